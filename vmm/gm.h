@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Guest memory: the one way in which emulated devices and loaders reach it.
+ *
+ * A guest address is an integer; this module turns ranges of it into copies, never into pointers
+ * that callers keep. Two kinds of region: RAM, always accessible, and device memory, whose blocks
+ * come and go (virtio-mem).
+ *
+ * I1  An access is done whole or not at all: a range that is not wholly RAM or accessible device
+ *     memory gives -EFAULT and touches nothing. Adjacent regions may be crossed.
+ * I2  Device memory is accessible exactly where its owner granted it (gm_grant()); it starts with
+ *     nothing granted.
+ * I3  When gm_revoke() returns, no access that began before it is still under way and none will
+ *     succeed: the owner may take the pages away.
+ * I4  2-, 4- and 8-byte accesses at their natural alignment are single-copy atomic; gm_load_acquire
+ *     and gm_store_release order them as their names say (ring indices).
+ *
+ * Ownership: the regions' host memory belongs to whoever added them and outlives the gm.
+ * Threads: regions are added before any access; accesses, grants and revokes from any thread.
+ * The guest controls: every address and length, and the memory's content at any instant.
+ */
+#ifndef VMM_GM_H
+#define VMM_GM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/num.h"
+
+struct gm;
+struct gm_region;
+
+struct gm *gm_new(void);
+void gm_free(struct gm *gm);
+
+/* -EEXIST when the range overlaps another region, -EINVAL when it is not page-aligned, -ENOMEM. */
+int gm_add_ram(struct gm *gm, struct range gpa, void *host);
+int gm_add_device_memory(struct gm *gm, struct range gpa, void *host, uint64_t block_size,
+			 struct gm_region **ret_region);
+
+/* @offset and @size: in bytes from the region's start, multiples of its block_size, inside it. */
+void gm_grant(struct gm_region *region, uint64_t offset, uint64_t size);
+void gm_revoke(struct gm_region *region, uint64_t offset, uint64_t size);
+
+/* Whether the whole range is accessible at this instant. */
+bool gm_valid(struct gm *gm, uint64_t gpa, uint64_t size);
+
+/* 0 or -EFAULT (I1). @size 0 is allowed and touches nothing. */
+int gm_read(struct gm *gm, uint64_t gpa, void *buf, size_t size);
+int gm_write(struct gm *gm, uint64_t gpa, const void *buf, size_t size);
+int gm_fill(struct gm *gm, uint64_t gpa, uint8_t byte, size_t size);
+
+/*
+ * Atomic little-endian access of @size 2, 4 or 8 bytes at natural alignment; -EFAULT also when
+ * misaligned. The loaded value is zero-extended.
+ */
+int gm_load_acquire(struct gm *gm, uint64_t gpa, unsigned int size, uint64_t *ret_value);
+int gm_store_release(struct gm *gm, uint64_t gpa, unsigned int size, uint64_t value);
+
+/*
+ * Let @fn work on the host bytes of [gpa, gpa + size), in order, one or more pieces; for system
+ * calls that read or write guest memory directly (read(2), getrandom(2)). The pieces stay accessible during the call
+ * and not after it. Returns -EFAULT before calling @fn at all when the range is not accessible,
+ * else the first non-zero result of @fn, else 0.
+ */
+int gm_access(struct gm *gm, uint64_t gpa, uint64_t size,
+	      int (*fn)(void *opaque, void *host, size_t size), void *opaque);
+
+#endif

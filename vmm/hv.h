@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What devices need from the hypervisor underneath: interrupts, doorbells, memory slots.
+ *
+ * vmm/kvm/ implements it with KVM; tests implement it with arrays. Devices, PCI and virtio know
+ * nothing but this table, so that they run on any architecture and without a VM.
+ *
+ * Threads: every op from any thread.
+ */
+#ifndef VMM_HV_H
+#define VMM_HV_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/num.h"
+
+struct err;
+struct hv;
+
+/* One message-signalled interrupt: an eventfd wired to the irqchip (KVM_IRQFD). */
+struct hv_msi {
+	int fd;	      /* writing 8 bytes delivers the message; -1 before msi_new() */
+	uint32_t gsi; /* routing table entry; the hypervisor's own */
+};
+
+struct hv_ops {
+	/* Drive a wired interrupt. Edge-triggered sources pulse: true, then false. */
+	void (*line_set)(struct hv *hv, uint32_t gsi, bool level);
+
+	/*
+	 * msi_new makes a message source that delivers nothing until msi_route gave it an address
+	 * and data. msi_route(NULL-message, i.e. enable=false) takes it off again; signals that
+	 * arrive meanwhile are lost, so a masked vector is kept pending by its owner, not here.
+	 */
+	int (*msi_new)(struct hv *hv, struct hv_msi *ret_msi);
+	int (*msi_route)(struct hv *hv, struct hv_msi *msi, bool enable, uint64_t address,
+			 uint32_t data);
+	void (*msi_free)(struct hv *hv, struct hv_msi *msi);
+
+	/* A write of @size bytes (0 = any size) at @gpa signals @fd instead of leaving the guest. */
+	int (*doorbell_add)(struct hv *hv, uint64_t gpa, unsigned int size, int fd);
+	int (*doorbell_remove)(struct hv *hv, uint64_t gpa, unsigned int size, int fd);
+
+	/*
+	 * Map host memory into the guest's physical address space. The slot number is chosen by the
+	 * hypervisor. Adding is seen by the guest at once; after slot_remove() returns no vCPU can
+	 * reach the memory.
+	 */
+	int (*slot_add)(struct hv *hv, struct range gpa, void *host, bool readonly,
+			uint32_t *ret_slot);
+	int (*slot_remove)(struct hv *hv, uint32_t slot);
+};
+
+struct hv {
+	const struct hv_ops *ops;
+};
+
+static inline void hv_line_set(struct hv *hv, uint32_t gsi, bool level)
+{
+	hv->ops->line_set(hv, gsi, level);
+}
+
+/* A write to hv_msi.fd; never blocks. */
+void hv_msi_trigger(const struct hv_msi *msi);
+
+#endif
