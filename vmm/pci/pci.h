@@ -25,8 +25,8 @@
 #include <stdint.h>
 
 #include "base/num.h"
-#include "vmm/bus.h"
-#include "vmm/hv.h"
+#include "vmm/core/bus.h"
+#include "vmm/core/hv.h"
 
 struct err;
 struct pci_host;
