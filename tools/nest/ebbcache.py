@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Where fetched parts are kept, and how to find them.
+
+The cache folder is $EBB_CACHE, else ~/.cache/ebb. fetch.py alone writes to it; every other
+program only reads. A part is a folder that appears by one rename when it is complete, so a
+reader needs no lock:
+
+    kernel/NAME/        vmlinuz, vmlinux, release, modules/ (the tree of /lib/modules/RELEASE)
+    qemu/               run (start this), bin/, lib/, share/, version
+    busybox/            busybox, applets
+    work/               things made from the parts (relay), named by what they were made from
+
+NAME is one of KERNELS. A part that is missing is reported as MissingPart, whose text names the
+command that fetches it.
+"""
+
+import os
+import pathlib
+
+# Name of a guest kernel -> the Debian package that always depends on the newest one of its kind.
+KERNELS = {
+    "6.12-cloud": "linux-image-6.12-cloud-amd64",
+    "6.12-generic": "linux-image-6.12-amd64",
+    "6.1-cloud": "linux-image-cloud-amd64",
+    "6.1-generic": "linux-image-amd64",
+}
+
+# The kernel that the emulated host runs, and the parts that every nested run needs.
+HOST_KERNEL = "6.12-cloud"
+BASE_PARTS = ("busybox", "qemu", "kernel/" + HOST_KERNEL)
+
+
+class MissingPart(Exception):
+    """A part is not in the cache yet."""
+
+
+def cache_dir():
+    """The cache folder; it need not exist."""
+    chosen = os.environ.get("EBB_CACHE")
+    return pathlib.Path(chosen) if chosen else pathlib.Path.home() / ".cache" / "ebb"
+
+
+def part_dir(name):
+    """The folder of part NAME (for example "qemu" or "kernel/6.1-cloud")."""
+    folder = cache_dir() / name
+    if not folder.is_dir():
+        raise MissingPart(f"{name} is not in {cache_dir()}: run tools/nest/fetch.py {name}")
+    return folder
+
+
+def kernel_dir(name):
+    """The folder of guest kernel NAME, one of KERNELS."""
+    if name not in KERNELS:
+        raise ValueError(f"kernel {name}: must be one of {', '.join(KERNELS)}")
+    return part_dir("kernel/" + name)
+
+
+def work_dir():
+    """The folder for things made from the parts; created when needed."""
+    folder = cache_dir() / "work"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def qemu_version():
+    """The version of the fetched QEMU as a tuple of numbers."""
+    text = (part_dir("qemu") / "version").read_text().strip()
+    return tuple(int(n) for n in text.split("."))

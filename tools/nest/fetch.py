@@ -1,0 +1,333 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Fetch what a nested run needs, without installing anything on the machine.
+
+    fetch.py [--update] [--list] [PART...]
+
+Parts: qemu, busybox, kernel/6.12-cloud, kernel/6.12-generic, kernel/6.1-cloud,
+kernel/6.1-generic, or "all"; without any: what every nested run needs. A part that is already
+there is left alone unless --update asks for the newest one.
+
+Packages come from the Debian mirror that this machine itself uses, through an apt state of our
+own (lists, archives, an empty status file) inside the cache folder: the system's own package
+lists are neither needed nor changed, and no right beyond writing to the cache folder is needed.
+QEMU is Debian 12's backport of version 10 with every library it needs, down to the C library;
+where the mirror has no backports, Debian 12's own QEMU 7.2 is taken instead and said so.
+
+Two fetches at once are safe: one lock file covers the whole run, and a part appears by one
+rename when it is complete. Invariants:
+I1. A folder named in ebbcache.py is complete or absent.
+I2. Everything half-made lives under tmp-* in the cache folder and is removed on the way out.
+"""
+
+import argparse
+import contextlib
+import fcntl
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import bzimage
+import ebbcache
+
+RELEASE = "bookworm"
+KEYRING = pathlib.Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+ARCH_LIBS = ("lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu")
+ALL_PARTS = ("busybox", "qemu") + tuple("kernel/" + name for name in ebbcache.KERNELS)
+
+
+class FetchError(Exception):
+    """A part could not be fetched; the text says why and what can be done."""
+
+
+def say(text):
+    print(f"fetch: {text}", flush=True)
+
+
+def run(argv, **options):
+    """Run ARGV and return its output; FetchError with its last words when it fails."""
+    done = subprocess.run(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False, **options
+    )
+    if done.returncode != 0:
+        last = "\n".join((done.stderr + done.stdout).strip().splitlines()[-4:])
+        raise FetchError(f"{argv[0]} {argv[-1]} failed with status {done.returncode}: {last}")
+    return done.stdout
+
+
+class Apt:
+    """An apt of our own inside the cache folder, on the machine's own mirror."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.has_backports = False
+        self.conf = folder / "apt.conf"
+        for sub in ("lists/partial", "archives/partial", "empty"):
+            (folder / sub).mkdir(parents=True, exist_ok=True)
+        (folder / "status").write_text("")
+        lines = ["#clear APT::Update::Post-Invoke;", "#clear APT::Update::Post-Invoke-Success;"]
+        settings = {
+            "Dir::State": folder,
+            "Dir::State::Lists": folder / "lists",
+            "Dir::State::Status": folder / "status",
+            "Dir::Cache": folder,
+            "Dir::Cache::archives": folder / "archives",
+            "Dir::Etc::SourceList": folder / "sources.list",
+            "Dir::Etc::SourceParts": folder / "empty",
+            "Dir::Etc::Preferences": folder / "preferences",
+            "Dir::Etc::PreferencesParts": folder / "empty",
+            "APT::Architecture": "amd64",
+            "APT::Sandbox::User": "root",
+            "APT::Get::List-Cleanup": "true",
+            "APT::Install-Recommends": "false",
+            "Acquire::Languages": "none",
+            "Acquire::Retries": "3",
+        }
+        lines += [f'{key} "{value}";' for key, value in settings.items()]
+        lines += ["#clear APT::Architectures;", 'APT::Architectures { "amd64"; };']
+        self.conf.write_text("\n".join(lines) + "\n")
+        (folder / "preferences").write_text("")
+
+    def command(self, program, *words, cwd=None):
+        """Run apt's PROGRAM (apt-get, apt-cache) with our configuration."""
+        env = dict(os.environ, LC_ALL="C", DEBIAN_FRONTEND="noninteractive")
+        return run([program, "-c", str(self.conf), *words], cwd=cwd, env=env)
+
+    def update(self):
+        """Read the package lists; find out whether the mirror has backports."""
+        main, security = system_mirrors()
+        signed = f"[arch=amd64 signed-by={KEYRING}] " if KEYRING.exists() else "[arch=amd64] "
+        lines = [f"deb {signed}{main} {RELEASE} main"]
+        if security:
+            lines.append(f"deb {signed}{security} {RELEASE}-security main")
+        sources = self.folder / "sources.list"
+        backports = f"deb {signed}{main} {RELEASE}-backports main"
+        say("reading Debian's package lists")
+        try:
+            sources.write_text("\n".join(lines + [backports]) + "\n")
+            self.command("apt-get", "update", "--error-on=any")
+            self.has_backports = True
+        except FetchError:
+            say(f"the mirror gives no {RELEASE}-backports")
+            sources.write_text("\n".join(lines) + "\n")
+            self.command("apt-get", "update", "--error-on=any")
+
+    def closure(self, package, release=None):
+        """PACKAGE and all it depends on, as NAME=VERSION words."""
+        words = ["install", "--simulate", "--yes", "--no-install-recommends", package]
+        if release:
+            words += ["--target-release", release]
+        found = re.findall(r"^Inst (\S+) \((\S+) ", self.command("apt-get", *words), re.M)
+        return [f"{name}={version}" for name, version in found]
+
+    def download(self, words, folder):
+        """Download the packages WORDS into FOLDER; return their files."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.command("apt-get", "download", "--quiet", *words, cwd=folder)
+        return sorted(folder.glob("*.deb"))
+
+    def depended_image(self, meta):
+        """The versioned package that the meta package META stands for."""
+        text = self.command("apt-cache", "show", "--no-all-versions", meta)
+        match = re.search(r"^Depends: (linux-image-\S+)", text, re.M)
+        if not match:
+            raise FetchError(f"package {meta} names no kernel image")
+        return match.group(1)
+
+
+def system_mirrors():
+    """The addresses of Debian and of its security updates in this machine's apt sources."""
+    env = dict(os.environ, LC_ALL="C")
+    text = run(["apt-get", "update", "--print-uris"], env=env)
+    bases = {}
+    for base, suite in re.findall(r"^'(.+)/dists/(\S+?)/(?:In)?Release'", text, re.M):
+        bases.setdefault(suite, base)
+    main = bases.get(RELEASE)
+    for suite, base in bases.items():
+        if main is None and "-" not in suite and "/" not in suite:
+            main = base
+    if main is None:
+        raise FetchError("this machine's apt sources name no Debian mirror")
+    security = next((b for s, b in bases.items() if "-security" in s or "/updates" in s), None)
+    return main, security
+
+
+def unpack(files, folder):
+    """Unpack the packages FILES over FOLDER."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in files:
+        run(["dpkg-deb", "-x", str(file), str(folder)])
+
+
+def publish(made, name):
+    """Put the finished folder MADE in the place of part NAME (I1)."""
+    place = ebbcache.cache_dir() / name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if place.exists():
+        old = pathlib.Path(tempfile.mkdtemp(prefix="tmp-old-", dir=ebbcache.cache_dir()))
+        place.rename(old / "part")
+        made.rename(place)
+        shutil.rmtree(old)
+    else:
+        made.rename(place)
+
+
+def fetch_busybox(apt, tmp):
+    """Make the part busybox: the static binary and the names it answers to."""
+    unpack(apt.download(["busybox-static"], tmp / "deb"), tmp / "root")
+    made = tmp / "busybox"
+    made.mkdir()
+    binary = next(p for p in (tmp / "root/bin/busybox", tmp / "root/usr/bin/busybox") if p.exists())
+    shutil.copy2(binary, made / "busybox")
+    (made / "applets").write_text(run([str(made / "busybox"), "--list"]))
+    return made
+
+
+def fetch_kernel(apt, tmp, name):
+    """Make the part kernel/NAME: both forms of the kernel and its modules."""
+    image = apt.depended_image(ebbcache.KERNELS[name])
+    say(f"kernel/{name}: {image}")
+    unpack(apt.download([image], tmp / "deb"), tmp / "root")
+    boot = tmp / "root/boot"
+    vmlinuz = next(boot.glob("vmlinuz-*"))
+    release = vmlinuz.name.removeprefix("vmlinuz-")
+    modules = next(p for p in (tmp / "root/lib/modules", tmp / "root/usr/lib/modules") if p.exists())
+    made = tmp / "kernel"
+    made.mkdir()
+    vmlinuz.rename(made / "vmlinuz")
+    (modules / release).rename(made / "modules")
+    (made / "release").write_text(release + "\n")
+    (boot / f"config-{release}").rename(made / "config")
+    (made / "vmlinux").write_bytes(bzimage.extract_vmlinux((made / "vmlinuz").read_bytes()))
+    return made
+
+
+def needed_libraries(loader, paths, program):
+    """The library files that PROGRAM loads, found by the unpacked loader itself."""
+    text = run([str(loader), "--inhibit-cache", "--library-path", paths, "--list", str(program)])
+    if "not found" in text:
+        missing = " ".join(re.findall(r"(\S+) => not found", text))
+        raise FetchError(f"{program.name} needs libraries that no package brought: {missing}")
+    return [pathlib.Path(p) for p in re.findall(r"=> (/\S+) ", text)]
+
+
+QEMU_RUN = """#!/bin/sh
+# Start the unpacked QEMU with its own libraries and firmware, from wherever this folder is.
+here=${0%/*}
+QEMU_MODULE_DIR=$here/modules
+export QEMU_MODULE_DIR
+exec "$here/lib/ld-linux-x86-64.so.2" --inhibit-cache --library-path "$here/lib" \\
+\t"$here/bin/qemu-system-x86_64" -L "$here/share" "$@"
+"""
+
+
+def assemble_qemu(root, made):
+    """Copy from the unpacked packages ROOT what QEMU runs with, into the folder MADE."""
+    libs = [root / sub for sub in ARCH_LIBS]
+    paths = ":".join(str(p) for p in libs)
+    loader = next(p for p in (lib / "ld-linux-x86-64.so.2" for lib in libs) if p.exists())
+    for sub in ("bin", "lib", "share", "modules"):
+        (made / sub).mkdir(parents=True)
+    programs = [shutil.copy2(root / "usr/bin/qemu-system-x86_64", made / "bin")]
+    for module in (root / "usr/lib/x86_64-linux-gnu/qemu").glob("accel-*.so"):
+        programs.append(shutil.copy2(module, made / "modules"))
+    shutil.copy2(loader, made / "lib")
+    for program in programs:
+        for lib in needed_libraries(loader, paths, pathlib.Path(program)):
+            if not (made / "lib" / lib.name).exists():
+                shutil.copy2(lib, made / "lib" / lib.name)
+    wanted = ("bios-256k.bin", "bios-microvm.bin", "kvmvapic.bin", "linuxboot_dma.bin", "pvh.bin")
+    for folder in (root / "usr/share/qemu", root / "usr/share/seabios"):
+        for name in wanted:
+            if (folder / name).exists():
+                shutil.copy2(folder / name, made / "share")
+    (made / "run").write_text(QEMU_RUN)
+    (made / "run").chmod(0o755)
+
+
+def fetch_qemu(apt, tmp):
+    """Make the part qemu: the program with all its libraries and firmware."""
+    release = f"{RELEASE}-backports" if apt.has_backports else None
+    if release is None:
+        say("qemu: taking Debian 12's own QEMU 7.2, whose nest is only stable with one processor")
+    words = apt.closure("qemu-system-x86", release)
+    say(f"qemu: {len(words)} packages")
+    unpack(apt.download(words, tmp / "deb"), tmp / "root")
+    made = tmp / "qemu"
+    assemble_qemu(tmp / "root", made)
+    version = run([str(made / "run"), "--version"])
+    (made / "version").write_text(re.search(r"version (\d+(\.\d+)+)", version).group(1) + "\n")
+    return made
+
+
+@contextlib.contextmanager
+def locked(folder):
+    """Hold the cache's lock, waiting for another fetch to end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "w", encoding="ascii") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another fetch to end")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def fetch(parts, update=False):
+    """Bring PARTS into the cache; those already there only when UPDATE is set."""
+    cache = ebbcache.cache_dir()
+    with locked(cache):
+        for stale in cache.glob("tmp-*"):
+            shutil.rmtree(stale, ignore_errors=True)
+        wanted = [p for p in parts if update or not (cache / p).is_dir()]
+        if not wanted:
+            return
+        apt = Apt(cache / "apt")
+        apt.update()
+        for part in wanted:
+            say(f"{part}: fetching")
+            tmp = pathlib.Path(tempfile.mkdtemp(prefix="tmp-", dir=cache))
+            try:
+                if part == "busybox":
+                    made = fetch_busybox(apt, tmp)
+                elif part == "qemu":
+                    made = fetch_qemu(apt, tmp)
+                else:
+                    made = fetch_kernel(apt, tmp, part.removeprefix("kernel/"))
+                publish(made, part)
+            finally:
+                shutil.rmtree(tmp, ignore_errors=True)
+            say(f"{part}: ready")
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Fetch what a nested run needs.")
+    parser.add_argument("parts", metavar="PART", nargs="*", help=", ".join(ALL_PARTS) + " or all")
+    parser.add_argument("--update", action="store_true", help="fetch the newest even if present")
+    parser.add_argument("--list", action="store_true", help="say which parts are present")
+    args = parser.parse_args()
+    parts = list(args.parts or ebbcache.BASE_PARTS)
+    if "all" in parts:
+        parts = list(ALL_PARTS)
+    for part in parts:
+        if part not in ALL_PARTS:
+            parser.error(f"part {part}: must be one of {', '.join(ALL_PARTS)} or all")
+    if args.list:
+        for part in ALL_PARTS:
+            there = (ebbcache.cache_dir() / part).is_dir()
+            print(f"{part}: {'present' if there else 'absent'}")
+        return 0
+    try:
+        fetch(parts, args.update)
+    except (FetchError, OSError) as error:
+        print(f"fetch: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
