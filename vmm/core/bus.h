@@ -5,20 +5,23 @@
  * I1  An access that lies wholly inside one region goes to that region's ops; every other access
  *     reads as all ones and is dropped when written, as on a PC bus.
  * I2  A handler is called without the bus's lock held, so it may move or remove regions, its own
- * too. I3  bus_remove() returns only when no vCPU is inside the region's handlers, except the
- * caller's own. I4  Where regions overlap, the smallest one that wholly contains the access
- * answers; of equal ones the one added first. So a register inside another's (port 0xCF9 in the PCI
- * address register 0xCF8..0xCFB) works whatever the order of adding, and a guest that lays BARs
- * over each other gets an answer that does not depend on chance.
+ *     too.
+ * I3  bus_remove() returns only when no vCPU is inside the region's handlers, except the caller's
+ *     own.
+ * I4  Where regions overlap, the smallest one that wholly contains the access answers; of equal
+ *     ones the one added first. So a register inside another's (port 0xCF9 in the PCI address
+ *     register 0xCF8..0xCFB) works whatever the order of adding.
  *
  * Threads: all calls from any thread. Handlers run on the vCPU's thread, several at a time: a
- * device locks itself. The owner of a region serialises bus_add() and bus_remove() of it. Deadlock
- * rule, which follows from I3: whoever calls bus_remove() with a lock held must know that no
- * handler of that region takes this lock. PCI therefore removes BARs with the host bridge's lock
+ * device locks itself. The owner of a region serialises bus_add() and bus_remove() of it.
+ *
+ * Deadlock rule, which follows from I3: whoever calls bus_remove() with a lock held must know that
+ * no handler of that region takes this lock. PCI therefore removes BARs with the host bridge's lock
  * held, which configuration accesses take and BAR handlers never do; two vCPUs that move the same
  * BAR meet at that lock, outside the BAR's handlers. For the same reason a handler removes no
- * region but its own and those whose handlers remove none. The guest controls: address, size (1, 2,
- * 4 or 8) and data of each access.
+ * region but its own and those whose handlers remove none.
+ *
+ * The guest controls: address, size (1, 2, 4 or 8) and data of each access.
  */
 #ifndef VMM_BUS_H
 #define VMM_BUS_H
