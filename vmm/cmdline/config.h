@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The configuration of one virtual machine: what a person asked for, checked and completed, and
+ * the only thing that the builder of the machine needs to see of the command line.
+ *
+ * I1  A configuration that cmdline_parse() returned is complete: every default is filled in, every
+ *     reference is resolved, and the rules stated at the fields hold. What only the host can tell
+ *     (KVM, physical address width, host memory) is not checked here.
+ * I2  Pointers between parts (memdev, chardev) point into arrays of the same configuration; they
+ *     are valid as long as it is. Nothing in it changes after parsing.
+ * I3  Optional strings are NULL when they were not given; an id may be NULL for devices and
+ *     monitors, never for objects and character devices. Ids are unique within their kind.
+ *
+ * Ownership: vm_config_free() ends all of it. Threads: immutable after parsing.
+ */
+#ifndef VMM_CMDLINE_CONFIG_H
+#define VMM_CMDLINE_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define VM_CPUS_MAX       64u
+#define VM_NUMA_NODES_MAX 64u
+#define VM_SERIAL_MAX     4u
+
+enum vm_on_off_auto { VM_AUTO, VM_ON, VM_OFF };
+
+/* -machine */
+enum vm_machine_type { VM_MACHINE_PC, VM_MACHINE_Q35 };
+
+struct vm_machine_config {
+	enum vm_machine_type type;
+	const char *name;     /* as given; static */
+	bool dump_guest_core; /* off: guest memory is left out of core dumps */
+	bool mem_merge;       /* guest memory may be merged (MADV_MERGEABLE) */
+	char *memory_backend; /* id; see memory.backend */
+};
+
+/* -cpu */
+enum vm_cpuid_reg { VM_CPUID_EAX, VM_CPUID_EBX, VM_CPUID_ECX, VM_CPUID_EDX };
+
+struct vm_cpu_feature {
+	const char *name; /* static */
+	uint32_t leaf, subleaf;
+	enum vm_cpuid_reg reg;
+	uint8_t bit;
+	bool on;
+};
+
+struct vm_cpu_config {
+	bool migratable;     /* leave out what cannot be migrated (invariant TSC) */
+	bool kvm;            /* show KVM's paravirtual leaves to the guest */
+	bool pmu;            /* show the performance counters */
+	bool host_phys_bits; /* physical address width as the host's */
+	uint8_t phys_bits;   /* 0: the host's */
+	/* forced on or off, later entries win; "on" must be refused if KVM does not offer it */
+	struct vm_cpu_feature *features;
+	size_t nr_features;
+};
+
+/* -smp; sockets * dies * cores * threads == max_cpus >= cpus */
+struct vm_smp_config {
+	unsigned int cpus;
+	unsigned int max_cpus;
+	unsigned int sockets, dies, cores, threads;
+};
+
+/* -object memory-backend-ram: private anonymous memory */
+enum vm_numa_policy {
+	VM_POLICY_DEFAULT,
+	VM_POLICY_PREFERRED,
+	VM_POLICY_BIND,
+	VM_POLICY_INTERLEAVE
+};
+
+enum vm_memdev_user { VM_MEMDEV_UNUSED, VM_MEMDEV_BOOT, VM_MEMDEV_DEVICE };
+
+struct vm_memdev_config {
+	char *id;
+	uint64_t size_bytes;           /* of the memory to map: "max-size" if given, else "size" */
+	uint64_t page_bytes;           /* of the backend; 4096 */
+	bool has_requested_size;       /* the two-size spelling was used: */
+	uint64_t requested_size_bytes; /* "size" next to "max-size" */
+	bool prealloc;
+	bool merge, dump; /* defaults: -machine mem-merge, dump-guest-core */
+	bool reserve;     /* off: MAP_NORESERVE */
+	enum vm_numa_policy policy;
+	uint16_t *host_nodes; /* ascending, without repetition */
+	size_t nr_host_nodes;
+	enum vm_memdev_user user;
+};
+
+/* -object rng-random, rng-builtin */
+struct vm_rng_backend_config {
+	char *id;
+	char *filename; /* NULL: rng-builtin, getrandom(2) */
+};
+
+/* -object iothread: recorded; nothing can be put on one in this version */
+struct vm_iothread_config {
+	char *id;
+};
+
+/* -m */
+struct vm_memory_config {
+	uint64_t ram_bytes; /* boot memory; multiple of 4096 */
+	uint64_t max_bytes; /* boot and device memory together; == ram_bytes without maxmem */
+	unsigned int slots; /* recorded only: virtio-mem uses none */
+	const struct vm_memdev_config
+		*backend; /* -machine memory-backend: all boot memory; or NULL */
+};
+
+/* -numa */
+struct vm_numa_node_config {
+	uint64_t mem_bytes; /* boot memory; the nodes' sum is memory.ram_bytes */
+	uint64_t cpus;      /* bit per CPU index below smp.max_cpus */
+	char *memdev_id;
+	const struct vm_memdev_config *memdev; /* of this node's boot memory, same size; or NULL */
+};
+
+struct vm_numa_config {
+	bool given;            /* -numa node was used; else one node 0 has everything */
+	bool dist_given;       /* -numa dist was used */
+	unsigned int nr_nodes; /* 1 or more, numbered without holes */
+	struct vm_numa_node_config nodes[VM_NUMA_NODES_MAX];
+	uint8_t dist[VM_NUMA_NODES_MAX]
+		    [VM_NUMA_NODES_MAX]; /* [from][to]; 10 local, 255 unreachable */
+};
+
+/* -chardev, and what -serial and -monitor make of theirs */
+enum vm_chardev_type {
+	VM_CHARDEV_NULL,
+	VM_CHARDEV_STDIO,
+	VM_CHARDEV_SOCKET,
+	VM_CHARDEV_FILE,
+	VM_CHARDEV_PTY
+};
+
+struct vm_chardev_config {
+	char *id;
+	enum vm_chardev_type type;
+	bool mux;      /* several front ends share it, Ctrl-A c switches */
+	bool signal;   /* stdio: Ctrl-C ends the monitor instead of reaching the guest */
+	char *logfile; /* a copy of all output */
+	bool logappend;
+	char *path;  /* socket (Unix), file, pty (a symbolic link to make) */
+	bool append; /* file */
+	/* socket: exactly one of path, port, fd */
+	char *host; /* "" is any address */
+	char *port;
+	int fd; /* inherited: listening if server, else connected; -1 without */
+	bool server, wait, nodelay;
+	bool ipv4, ipv6;       /* both by default */
+	bool abstract, tight;  /* of path */
+	uint32_t reconnect_s;  /* client only; 0 never */
+	unsigned int nr_users; /* front ends: devices and monitors; more than one only with mux */
+};
+
+/* -mon, -monitor */
+enum vm_monitor_mode { VM_MONITOR_READLINE, VM_MONITOR_CONTROL };
+
+struct vm_monitor_config {
+	char *id;
+	enum vm_monitor_mode mode;
+	bool pretty;
+	char *chardev_id;
+	const struct vm_chardev_config *chardev;
+};
+
+/* -device: one array in the order of the command line, which is the order of automatic slots */
+enum vm_device_type {
+	VM_DEVICE_VIRTIO_MEM,
+	VM_DEVICE_VIRTIO_RNG,
+	VM_DEVICE_ISA_SERIAL,
+	VM_DEVICE_PVPANIC,
+};
+
+/* Of every PCI device. */
+struct vm_pci_config {
+	char *bus;        /* NULL, or the root bus: "pci.0" of pc, "pcie.0" of q35 */
+	bool has_addr;    /* else the builder chooses the slot */
+	uint8_t slot;     /* 0 to 31 */
+	uint8_t function; /* 0 to 7; other than 0 only behind a multifunction slot */
+	bool multifunction;
+};
+
+/* Of every virtio-pci device. */
+struct vm_virtio_config {
+	bool packed;        /* offer VIRTIO_F_RING_PACKED */
+	bool event_idx;     /* offer VIRTIO_F_EVENT_IDX */
+	bool indirect_desc; /* offer VIRTIO_F_INDIRECT_DESC */
+	uint16_t vectors;   /* MSI-X; UINT16_MAX: the device's own number */
+};
+
+struct vm_virtio_mem_config {
+	char *memdev_id;
+	struct vm_memdev_config *memdev;
+	uint16_t node;
+	uint64_t region_size_bytes;    /* == memdev->size_bytes; multiple of block_size_bytes */
+	uint64_t requested_size_bytes; /* at the start; multiple of block_size_bytes */
+	uint64_t block_size_bytes;     /* power of two, >= memdev->page_bytes */
+	uint64_t memaddr_gpa;          /* 0: the builder chooses */
+	bool prealloc;
+	enum vm_on_off_auto unplugged_inaccessible; /* auto is on */
+	bool dynamic_memslots;
+};
+
+struct vm_virtio_rng_config {
+	char *rng_id;
+	const struct vm_rng_backend_config *rng; /* NULL: getrandom(2) */
+	uint64_t max_bytes;                      /* per period_ms; UINT64_MAX: no limit */
+	uint32_t period_ms;
+};
+
+struct vm_isa_serial_config {
+	char *chardev_id;
+	const struct vm_chardev_config *chardev; /* never NULL */
+	uint32_t index;                          /* 0 to 3, unique: COM1 to COM4 */
+	uint16_t iobase;                         /* of the index unless given; unique */
+	uint8_t irq;
+};
+
+struct vm_pvpanic_config {
+	uint16_t ioport;
+	uint8_t events; /* bits of PVPANIC_* that are offered: 1 panicked, 2 crash loaded */
+};
+
+struct vm_device_config {
+	enum vm_device_type type;
+	char *id;
+	struct vm_pci_config pci;       /* VIRTIO_MEM, VIRTIO_RNG */
+	struct vm_virtio_config virtio; /* VIRTIO_MEM, VIRTIO_RNG */
+	union {
+		struct vm_virtio_mem_config virtio_mem;
+		struct vm_virtio_rng_config virtio_rng;
+		struct vm_isa_serial_config isa_serial;
+		struct vm_pvpanic_config pvpanic;
+	};
+};
+
+/* -add-fd */
+struct vm_fd_config {
+	uint32_t set;
+	int fd;
+	char *opaque;
+};
+
+/* -action; -no-reboot and -no-shutdown are spellings of it */
+enum vm_reboot_action { VM_REBOOT_RESET, VM_REBOOT_SHUTDOWN };
+enum vm_shutdown_action { VM_SHUTDOWN_POWEROFF, VM_SHUTDOWN_PAUSE };
+enum vm_panic_action { VM_PANIC_SHUTDOWN, VM_PANIC_PAUSE, VM_PANIC_EXIT_FAILURE, VM_PANIC_NONE };
+enum vm_watchdog_action {
+	VM_WATCHDOG_RESET,
+	VM_WATCHDOG_SHUTDOWN,
+	VM_WATCHDOG_POWEROFF,
+	VM_WATCHDOG_PAUSE,
+	VM_WATCHDOG_DEBUG,
+	VM_WATCHDOG_NONE,
+	VM_WATCHDOG_INJECT_NMI,
+};
+
+struct vm_action_config {
+	enum vm_reboot_action reboot;
+	enum vm_shutdown_action shutdown;
+	enum vm_panic_action panic;
+	enum vm_watchdog_action watchdog;
+};
+
+enum vm_rtc_base { VM_RTC_UTC, VM_RTC_LOCALTIME, VM_RTC_DATETIME };
+
+struct vm_rtc_config {
+	enum vm_rtc_base base;
+	int64_t start_s; /* VM_RTC_DATETIME: seconds since 1970 at the start of the machine */
+};
+
+struct vm_config {
+	/* Set by -help, -version, "-device help" and the like: print it on standard output, exit 0;
+	 * nothing else in the configuration means anything then. */
+	char *output;
+
+	struct vm_machine_config machine;
+	struct vm_cpu_config cpu;
+	struct vm_smp_config smp;
+	struct vm_memory_config memory;
+	struct vm_numa_config numa;
+
+	struct vm_memdev_config *memdevs;
+	size_t nr_memdevs;
+	struct vm_rng_backend_config *rngs;
+	size_t nr_rngs;
+	struct vm_iothread_config *iothreads;
+	size_t nr_iothreads;
+	struct vm_chardev_config *chardevs;
+	size_t nr_chardevs;
+	struct vm_monitor_config *monitors;
+	size_t nr_monitors;
+	struct vm_device_config *devices;
+	size_t nr_devices;
+	struct vm_fd_config *fds;
+	size_t nr_fds;
+
+	char *kernel; /* never NULL; existed and was readable */
+	char *initrd;
+	char *append; /* "" when not given */
+
+	char *name;         /* -name guest= */
+	bool debug_threads; /* name the threads */
+	bool has_uuid;
+	uint8_t uuid[16];  /* in the order of the text */
+	bool start_paused; /* -S */
+	char *pidfile;
+	bool daemonize;
+	struct vm_action_config action;
+	struct vm_rtc_config rtc;
+	bool msg_timestamp;  /* put the time in front of messages */
+	bool msg_guest_name; /* and the guest's name */
+};
+
+/* Accepts NULL. */
+void vm_config_free(struct vm_config *config);
+
+#endif
