@@ -6,7 +6,8 @@
  * DSDT is compiled by iasl, whose preprocessor knows `#define NAME number` only: no casts, no
  * suffixes, no expressions in here.
  *
- * GSI n is input n of the one I/O APIC; there is no 8259 pair for the guest (ACPI hardware-reduced).
+ * GSI n is input n of the one I/O APIC; there is no 8259 pair for the guest (ACPI
+ * hardware-reduced).
  */
 #ifndef VMM_MACHINE_PLATFORM_H
 #define VMM_MACHINE_PLATFORM_H
@@ -21,7 +22,8 @@
 #define PLATFORM_IOAPIC_SIZE   0x00001000
 #define PLATFORM_LAPIC_BASE    0xFEE00000
 #define PLATFORM_LAPIC_SIZE    0x00100000 /* also where MSI addresses point */
-/* Three pages and one that KVM on Intel hosts keeps for its own (TSS, identity map); no device. */
+/* KVM on Intel hosts keeps three pages and one page here for real mode; nothing else may be there.
+ */
 #define PLATFORM_KVM_TSS_BASE      0xFFFBD000
 #define PLATFORM_KVM_IDENTITY_BASE 0xFFFBC000
 
@@ -54,9 +56,9 @@
 #define PLATFORM_RESET_VALUE 0x06
 
 /*
- * ACPI sleep control and status registers, one byte each (ACPI 6.4, 4.8.3.7). Control: bit 5 SLP_EN,
- * bits 4:2 SLP_TYP; a write with SLP_EN and type 5 powers the machine off. Reads as 0. Status: reads
- * as 0 (WAK_STS never set), writes do nothing.
+ * ACPI sleep control and status registers, one byte each (ACPI 6.4, 4.8.3.7). Control: bit 5
+ * SLP_EN, bits 4:2 SLP_TYP; a write with SLP_EN and type 5 powers the machine off. Reads as 0.
+ * Status: reads as 0 (WAK_STS never set), writes do nothing.
  */
 #define PLATFORM_SLEEP_CONTROL_PORT 0x600
 #define PLATFORM_SLEEP_STATUS_PORT  0x601

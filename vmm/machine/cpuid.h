@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What a vCPU says of itself: CPUID leaves, APIC ids, and the MSRs that firmware would have set.
+ * Intel SDM volume 2 CPUID and volume 3 chapter 9; AMD APM volume 3 appendix E.
+ *
+ * The starting point is what KVM supports on this host; each leaf that tells of topology is made
+ * anew from the guest's own.
+ *
+ * I1  APIC ids are bit fields, from the top: socket, die, core, thread, each as wide as its count
+ *     needs. With counts that are not powers of two there are gaps; ids are never reused.
+ * I2  Nothing of the host's topology or of the CPU on which KVM was asked remains.
+ * I3  A feature bit is set only if KVM supports it or provides it in its local APIC (TSC deadline,
+ *     x2APIC), or to say that this is a virtual machine.
+ * I4  Entries come out sorted as they came in, without duplicates.
+ *
+ * Threads: none, all functions are pure. Nothing in here comes from the guest.
+ */
+#ifndef VMM_MACHINE_CPUID_H
+#define VMM_MACHINE_CPUID_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <linux/kvm.h>
+
+#include "vmm/cmdline/config.h"
+
+struct err;
+
+/* Room for the entries of any vCPU: KVM's own limit. */
+#define CPUID_ENTRIES_MAX 256u
+#define CPUID_MSRS_MAX    8u
+
+struct cpuid_topology {
+	unsigned int sockets, dies, cores, threads; /* of the next larger; 1 or more */
+};
+
+struct cpuid_config {
+	struct cpuid_topology topology;
+	bool tsc_deadline;      /* KVM_CAP_TSC_DEADLINE_TIMER */
+	bool x2apic;            /* the in-kernel APIC */
+	bool kvm;               /* show the paravirtual leaves 0x40000000 and up */
+	bool pmu;               /* show the performance counters */
+	bool migratable;        /* hide what ties the guest to this host (invariant TSC) */
+	unsigned int phys_bits; /* 0: as supported */
+	const struct vm_cpu_feature *features; /* later entries win */
+	size_t nr_features;
+};
+
+/* Of the CPU with this index (0 .. product of the counts - 1), threads counting fastest. */
+uint32_t cpuid_apic_id(const struct cpuid_topology *topology, unsigned int cpu_index);
+
+/* Width of physical addresses that @entries tell of; 36 when they do not. */
+unsigned int cpuid_phys_bits(const struct kvm_cpuid_entry2 *entries, size_t nr_entries);
+
+/*
+ * Fill @out (CPUID_ENTRIES_MAX entries) for the vCPU with @apic_id from @supported
+ * (KVM_GET_SUPPORTED_CPUID). -EINVAL when a feature was asked for that the host does not have.
+ */
+int cpuid_build(const struct cpuid_config *config, const struct kvm_cpuid_entry2 *supported,
+		size_t nr_supported, uint32_t apic_id, struct kvm_cpuid_entry2 *out, size_t *ret_nr,
+		struct err **err);
+
+/*
+ * MSRs to set at each reset of a vCPU that has @entries; returns how many of @out (CPUID_MSRS_MAX)
+ * were filled in.
+ */
+size_t cpuid_msrs(const struct kvm_cpuid_entry2 *entries, size_t nr_entries,
+		  struct kvm_msr_entry *out);
+
+#endif
