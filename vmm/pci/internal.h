@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What the files of this folder share: the structures behind pci.h.
+ *
+ *	host.c		the bridge: buses, slots, BAR assignment, reset
+ *	access.c	ECAM and ports 0xCF8/0xCFC, down to (bus, device, function, register)
+ *	config.c	one function's configuration space: header, masks, capabilities
+ *	bar.c		BARs: their place on the MMIO bus, dispatch of accesses to them
+ *	msix.c		MSI-X
+ *	intx.c		wired interrupts
+ *
+ * Lock order: host->lock, then msix->lock, then host->intx_lock. Nothing that can block on another
+ * thread is called with the last two held.
+ */
+#ifndef VMM_PCI_INTERNAL_H
+#define VMM_PCI_INTERNAL_H
+
+#include <pthread.h>
+
+#include "vmm/pci/pci.h"
+#include "vmm/pci/regs.h"
+
+#define PCI_SLOTS       32
+#define PCI_FUNCTIONS   8
+#define PCI_CONFIG_SIZE 256 /* stored; what follows in extended space reads as 0 */
+#define PCI_CAPS_MAX    48  /* (256 - 64) / 4: more do not fit */
+#define PCI_INTX_LINES  4
+
+struct pci_bar {
+	struct pci_device *dev;
+	uint64_t size; /* 0: not implemented */
+	bool is_64bit;
+	const struct bus_ops *ops; /* the device's own; may be NULL */
+	void *opaque;
+	bool assigned; /* power_on_gpa counts; guarded by host->lock */
+	uint64_t power_on_gpa;
+	bool mapped; /* guarded by host->lock */
+	struct bus_region region;
+};
+
+struct pci_cap {
+	uint8_t offset;
+	uint8_t size;
+	bool handled;
+};
+
+struct pci_msix; /* msix.c */
+
+struct pci_device {
+	struct pci_host *host;
+	struct pci_bus *bus;
+	unsigned int devfn; /* slot << 3 | function */
+	char *id;
+	const struct pci_device_ops *ops;
+	void *opaque;
+	bool has_intx;
+
+	/* Guarded by host->lock: the registers, what they are after reset, what a guest may write.
+	 */
+	uint8_t config[PCI_CONFIG_SIZE];
+	uint8_t power_on[PCI_CONFIG_SIZE];
+	uint8_t write_mask[PCI_CONFIG_SIZE];
+
+	/* Immutable once the vCPUs run. */
+	struct pci_cap caps[PCI_CAPS_MAX];
+	unsigned int cap_count;
+	unsigned int caps_end; /* first free byte */
+	struct pci_bar bars[PCI_BARS];
+	struct pci_msix *msix;
+
+	bool bus_master; /* atomic copy of COMMAND.Bus Master */
+
+	/* Guarded by host->intx_lock; intx_level is also read atomically without. */
+	bool intx_level;    /* what the device asks for */
+	bool intx_blocked;  /* COMMAND.INTx Disable, or MSI-X enabled */
+	bool intx_asserted; /* counted in host->intx_count */
+};
+
+/* One bus of the hierarchy. Only the root bus so far; a root port will own one for its far side. */
+struct pci_bus {
+	struct pci_device *functions[PCI_SLOTS * PCI_FUNCTIONS]; /* by devfn */
+};
+
+struct pci_host {
+	struct pci_host_config config;
+	pthread_mutex_t lock;
+	struct pci_bus root;
+	struct pci_device *bridge; /* function 00:00.0 */
+	struct bus_region ecam_region, address_region, data_region;
+	uint32_t address; /* port 0xCF8; guarded by lock */
+
+	pthread_mutex_t intx_lock;
+	unsigned int intx_count[PCI_INTX_LINES]; /* functions that assert; guarded by intx_lock */
+};
+
+/* access.c */
+void pci_access_init(struct pci_host *host);
+void pci_access_done(struct pci_host *host);
+
+/* config.c: host->lock held in all. @reg below 4096; the access lies in one aligned doubleword. */
+void pci_config_init(struct pci_device *dev, const struct pci_identity *identity);
+uint32_t pci_config_read(struct pci_device *dev, unsigned int reg, unsigned int size);
+void pci_config_write(struct pci_device *dev, unsigned int reg, unsigned int size, uint32_t value);
+/* Registers to power-on values, BARs to their assigned addresses, and what follows from that. */
+void pci_config_reset(struct pci_device *dev);
+int pci_add_express(struct pci_device *dev, struct err **err);
+uint16_t pci_config_command(const struct pci_device *dev);
+
+/* bar.c: host->lock held. */
+uint64_t pci_bar_address(const struct pci_device *dev, unsigned int bar);
+/* Put each BAR on the MMIO bus or take it off, as COMMAND and its address say. */
+void pci_bars_update(struct pci_device *dev);
+void pci_bars_unmap(struct pci_device *dev);
+
+/* msix.c. The control register changed, or COMMAND.Bus Master did. */
+void pci_msix_update(struct pci_device *dev);
+/* Power-on state: nothing routed, all masked, nothing pending. Configuration space is the caller's.
+ */
+void pci_msix_reset(struct pci_device *dev);
+void pci_msix_free(struct pci_device *dev);
+/* Is the access to the MSI-X structures in BAR @bar? Then do it. */
+bool pci_msix_bar_read(struct pci_device *dev, unsigned int bar, uint64_t offset, unsigned int size,
+		       uint64_t *ret_value);
+bool pci_msix_bar_write(struct pci_device *dev, unsigned int bar, uint64_t offset,
+			unsigned int size, uint64_t value);
+
+/* intx.c */
+uint32_t pci_intx_gsi(const struct pci_device *dev);
+/* COMMAND.INTx Disable or MSI-X Enable changed. host->lock held. */
+void pci_intx_update(struct pci_device *dev);
+/* Drop the level, as at power-on. */
+void pci_intx_reset(struct pci_device *dev);
+
+#endif
