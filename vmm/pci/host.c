@@ -243,10 +243,13 @@ static int pci_slot_choose(const struct pci_bus *bus, const char *id, int slot,
 	for (i = 0; i < PCI_SLOTS && bus->functions[i * PCI_FUNCTIONS]; i++)
 		;
 	if (i == PCI_SLOTS)
-		return err_set(err, ENOSPC, "device '%s': all %d PCI slots are in use", id,
-			       PCI_SLOTS);
-	*ret_slot = i;
-	return 0;
+		return err_set(
+			err, ENOSPC,
+			"device '%s': BAR %u ('%s') needs %llu KiB, and no PCI memory window that "
+			"it can use has such a gap left (%llu KiB below 4 GiB%s)",
+			dev->id, index, bar->region.name, (unsigned long long)(bar->size / KIB),
+			(unsigned long long)(config->window32.size / KIB),
+			bar->is_64bit ? ", and the one above" : "");
 }
 
 struct pci_device *pci_device_new(struct pci_host *host, const char *id, int slot,
@@ -254,7 +257,7 @@ struct pci_device *pci_device_new(struct pci_host *host, const char *id, int slo
 				  const struct pci_device_ops *ops, void *opaque, struct err **err)
 {
 	struct pci_device *dev;
-	unsigned int chosen;
+	unsigned int chosen = 0;
 
 	if (pci_slot_choose(&host->root, id, slot, &chosen, err) < 0)
 		return NULL;
