@@ -9,21 +9,35 @@
  * I1  The block map changes only in the commit step, after every host call of a request succeeded;
  *     commit cannot fail.
  * I2  A block is plugged in the map only if the host granted it. A block that is unplugged in the
- *     map is revoked in the host and its memory discarded, but after a failed undo (I5).
+ *     map is revoked in the host and its memory discarded, but for strays (I5).
  * I3  plugged_size is the number of plugged blocks times block_size, and every plugged block lies
  *     below usable_region_size. requested_size <= usable_region_size <= region_size, all multiples
  *     of block_size.
- * I4  Order of a plug: grant, populate (prealloc only), commit. Order of an unplug: revoke, discard,
- *     commit. The answer is given after commit, so ACK means done on both sides.
- * I5  After a failed host call the blocks are as before the request. When undoing fails too, the
- *     blocks stay revoked (safe, but not usable), host_faults counts it, and the next successful
- *     unplug of these blocks or system reset ends that state.
+ * I4  Order of a plug: grant, populate (prealloc only), commit; undone by revoke, discard. Order
+ *     of an unplug: revoke, discard, commit; undone by grant. The answer is given after commit, so
+ *     ACK means done on both sides. UNPLUG_ALL and a system reset make one revoke and one discard
+ *     call over the whole usable region: unless the host fails, their number of calls does not
+ *     grow with the number of runs.
+ * I5  After a failed host call the blocks are as before the request; only the content of blocks
+ *     whose discard was tried may be lost (their driver had given it up). When undoing fails too,
+ *     host_faults counts it, and the blocks are kept out of use until the host is able again:
+ *     - Faulted blocks: plugged, but the guest may not reach them, because an unplug failed and so
+ *       did granting them back. They count as plugged (plugged_size, STATE); vmem_device_plugged()
+ *       and vmem_device_for_each_plugged() leave them out. A later unplug, UNPLUG_ALL or system
+ *       reset ends the state.
+ *     - Strays: unplugged, but the guest may still reach them or they still hold memory, because a
+ *       plug failed and so did taking them back. There is at most one run of them: every resize,
+ *       system reset and every request but STATE that passes its checks first tries again to take
+ *       them back, and while that fails PLUG and UNPLUG_ALL are answered BUSY. So what the guest
+ *       can hold stays bounded by the requested_size of the failed plug.
  * I6  usable_region_size shrinks only in UNPLUG_ALL and in vmem_device_system_reset().
  *
  * Ownership: the caller owns the device and the memory behind it.
  * Threads: the caller serialises all calls but vmem_device_info(), which any thread may call at any
  * time. Host ops run inside the calls that need them and must not call back into the device, except
- * vmem_device_info().
+ * vmem_device_info(); config_changed() and plugged_changed() come after the change and may also
+ * call vmem_device_config_read().
+ *
  * The guest controls: the bytes of each request.
  */
 #ifndef VMEM_DEVICE_H
@@ -42,34 +56,55 @@ extern "C" {
 struct vmem_device;
 
 /*
- * The host's side. @offset and @size are in bytes from the start of the region, multiples of
- * block_size, inside the region; a call covers one run of blocks. Each returns 0 or -errno.
+ * The host's side. @offset and @size (never 0) are in bytes from the start of the region, multiples
+ * of block_size, inside the region. Each returns 0 or -errno. -ENOMEM, -ENOSPC and -EDQUOT from
+ * grant() or populate() mean that the host has not the memory: the guest gets NACK (translate what
+ * else says so, like the -EFAULT of populating a huge page that is not there). Any other failure is
+ * BUSY.
+ *
+ * Each is idempotent: a block that is in the wanted state already stays as it is, and a call may
+ * mix such blocks with others. A call that fails may have done a part of its work: the engine
+ * undoes it with the opposite call over the same run.
  */
 struct vmem_host_ops {
-	/* Let the guest use the run. It reads as zeros afterwards. */
+	/*
+	 * Let the guest use the run; called for runs of which every block is to become plugged, or
+	 * is plugged and shall be usable again. It changes no content: blocks that were discarded
+	 * or never granted read as zeros, blocks that were revoked but not discarded keep theirs.
+	 */
 	int (*grant)(void *host, uint64_t offset, uint64_t size);
-	/* Make the host's memory be there for a granted run; only called with prealloc. May be NULL. */
+	/* Make the host's memory be there for a granted run. May be NULL without prealloc. */
 	int (*populate)(void *host, uint64_t offset, uint64_t size);
-	/* Take the run from the guest: afterwards no access of the guest or of an emulated device reaches it. */
+	/*
+	 * Take the run from the guest: afterwards no access of the guest or of an emulated device
+	 * reaches it. The run may hold blocks that were never granted (I4).
+	 */
 	int (*revoke)(void *host, uint64_t offset, uint64_t size);
 	/* Give a revoked run's memory back to the host; content is lost. */
 	int (*discard)(void *host, uint64_t offset, uint64_t size);
-	/* usable_region_size or requested_size changed: send a configuration change notification. */
+	/*
+	 * usable_region_size or requested_size changed: send a configuration change notification.
+	 * Not called in UNPLUG_ALL, nor for plugged_size, as the standard has it; both still change
+	 * what vmem_device_config_read() gives, and so the transport's config_generation.
+	 */
 	void (*config_changed)(void *host);
-	/* plugged_size changed (for events to whoever manages the VM, never for the guest). May be NULL. */
+	/*
+	 * plugged_size changed: for events to whoever manages the VM, never for the guest. May be
+	 * NULL.
+	 */
 	void (*plugged_changed)(void *host);
 };
 
 struct vmem_device_config {
-	uint64_t addr;		     /* guest physical; multiple of block_size */
-	uint64_t region_size;	     /* bytes; multiple of block_size; may be 0 */
-	uint64_t block_size;	     /* bytes; power of two, at least 4096 */
+	uint64_t addr;               /* guest physical; multiple of block_size */
+	uint64_t region_size;        /* bytes; multiple of block_size; may be 0 */
+	uint64_t block_size;         /* bytes; power of two, at least 4096 */
 	uint64_t requested_size;     /* initial; multiple of block_size, at most region_size */
-	uint64_t usable_extra_bytes; /* slack that usable_region_size keeps above requested_size */
-	uint16_t node_id;	     /* valid if has_node: VIRTIO_MEM_F_ACPI_PXM */
+	uint64_t usable_extra_bytes; /* slack of usable_region_size above a requested_size > 0 */
+	uint16_t node_id;            /* valid if has_node: VIRTIO_MEM_F_ACPI_PXM */
 	bool has_node;
 	bool unplugged_inaccessible; /* offer VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE */
-	bool prealloc;		     /* populate before a plug is acknowledged */
+	bool prealloc;               /* populate before a plug is acknowledged */
 };
 
 /* A snapshot; each field is current by itself. Sizes in bytes. */
@@ -80,12 +115,16 @@ struct vmem_device_info {
 	/* since vmem_device_new(): answers by request type and response type */
 	uint64_t answers[VMEM_REQ_TYPES][VMEM_RESP_TYPES];
 	uint64_t unknown_requests;
-	uint64_t host_failures; /* host ops that failed, undone cleanly */
-	uint64_t host_faults;	/* failures whose undo failed as well (I5) */
+	uint64_t host_failures; /* requests and resets in which the host failed, undone cleanly */
+	uint64_t host_faults;   /* those whose undo failed as well (I5) */
+	/* at this moment; both 0 but after host_faults */
+	uint64_t faulted_size; /* plugged, but out of the guest's reach */
+	uint64_t stray_size;   /* unplugged, but not taken back from the guest */
 };
 
 /*
- * 0, -EINVAL (the configuration breaks a rule above), -ENOMEM. @ops and @host must outlive the
+ * 0, -EINVAL (the configuration breaks a rule above, the region ends beyond 2^64, or an op that is
+ * needed is missing), -ENOMEM; *ret_dev is written on success only. @ops and @host must outlive the
  * device. All blocks are unplugged; nothing is called in the host.
  */
 int vmem_device_new(const struct vmem_device_config *config, const struct vmem_host_ops *ops,
@@ -100,8 +139,9 @@ uint64_t vmem_device_features(const struct vmem_device *dev);
 void vmem_device_config_read(const struct vmem_device *dev, struct vmem_config *ret_config);
 
 /*
- * Process one request; *ret_resp is filled in completely. Any bytes are a valid argument: nonsense
- * gets VMEM_RESP_ERROR. Returns the response's type.
+ * Process one request; *ret_resp is filled in completely. @req is the caller's own copy, not guest
+ * memory. Any bytes are a valid argument: nonsense gets VMEM_RESP_ERROR. Returns the response's
+ * type.
  */
 uint16_t vmem_device_request(struct vmem_device *dev, const struct vmem_req *req,
 			     struct vmem_resp *ret_resp);
@@ -115,15 +155,24 @@ int vmem_device_resize(struct vmem_device *dev, uint64_t requested_size);
 
 /*
  * System reset (not device reset, which changes no block): unplugs everything, recomputes
- * usable_region_size, keeps requested_size. The first error of the host, if any; blocks whose host
- * calls failed stay plugged.
+ * usable_region_size, keeps requested_size. 0 when every block is unplugged now and no stray is
+ * left; else the first error of the host that prevented it: runs that the host could not take back
+ * stay plugged, the others are unplugged, and usable_region_size covers what is plugged. Calls
+ * config_changed() when usable_region_size changed.
  */
 int vmem_device_system_reset(struct vmem_device *dev);
 
-/* Is every block that [gpa, gpa + size) touches plugged? False for anything outside the region. */
+/*
+ * May the guest use every block that [gpa, gpa + size) touches: plugged and not faulted? False when
+ * @size is 0 and for anything outside the region.
+ */
 bool vmem_device_plugged(const struct vmem_device *dev, uint64_t gpa, uint64_t size);
 
-/* Call @fn for each maximal run of plugged blocks, ascending, until it returns non-zero; that result. */
+/*
+ * Call @fn for each maximal run of plugged blocks that are not faulted, ascending, until it returns
+ * non-zero; that result, else 0. @offset and @size are in bytes from the start of the region. @fn
+ * must not change the device.
+ */
 int vmem_device_for_each_plugged(const struct vmem_device *dev,
 				 int (*fn)(void *opaque, uint64_t offset, uint64_t size),
 				 void *opaque);
