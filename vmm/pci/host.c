@@ -164,14 +164,12 @@ static int pci_bar_assign(struct pci_device *dev, unsigned int index, struct err
 			pci_window_fit(dev->host, config->window32, bar->size, &bar->power_on_gpa);
 	if (bar->assigned)
 		return 0;
-	return err_set(
-		err, ENOSPC,
-		"device '%s': no room for BAR %u ('%s', %llu KiB) in the PCI window%s: %llu KiB "
-		"below 4 GiB%s",
-		dev->id, index, bar->region.name, (unsigned long long)(bar->size / KIB),
-		bar->is_64bit ? "s" : "", (unsigned long long)(config->window32.size / KIB),
-		bar->is_64bit ? " and the one above are full or too small"
-			      : " are full or too small");
+	return err_set(err, ENOSPC,
+		       "device '%s': BAR %u ('%s') needs %llu KiB, and no PCI memory window that "
+		       "it can use has such a gap left (%llu KiB below 4 GiB%s)",
+		       dev->id, index, bar->region.name, (unsigned long long)(bar->size / KIB),
+		       (unsigned long long)(config->window32.size / KIB),
+		       bar->is_64bit ? ", and the one above" : "");
 }
 
 /* host->lock held. Goes on after a failure; the first one is reported. */
@@ -243,13 +241,10 @@ static int pci_slot_choose(const struct pci_bus *bus, const char *id, int slot,
 	for (i = 0; i < PCI_SLOTS && bus->functions[i * PCI_FUNCTIONS]; i++)
 		;
 	if (i == PCI_SLOTS)
-		return err_set(
-			err, ENOSPC,
-			"device '%s': BAR %u ('%s') needs %llu KiB, and no PCI memory window that "
-			"it can use has such a gap left (%llu KiB below 4 GiB%s)",
-			dev->id, index, bar->region.name, (unsigned long long)(bar->size / KIB),
-			(unsigned long long)(config->window32.size / KIB),
-			bar->is_64bit ? ", and the one above" : "");
+		return err_set(err, ENOSPC, "device '%s': all %d PCI slots are in use", id,
+			       PCI_SLOTS);
+	*ret_slot = i;
+	return 0;
 }
 
 struct pci_device *pci_device_new(struct pci_host *host, const char *id, int slot,
