@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * One virtual machine of Linux KVM (Documentation/virt/kvm/api.rst): the implementation of
+ * struct hv, with the in-kernel interrupt controllers.
+ *
+ * I1  The GSI routing table in the kernel is always complete: the wired inputs 0..23 and every
+ *     message that was ever routed; an update replaces the whole table at once.
+ * I2  A memory slot number is in use by one range at a time; slots never overlap (the caller's duty,
+ *     and the kernel's check).
+ *
+ * Architecture-specific parts are in files named *_x86.c.
+ * Threads: everything from any thread, under one lock of its own; ioctls that wait for vCPUs in the
+ * kernel (slot_remove) need no vCPU to stop.
+ */
+#ifndef VMM_KVM_KVM_H
+#define VMM_KVM_KVM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <linux/kvm.h>
+
+#include "vmm/core/hv.h"
+
+struct err;
+struct kvm_vm;
+
+/*
+ * Opens /dev/kvm, checks that it has all that ebb needs, creates the VM and its interrupt
+ * controllers. Errors are sentences that name the device file or the missing capability.
+ */
+struct kvm_vm *kvm_vm_new(struct err **err);
+void kvm_vm_free(struct kvm_vm *kvm);
+
+struct hv *kvm_vm_hv(struct kvm_vm *kvm);
+int kvm_vm_fd(const struct kvm_vm *kvm);
+/* Bytes of a vCPU's shared run structure. */
+size_t kvm_vm_run_size(const struct kvm_vm *kvm);
+/* 0 when the kernel does not know the capability, else its value (KVM_CHECK_EXTENSION). */
+int kvm_vm_capability(const struct kvm_vm *kvm, int capability);
+
+/*
+ * False where KVM interprets guest code instead of running it on a CPU with virtualization: such a
+ * host runs small guests only, no stock kernel.
+ */
+bool kvm_host_has_virtualization(void);
+
+/* The guest's clock (kvmclock) stands still between the two. Both are harmless without kvmclock. */
+void kvm_vm_clock_stop(struct kvm_vm *kvm);
+void kvm_vm_clock_start(struct kvm_vm *kvm);
+
+/*
+ * x86: what CPUID the kernel can give to guests (KVM_GET_SUPPORTED_CPUID) and the indices of the MSRs
+ * that it can save. Malloced; the caller frees. NULL and *err on failure.
+ */
+struct kvm_cpuid2 *kvm_supported_cpuid(const struct kvm_vm *kvm, struct err **err);
+struct kvm_msr_list *kvm_msr_indices(const struct kvm_vm *kvm, struct err **err);
+
+/* The architecture's part of kvm_vm_new(). */
+int kvm_vm_init_arch(struct kvm_vm *kvm, struct err **err);
+/* Fill @entries with the wired part of the routing table; returns how many (at most @max). */
+unsigned int kvm_wired_routes(struct kvm_irq_routing_entry *entries, unsigned int max);
+
+/* The number of wired inputs: message routes get GSIs from here up. */
+#define KVM_WIRED_GSIS 24
+
+#endif

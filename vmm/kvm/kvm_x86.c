@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The x86 part of a KVM virtual machine: see kvm.h for the contract. */
+#include <cpuid.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "base/err.h"
+#include "vmm/kvm/kvm_internal.h"
+#include "vmm/machine/platform.h"
+
+#define CPUID_1_ECX_VMX	       (1u << 5)
+#define CPUID_80000001_ECX_SVM (1u << 2)
+
+#define KVM_PIC_PINS	     16
+#define KVM_IOAPIC_TIMER_PIN 2
+
+bool kvm_host_has_virtualization(void)
+{
+	unsigned int eax, ebx, ecx, edx;
+
+	if (__get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & CPUID_1_ECX_VMX))
+		return true;
+	return __get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx) &&
+	       (ecx & CPUID_80000001_ECX_SVM);
+}
+
+int kvm_vm_init_arch(struct kvm_vm *kvm, struct err **err)
+{
+	/* VT-x needs these pages of guest addresses for itself, in real mode. */
+	uint64_t identity_map = PLATFORM_KVM_IDENTITY_BASE;
+
+	if (ioctl(kvm->vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity_map) < 0 ||
+	    ioctl(kvm->vm_fd, KVM_SET_TSS_ADDR,
+		  (unsigned long)PLATFORM_KVM_TSS_BASE) < 0)
+		return err_set(err, errno, "KVM refuses the place of its own pages: %s",
+			       strerror(errno));
+	if (ioctl(kvm->vm_fd, KVM_CREATE_IRQCHIP, 0) < 0)
+		return err_set(err, errno, "KVM cannot create the interrupt controllers: %s",
+			       strerror(errno));
+	return 0;
+}
+
+unsigned int kvm_wired_routes(struct kvm_irq_routing_entry *entries, unsigned int max)
+{
+	unsigned int n = 0;
+
+	for (uint32_t gsi = 0; gsi < KVM_WIRED_GSIS; gsi++) {
+		if (gsi < KVM_PIC_PINS && gsi != KVM_IOAPIC_TIMER_PIN && n < max) {
+			entries[n].gsi = gsi;
+			entries[n].type = KVM_IRQ_ROUTING_IRQCHIP;
+			entries[n].u.irqchip.irqchip =
+				gsi < 8 ? KVM_IRQCHIP_PIC_MASTER : KVM_IRQCHIP_PIC_SLAVE;
+			entries[n++].u.irqchip.pin = gsi % 8;
+		}
+		/* As on every PC the timer, input 0, is wired to pin 2. */
+		if (gsi != KVM_IOAPIC_TIMER_PIN && n < max) {
+			entries[n].gsi = gsi;
+			entries[n].type = KVM_IRQ_ROUTING_IRQCHIP;
+			entries[n].u.irqchip.irqchip = KVM_IRQCHIP_IOAPIC;
+			entries[n++].u.irqchip.pin = gsi ? gsi : KVM_IOAPIC_TIMER_PIN;
+		}
+	}
+	return n;
+}
+
+struct kvm_cpuid2 *kvm_supported_cpuid(const struct kvm_vm *kvm, struct err **err)
+{
+	/* The kernel says E2BIG when the table is too small; its own limit is 256 entries. */
+	for (uint32_t n = 64; n <= 4096; n *= 2) {
+		struct kvm_cpuid2 *cpuid =
+			calloc(1, sizeof(*cpuid) + n * sizeof(cpuid->entries[0]));
+
+		if (!cpuid) {
+			err_set(err, ENOMEM, "out of memory");
+			return NULL;
+		}
+		cpuid->nent = n;
+		if (ioctl(kvm->dev_fd, KVM_GET_SUPPORTED_CPUID, cpuid) == 0)
+			return cpuid;
+		free(cpuid);
+		if (errno != E2BIG)
+			break;
+	}
+	err_set(err, errno, "KVM does not tell what CPUID it supports: %s", strerror(errno));
+	return NULL;
+}
+
+struct kvm_msr_list *kvm_msr_indices(const struct kvm_vm *kvm, struct err **err)
+{
+	struct kvm_msr_list probe = {.nmsrs = 0}, *list;
+
+	/* The first call is there to fail and to tell the number. */
+	ioctl(kvm->dev_fd, KVM_GET_MSR_INDEX_LIST, &probe);
+	list = calloc(1, sizeof(*list) + probe.nmsrs * sizeof(list->indices[0]));
+	if (!list) {
+		err_set(err, ENOMEM, "out of memory");
+		return NULL;
+	}
+	list->nmsrs = probe.nmsrs;
+	if (ioctl(kvm->dev_fd, KVM_GET_MSR_INDEX_LIST, list) < 0) {
+		err_set(err, errno, "KVM does not tell its list of MSRs: %s", strerror(errno));
+		free(list);
+		return NULL;
+	}
+	return list;
+}

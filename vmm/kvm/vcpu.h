@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The virtual CPUs of one KVM machine: a thread each, run and paused together.
+ *
+ * I1  After vcpus_pause() no vCPU executes guest code or is inside a device's handler, and every
+ *     access that caused an exit is complete; registers may be read and written.
+ * I2  vCPUs start paused, in their power-on state; vcpus_reset() brings that state back exactly,
+ *     but for the time stamp counter, which goes on.
+ * I3  A vCPU that cannot go on (KVM reports an error) stops by itself, says so once, and tries
+ *     again only after the next vcpus_resume().
+ *
+ * Threads: everything from the main thread. The ops are called on vCPU threads with no lock held;
+ * they may not wait for the main thread, which may be waiting for that vCPU.
+ * The guest controls: when and with what it leaves KVM; port and MMIO accesses go to the buses.
+ */
+#ifndef VMM_KVM_VCPU_H
+#define VMM_KVM_VCPU_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include <linux/kvm.h>
+
+struct bus;
+struct err;
+struct kvm_vm;
+struct vcpus;
+
+struct vcpu_ops {
+	/* The guest made the CPU shut down (a triple fault): a PC resets then. */
+	void (*shutdown)(void *opaque, unsigned int index);
+	/* @why: a sentence without a full stop; valid during the call only. */
+	void (*failed)(void *opaque, unsigned int index, const char *why);
+};
+
+struct vcpus_config {
+	struct kvm_vm *kvm;
+	struct bus *mmio, *pio;
+	const struct vcpu_ops *ops;
+	void *opaque;
+	unsigned int count;
+};
+
+/* What one vCPU is; copied. */
+struct vcpu_identity {
+	uint32_t apic_id; /* also KVM's id of it */
+	const struct kvm_cpuid_entry2 *cpuid;
+	size_t nr_cpuid;
+	const struct kvm_msr_entry *msrs; /* set after power-on and each reset */
+	size_t nr_msrs;
+};
+
+struct vcpus *vcpus_new(const struct vcpus_config *config, struct err **err);
+/* Create vCPU @index, once for each index below count, ascending; index 0 boots. */
+int vcpus_create(struct vcpus *vcpus, unsigned int index, const struct vcpu_identity *identity,
+		 struct err **err);
+/* Start the threads, paused. */
+int vcpus_start(struct vcpus *vcpus, struct err **err);
+/* Ends the threads. NULL is allowed. */
+void vcpus_free(struct vcpus *vcpus);
+
+void vcpus_pause(struct vcpus *vcpus);
+void vcpus_resume(struct vcpus *vcpus);
+
+/*
+ * Paused (or not started): power-on state for all, then @boot fills in how the first one starts.
+ */
+int vcpus_reset(struct vcpus *vcpus,
+		void (*boot)(void *opaque, struct kvm_regs *regs, struct kvm_sregs *sregs),
+		void *opaque, struct err **err);
+
+unsigned int vcpus_count(const struct vcpus *vcpus);
+/* The host's thread id of a started vCPU. */
+pid_t vcpus_thread_id(const struct vcpus *vcpus, unsigned int index);
+
+/* ---- the architecture's part, vcpu_x86.c ---- */
+
+struct vcpu_state;
+
+/* Read the power-on state of a fresh vCPU; NULL and *err on failure. */
+struct vcpu_state *vcpu_state_save(struct kvm_vm *kvm, int vcpu_fd, struct err **err);
+int vcpu_state_restore(const struct vcpu_state *state, int vcpu_fd, struct err **err);
+void vcpu_state_free(struct vcpu_state *state);
+int vcpu_cpuid_set(int vcpu_fd, const struct kvm_cpuid_entry2 *entries, size_t nr_entries,
+		   struct err **err);
+/* Set each MSR, leaving out those that the kernel refuses. */
+void vcpu_msrs_set(int vcpu_fd, const struct kvm_msr_entry *msrs, size_t nr_msrs);
+/* The address of the instruction at which the vCPU stands, for messages. */
+uint64_t vcpu_instruction_gva(int vcpu_fd);
+
+#endif
