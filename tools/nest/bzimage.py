@@ -14,6 +14,8 @@ import lzma
 import struct
 
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+LZ4_MAGIC = b"\x02\x21\x4c\x18"
+LZ4_BLOCK_BYTES = 8 << 20
 
 
 def unzstd(packed, size):
@@ -33,6 +35,26 @@ def unzstd(packed, size):
     return out.raw
 
 
+def unlz4(packed, size):
+    """Decompress the kernel's LZ4 form (blocks of 8 MiB, each behind its packed size) with the
+    system's liblz4, which apt itself needs."""
+    lib = ctypes.CDLL(ctypes.util.find_library("lz4") or "liblz4.so.1")
+    block = ctypes.create_string_buffer(LZ4_BLOCK_BYTES)
+    parts, at, total = [], len(LZ4_MAGIC), 0
+    while at + 4 <= len(packed) and total < size:
+        (length,) = struct.unpack_from("<I", packed, at)
+        source = packed[at + 4 : at + 4 + length]
+        got = lib.LZ4_decompress_safe(source, block, len(source), LZ4_BLOCK_BYTES)
+        if got <= 0:
+            raise ValueError("the payload holds a damaged LZ4 block")
+        parts.append(block.raw[:got])
+        total += got
+        at += 4 + length
+    if total != size:
+        raise ValueError("the payload's LZ4 blocks do not unpack to their stated size")
+    return b"".join(parts)
+
+
 def extract_vmlinux(image):
     """Return the ELF kernel inside IMAGE (bytes); ValueError when there is none."""
     if image[0x202:0x206] != b"HdrS":
@@ -45,6 +67,8 @@ def extract_vmlinux(image):
     packed = payload[:-4]
     if packed.startswith(ZSTD_MAGIC):
         kernel = unzstd(packed, size)
+    elif packed.startswith(LZ4_MAGIC):
+        kernel = unlz4(packed, size)
     elif packed.startswith(b"\xfd7zXZ"):
         kernel = lzma.LZMADecompressor().decompress(packed)
     elif packed.startswith(b"\x1f\x8b"):
@@ -52,7 +76,7 @@ def extract_vmlinux(image):
     elif packed.startswith(b"BZh"):
         kernel = bz2.decompress(packed)
     else:
-        raise ValueError("the payload's compression is not zstd, xz, gzip or bzip2")
+        raise ValueError("the payload's compression is not zstd, lz4, xz, gzip or bzip2")
     if not kernel.startswith(b"\x7fELF"):
         raise ValueError("the payload is not an ELF file")
     return kernel
