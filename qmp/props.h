@@ -57,7 +57,7 @@ struct prop {
 	uint64_t unit;     /* PROP_SIZE: bytes that a number without a unit counts; 0: 1 */
 	const char *const *names; /* PROP_ENUM: ends with NULL */
 	const char *defval;       /* spelling of the default; NULL: the field is left alone */
-	const char *refused;      /* a value that is known but not possible, */
+	const char *refused;      /* a value that is known but not possible ("*": any), */
 	const char *why;          /* and the reason, to stand behind "is not possible: " */
 	const char *help;
 };

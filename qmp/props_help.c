@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/num.h"
 
@@ -45,7 +46,9 @@ static void help_print_prop(FILE *out, const struct prop *prop)
 	fprintf(out, ">");
 	if (prop->help)
 		fprintf(out, "  %s", prop->help);
-	if (prop->refused)
+	if (prop->refused && !strcmp(prop->refused, "*"))
+		fprintf(out, "; not possible: %s", prop->why);
+	else if (prop->refused)
 		fprintf(out, "; not %s: %s", prop->refused, prop->why);
 	if (prop->flags & PROP_REQUIRED)
 		fprintf(out, " (required)");

@@ -64,6 +64,9 @@ static int value_check_range(const struct value_context *ctx, uint64_t number, s
 
 	if (number >= prop->min && number <= max)
 		return 0;
+	if (prop->type != PROP_SIZE && prop->min == max)
+		return value_fail(ctx, err, ERANGE, "%s=%s is out of range; allowed: %" PRIu64,
+				  prop->name, ctx->text, max);
 	if (prop->type != PROP_SIZE)
 		return value_fail(ctx, err, ERANGE,
 				  "%s=%s is out of range; allowed: %" PRIu64 " to %" PRIu64,
@@ -388,6 +391,16 @@ static int value_parse_text(const struct value_context *ctx, const json_t *value
 	}
 }
 
+static bool value_is_refused(const struct prop *prop, const char *text,
+			     const struct prop_value *value)
+{
+	if (!strcmp(prop->refused, "*"))
+		return true;
+	if (prop->type == PROP_BOOL)
+		return value->number == !strcmp(prop->refused, "on");
+	return !strcmp(prop->refused, text);
+}
+
 /* One value that is no array. Adds to @ret, which the caller ends. */
 static int value_parse_one(const struct prop *prop, const char *what, const json_t *value,
 			   struct prop_value *ret, struct err **err)
@@ -404,8 +417,7 @@ static int value_parse_one(const struct prop *prop, const char *what, const json
 	code = value_parse_text(&ctx, value, ret, err);
 	if (code < 0 || !prop->refused)
 		return code;
-	if (prop->type == PROP_BOOL ? ret->number == !strcmp(prop->refused, "on")
-				    : !strcmp(prop->refused, ctx.text)) {
+	if (value_is_refused(prop, ctx.text, ret)) {
 		free(ret->memory);
 		ret->memory = NULL;
 		return value_fail(&ctx, err, ENOTSUP, "%s=%s is not possible: %s", prop->name,

@@ -31,7 +31,8 @@ enum vm_machine_type { VM_MACHINE_PC, VM_MACHINE_Q35 };
 
 struct vm_machine_config {
 	enum vm_machine_type type;
-	const char *name;     /* as given; static */
+	const char *name;     /* as given: "pc", "pc-q35-9.0" ...; static */
+	const char *root_bus; /* id of the PCI root bus: "pci.0" or "pcie.0"; static */
 	bool dump_guest_core; /* off: guest memory is left out of core dumps */
 	bool mem_merge;       /* guest memory may be merged (MADV_MERGEABLE) */
 	char *memory_backend; /* id; see memory.backend */
@@ -67,13 +68,6 @@ struct vm_smp_config {
 };
 
 /* -object memory-backend-ram: private anonymous memory */
-enum vm_numa_policy {
-	VM_POLICY_DEFAULT,
-	VM_POLICY_PREFERRED,
-	VM_POLICY_BIND,
-	VM_POLICY_INTERLEAVE
-};
-
 enum vm_memdev_user { VM_MEMDEV_UNUSED, VM_MEMDEV_BOOT, VM_MEMDEV_DEVICE };
 
 struct vm_memdev_config {
@@ -83,11 +77,9 @@ struct vm_memdev_config {
 	bool has_requested_size;       /* the two-size spelling was used: */
 	uint64_t requested_size_bytes; /* "size" next to "max-size" */
 	bool prealloc;
-	bool merge, dump; /* defaults: -machine mem-merge, dump-guest-core */
-	bool reserve;     /* off: MAP_NORESERVE */
-	enum vm_numa_policy policy;
-	uint16_t *host_nodes; /* ascending, without repetition */
-	size_t nr_host_nodes;
+	bool has_merge, has_dump; /* given; else as -machine mem-merge, dump-guest-core say */
+	bool merge, dump;
+	bool reserve; /* off: MAP_NORESERVE */
 	enum vm_memdev_user user;
 };
 
@@ -140,21 +132,19 @@ enum vm_chardev_type {
 struct vm_chardev_config {
 	char *id;
 	enum vm_chardev_type type;
-	bool mux;      /* several front ends share it, Ctrl-A c switches */
-	bool signal;   /* stdio: Ctrl-C ends the monitor instead of reaching the guest */
-	char *logfile; /* a copy of all output */
-	bool logappend;
-	char *path;  /* socket (Unix), file, pty (a symbolic link to make) */
+	bool mux;    /* several front ends share it, Ctrl-A c switches */
+	bool signal; /* stdio: Ctrl-C ends the monitor instead of reaching the guest */
+	char *path;  /* socket (Unix), file */
 	bool append; /* file */
 	/* socket: exactly one of path, port, fd */
-	char *host; /* "" is any address */
+	char *host; /* NULL is any address of a server */
 	char *port;
-	int fd; /* inherited: listening if server, else connected; -1 without */
+	int32_t fd; /* inherited; -1: none. socket: listening if server, else connected. file: the
+		     * writable one of -add-fd, where path is /dev/fdset/N */
 	bool server, wait, nodelay;
-	bool ipv4, ipv6;       /* both by default */
-	bool abstract, tight;  /* of path */
+	bool ipv4, ipv6;       /* TCP: only this family; both false: any */
 	uint32_t reconnect_s;  /* client only; 0 never */
-	unsigned int nr_users; /* front ends: devices and monitors; more than one only with mux */
+	unsigned int nr_users; /* devices and monitors on it; more than one only with mux */
 };
 
 /* -mon, -monitor */
@@ -178,11 +168,10 @@ enum vm_device_type {
 
 /* Of every PCI device. */
 struct vm_pci_config {
-	char *bus;        /* NULL, or the root bus: "pci.0" of pc, "pcie.0" of q35 */
+	char *bus;        /* NULL, or machine.root_bus */
 	bool has_addr;    /* else the builder chooses the slot */
 	uint8_t slot;     /* 0 to 31 */
-	uint8_t function; /* 0 to 7; other than 0 only behind a multifunction slot */
-	bool multifunction;
+	uint8_t function; /* 0 */
 };
 
 /* Of every virtio-pci device. */
@@ -190,13 +179,14 @@ struct vm_virtio_config {
 	bool packed;        /* offer VIRTIO_F_RING_PACKED */
 	bool event_idx;     /* offer VIRTIO_F_EVENT_IDX */
 	bool indirect_desc; /* offer VIRTIO_F_INDIRECT_DESC */
-	uint16_t vectors;   /* MSI-X; UINT16_MAX: the device's own number */
+	uint32_t vectors;   /* MSI-X; UINT32_MAX: the device's own number */
 };
 
 struct vm_virtio_mem_config {
 	char *memdev_id;
-	struct vm_memdev_config *memdev;
+	const struct vm_memdev_config *memdev;
 	uint16_t node;
+	bool has_requested_size;       /* given here, not with the memdev */
 	uint64_t region_size_bytes;    /* == memdev->size_bytes; multiple of block_size_bytes */
 	uint64_t requested_size_bytes; /* at the start; multiple of block_size_bytes */
 	uint64_t block_size_bytes;     /* power of two, >= memdev->page_bytes */
@@ -218,12 +208,12 @@ struct vm_isa_serial_config {
 	const struct vm_chardev_config *chardev; /* never NULL */
 	uint32_t index;                          /* 0 to 3, unique: COM1 to COM4 */
 	uint16_t iobase;                         /* of the index unless given; unique */
-	uint8_t irq;
+	uint8_t irq;                             /* of the index unless given */
+	bool has_index, has_iobase, has_irq;
 };
 
 struct vm_pvpanic_config {
-	uint16_t ioport;
-	uint8_t events; /* bits of PVPANIC_* that are offered: 1 panicked, 2 crash loaded */
+	uint16_t ioport; /* 0x505 */
 };
 
 struct vm_device_config {
@@ -267,11 +257,10 @@ struct vm_action_config {
 	enum vm_watchdog_action watchdog;
 };
 
-enum vm_rtc_base { VM_RTC_UTC, VM_RTC_LOCALTIME, VM_RTC_DATETIME };
+enum vm_rtc_base { VM_RTC_UTC, VM_RTC_LOCALTIME };
 
 struct vm_rtc_config {
 	enum vm_rtc_base base;
-	int64_t start_s; /* VM_RTC_DATETIME: seconds since 1970 at the start of the machine */
 };
 
 struct vm_config {
