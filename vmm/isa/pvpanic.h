@@ -10,7 +10,6 @@
 
 #include "vmm/isa/isa.h"
 
-#define PVPANIC_PORT         0x505
 #define PVPANIC_PANICKED     0x01 /* the guest stopped */
 #define PVPANIC_CRASH_LOADED 0x02 /* it goes on in its crash kernel */
 
