@@ -394,11 +394,15 @@ class GuestConsole:
         """Wait for the guest's first userspace line."""
         self.stream.expect(initrd.READY, timeout)
 
-    def login(self, timeout):
+    def prompt(self, timeout):
         """Wait for the guest's shell, and keep the kernel's messages off the console."""
-        self.ready(timeout)
         self.stream.expect(PROMPT, timeout)
         self.run("dmesg -n 1", timeout)
+
+    def login(self, timeout):
+        """Wait for the first userspace line and the shell."""
+        self.ready(timeout)
+        self.prompt(timeout)
 
     def run(self, command, timeout=60):
         """Run a shell command in the guest and return its Result."""
