@@ -9,13 +9,15 @@
  * I1  The driver's features are frozen by FEATURES_OK, which is refused unless they are a subset of
  *     the offered ones, contain VIRTIO_F_VERSION_1 and satisfy the device.
  * I2  Status bits are only added; the one way back is a write of 0, which is a reset.
- * I3  No buffer is taken and no interrupt is sent before DRIVER_OK, after a reset, while the VM is
- *     paused, or while the transport forbids DMA.
+ * I3  No buffer is taken before DRIVER_OK, after a reset, while the VM is paused, or while the
+ *     transport forbids DMA; no interrupt is sent before DRIVER_OK or after a reset.
  * I4  A bad ring or a call of virtio_set_needs_reset() stops all queues of the device until the
  *     driver resets it. It never ends the monitor.
  * I5  One wake-up of a queue handles at most queue-size chains; what is left waits for the next
  *     turn of the loop, so that a busy device does not starve others on it.
- * I6  When the driver reads the status as 0 after a reset, no queue is being processed.
+ * I6  When the driver reads the status as 0 after a reset, its rings and buffers are no longer
+ *     accessed. virtio_pause(), virtio_system_reset() and virtio_device_free() moreover wait for a
+ *     queue_kick() that is under way.
  *
  * Ownership: the device owns its struct virtio_device; gm and loop outlive it.
  *
@@ -95,7 +97,7 @@ struct virtio_device_ops {
 struct virtio_device_config {
 	const char *id;     /* for messages */
 	uint16_t device_id; /* VIRTIO_ID_... */
-	uint64_t features;  /* offered, the device's own bits only (0 to 23 and 50 to 127 < 64) */
+	uint64_t features;  /* offered; the device's own bits only (0 to 23, 50 to 63) */
 	uint32_t config_size;
 	unsigned int nr_queues;      /* 1..VIRTIO_QUEUES_MAX */
 	const uint16_t *queue_sizes; /* the offered size of each, a power of two <= VQ_SIZE_MAX */
@@ -122,7 +124,10 @@ uint16_t virtio_device_type(const struct virtio_device *vdev);
 void virtio_lock(struct virtio_device *vdev);
 void virtio_unlock(struct virtio_device *vdev);
 
-/* The VM stops: when this returns no queue is being processed and none will be until resume. */
+/*
+ * The VM stops: when this returns no queue is being processed and none will be until resume. Not
+ * from the device's own loop; the same for virtio_system_reset().
+ */
 void virtio_pause(struct virtio_device *vdev);
 /* The VM goes on: all queues are looked at again. */
 void virtio_resume(struct virtio_device *vdev);
@@ -152,8 +157,8 @@ bool virtio_has_feature(const struct virtio_device *vdev, unsigned int bit);
 struct vq *virtio_queue(struct virtio_device *vdev, unsigned int index);
 
 /*
- * Take the next chain. False: there is none now; ops->queue_kick() is called when there is. Also
- * false, by itself, for whatever I3 to I5 say.
+ * Take the next chain; only inside ops->queue_kick(), for the queue it was called for. False: there
+ * is none now; ops->queue_kick() is called when there is. Also false for whatever I3 to I5 say.
  */
 bool virtio_queue_pop(struct virtio_device *vdev, unsigned int index, struct vq_chain *chain);
 /*

@@ -13,8 +13,9 @@
  * I1  A doorbell is registered exactly while BAR 4 is mapped, at the address where it is mapped.
  * I2  A vector that the driver asked for is stored only if the device has it; the driver reads back
  *     VIRTIO_MSI_NO_VECTOR otherwise. An event without a vector sends nothing while MSI-X is on.
- * I3  With MSI-X off, INTA# is asserted exactly while the ISR status is not 0.
- * I4  Without bus mastering no queue is processed and no interrupt is sent.
+ * I3  With MSI-X off, an event sets its bit in the ISR status and asserts INTA#, until the driver
+ *     reads the ISR status or resets the device.
+ * I4  Without bus mastering no queue is processed.
  *
  * Ownership: the caller owns device and PCI host; both outlive the transport.
  * Threads: register accesses take the device lock (virtio.h); virtio_pci_new() and
@@ -28,6 +29,7 @@
 
 struct err;
 struct hv;
+struct pci_device;
 struct pci_host;
 struct virtio_device;
 struct virtio_pci;
@@ -52,7 +54,6 @@ struct virtio_pci *virtio_pci_new(const struct virtio_pci_config *config,
 /* NULL is allowed. */
 void virtio_pci_free(struct virtio_pci *vp);
 
-struct pci_device;
 /* Its place on the bus, for listings. */
 struct pci_device *virtio_pci_device(const struct virtio_pci *vp);
 

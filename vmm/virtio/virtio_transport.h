@@ -3,8 +3,10 @@
  * Between the virtio core and a transport (PCI now): the registers that every transport offers in a
  * form of its own, and what the core asks a transport for.
  *
- * All functions here are called with the device lock held (virtio_lock()); those with "for
- * transports" semantics take values straight from the guest and check them.
+ * All functions here but virtio_attach() are called with the device lock held (virtio_lock()). They
+ * take values straight from the guest and check them.
+ *
+ * The guest controls: every argument that comes out of a register write.
  */
 #ifndef VMM_VIRTIO_VIRTIO_TRANSPORT_H
 #define VMM_VIRTIO_VIRTIO_TRANSPORT_H
@@ -38,13 +40,14 @@ void virtio_attach(struct virtio_device *vdev, const struct virtio_transport_ops
 
 unsigned int virtio_nr_queues(const struct virtio_device *vdev);
 uint32_t virtio_config_size(const struct virtio_device *vdev);
-/* An eventfd whose signal means "queue @index has buffers"; lives as long as the device. */
+/* Immutable, so also without the lock: an eventfd whose signal means "queue @index has buffers";
+ * lives as long as the device. */
 int virtio_queue_doorbell(const struct virtio_device *vdev, unsigned int index);
 
 /* Features, 32 bits at a time; @select above 1 reads as 0 and ignores writes. */
 uint32_t virtio_offered_features(const struct virtio_device *vdev, uint32_t select);
 uint32_t virtio_driver_features(const struct virtio_device *vdev, uint32_t select);
-/* Ignored before DRIVER and after FEATURES_OK. */
+/* Ignored after FEATURES_OK. */
 void virtio_set_driver_features(struct virtio_device *vdev, uint32_t select, uint32_t value);
 
 uint8_t virtio_status(const struct virtio_device *vdev);
@@ -70,7 +73,7 @@ void virtio_queue_set_size(struct virtio_device *vdev, unsigned int index, uint1
 void virtio_queue_set_address(struct virtio_device *vdev, unsigned int index,
 			      enum virtio_queue_area area, uint64_t gpa);
 void virtio_queue_enable(struct virtio_device *vdev, unsigned int index);
-/* Ignored without VIRTIO_F_RING_RESET. Done when it returns. */
-void virtio_queue_reset(struct virtio_device *vdev, unsigned int index);
+/* Ignored (false) without VIRTIO_F_RING_RESET. Done when it returns. */
+bool virtio_queue_reset(struct virtio_device *vdev, unsigned int index);
 
 #endif

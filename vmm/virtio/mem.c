@@ -1,0 +1,417 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The virtio-mem device: see mem.h for the contract. VIRTIO 1.3, 5.15. */
+#include "vmm/virtio/mem.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/err.h"
+#include "base/num.h"
+#include "guard/guard.h"
+#include "vmm/core/bus.h"
+#include "vmm/core/gm.h"
+#include "vmm/core/hv.h"
+#include "vmm/core/loop.h"
+#include "vmm/virtio/virtio.h"
+
+#define VIRTIO_MEM_QUEUE_SIZE 128
+
+struct virtio_mem {
+	struct virtio_mem_config config; /* immutable; id belongs to vdev */
+	struct virtio_device *vdev;
+	struct vmem_device *engine; /* guarded by the device lock */
+	struct guard *guard;        /* guarded by the device lock */
+	struct gm_region *gm_region;
+	struct bus_region absent;  /* what answers for absent slots (I2) */
+	struct vq_chain *chain;    /* the loop's */
+	_Atomic uint64_t wanted;   /* requested_size as last asked for */
+	_Atomic uint64_t moved_ms; /* when guest or monitor last did something about the size */
+	_Atomic bool driver_ready;
+	_Atomic bool host_refused; /* the last plug request was refused for want of host memory */
+};
+
+static uint64_t virtio_mem_now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* ---- the engine's host ---- */
+
+static int virtio_mem_grant(void *host, uint64_t offset, uint64_t size)
+{
+	struct virtio_mem *mem = host;
+	int ret = guard_grant(mem->guard, offset, size);
+
+	if (!ret)
+		gm_grant(mem->gm_region, offset, size);
+	return ret;
+}
+
+static int virtio_mem_populate(void *host, uint64_t offset, uint64_t size)
+{
+	struct virtio_mem *mem = host;
+
+	return guard_populate(mem->guard, offset, size);
+}
+
+static int virtio_mem_revoke(void *host, uint64_t offset, uint64_t size)
+{
+	struct virtio_mem *mem = host;
+	int ret;
+
+	gm_revoke(mem->gm_region, offset, size);
+	ret = guard_revoke(mem->guard, offset, size);
+	if (ret)
+		gm_grant(mem->gm_region, offset, size);
+	return ret;
+}
+
+static int virtio_mem_discard(void *host, uint64_t offset, uint64_t size)
+{
+	struct virtio_mem *mem = host;
+
+	return guard_discard(mem->guard, offset, size);
+}
+
+static void virtio_mem_config_changed(void *host)
+{
+	struct virtio_mem *mem = host;
+
+	virtio_config_changed_locked(mem->vdev);
+}
+
+static const struct vmem_host_ops virtio_mem_host_ops = {
+	.grant = virtio_mem_grant,
+	.populate = virtio_mem_populate,
+	.revoke = virtio_mem_revoke,
+	.discard = virtio_mem_discard,
+	.config_changed = virtio_mem_config_changed,
+};
+
+/* ---- the guard's slots ---- */
+
+static int virtio_mem_slot_add(void *opaque, uint64_t offset, uint64_t size, uint32_t *ret_slot)
+{
+	struct virtio_mem *mem = opaque;
+	struct hv *hv = mem->config.hv;
+	struct range gpa = {mem->config.device.addr + offset, size};
+
+	return hv->ops->slot_add(hv, gpa, (char *)mem->config.memory + offset, false, ret_slot);
+}
+
+static int virtio_mem_slot_remove(void *opaque, uint32_t slot)
+{
+	struct virtio_mem *mem = opaque;
+	struct hv *hv = mem->config.hv;
+
+	return hv->ops->slot_remove(hv, slot);
+}
+
+static const struct guard_slot_ops virtio_mem_slot_ops = {
+	.add = virtio_mem_slot_add,
+	.remove = virtio_mem_slot_remove,
+};
+
+static uint64_t virtio_mem_absent_read(void *opaque, uint64_t offset, unsigned int size)
+{
+	(void)opaque;
+	(void)offset;
+	(void)size;
+	return 0;
+}
+
+static void virtio_mem_absent_write(void *opaque, uint64_t offset, unsigned int size,
+				    uint64_t value)
+{
+	(void)opaque;
+	(void)offset;
+	(void)size;
+	(void)value;
+}
+
+static const struct bus_ops virtio_mem_absent_ops = {
+	.read = virtio_mem_absent_read,
+	.write = virtio_mem_absent_write,
+};
+
+/* ---- the virtio device ---- */
+
+static void virtio_mem_config_read(void *opaque, uint32_t offset, void *buf, uint32_t size)
+{
+	struct virtio_mem *mem = opaque;
+	struct vmem_config config;
+
+	vmem_device_config_read(mem->engine, &config);
+	memcpy(buf, (const char *)&config + offset, size);
+}
+
+static bool virtio_mem_features_ok(void *opaque, uint64_t features)
+{
+	struct virtio_mem *mem = opaque;
+
+	return !mem->config.require_inaccessible ||
+	       (features & VIRTIO_FEATURE(VMEM_F_UNPLUGGED_INACCESSIBLE));
+}
+
+static void virtio_mem_driver_ok(void *opaque)
+{
+	struct virtio_mem *mem = opaque;
+
+	mem->moved_ms = virtio_mem_now_ms();
+	mem->driver_ready = true;
+}
+
+/* Note what the answer says about the progress of a resize. */
+static void virtio_mem_note(struct virtio_mem *mem, uint16_t type, uint16_t answer,
+			    uint64_t failures_before)
+{
+	struct vmem_device_info info;
+
+	if (type == VMEM_REQ_STATE)
+		return;
+	mem->moved_ms = virtio_mem_now_ms();
+	if (type != VMEM_REQ_PLUG)
+		return;
+	vmem_device_info(mem->engine, &info);
+	mem->host_refused = answer != VMEM_RESP_ACK && info.host_failures != failures_before;
+}
+
+static void virtio_mem_handle(struct virtio_mem *mem)
+{
+	struct vq *vq = virtio_queue(mem->vdev, 0);
+	struct vmem_device_info info;
+	struct vmem_resp resp;
+	struct vmem_req req;
+	uint16_t answer;
+
+	if (mem->chain->readable_bytes < sizeof(req) || mem->chain->writable_bytes < sizeof(resp)) {
+		virtio_set_needs_reset(mem->vdev, "virtio-mem request with missing bytes");
+		return;
+	}
+	if (vq_chain_read(vq, mem->chain, 0, &req, sizeof(req))) {
+		virtio_set_needs_reset(mem->vdev, "virtio-mem request outside of memory");
+		return;
+	}
+	vmem_device_info(mem->engine, &info);
+	answer = vmem_device_request(mem->engine, &req, &resp);
+	virtio_mem_note(mem, vmem_req_type(&req), answer, info.host_failures);
+	if (vq_chain_write(vq, mem->chain, 0, &resp, sizeof(resp))) {
+		virtio_set_needs_reset(mem->vdev, "virtio-mem answer outside of memory");
+		return;
+	}
+	virtio_queue_push(mem->vdev, 0, mem->chain, sizeof(resp));
+}
+
+static void virtio_mem_queue_kick(void *opaque, unsigned int index)
+{
+	struct virtio_mem *mem = opaque;
+
+	while (virtio_queue_pop(mem->vdev, index, mem->chain))
+		virtio_mem_handle(mem);
+}
+
+/* A device reset changes no block (VIRTIO 1.3, 5.15.5.2). */
+static void virtio_mem_reset(void *opaque)
+{
+	struct virtio_mem *mem = opaque;
+
+	mem->driver_ready = false;
+}
+
+static void virtio_mem_system_reset(void *opaque)
+{
+	struct virtio_mem *mem = opaque;
+
+	/* Blocks that the host could not take back stay plugged; the next driver unplugs them. */
+	vmem_device_system_reset(mem->engine);
+	mem->host_refused = false;
+}
+
+static const struct virtio_device_ops virtio_mem_ops = {
+	.config_read = virtio_mem_config_read,
+	.features_ok = virtio_mem_features_ok,
+	.driver_ok = virtio_mem_driver_ok,
+	.queue_kick = virtio_mem_queue_kick,
+	.reset = virtio_mem_reset,
+	.system_reset = virtio_mem_system_reset,
+};
+
+static int virtio_mem_make_virtio(struct virtio_mem *mem, struct err **err)
+{
+	const struct virtio_mem_config *c = &mem->config;
+	const uint16_t queue_sizes[] = {VIRTIO_MEM_QUEUE_SIZE};
+	const struct virtio_device_config config = {
+		.id = c->id,
+		.device_id = VIRTIO_ID_MEM,
+		.features = vmem_device_features(mem->engine),
+		.config_size = sizeof(struct vmem_config),
+		.nr_queues = 1,
+		.queue_sizes = queue_sizes,
+		.packed = c->packed,
+		.event_idx = c->event_idx,
+		.indirect_desc = c->indirect_desc,
+		.queue_reset = true,
+		.gm = c->gm,
+		.loop = c->loop,
+	};
+
+	mem->vdev = virtio_device_new(&config, &virtio_mem_ops, mem, err);
+	if (!mem->vdev)
+		return -EIO;
+	mem->chain = vq_chain_new(virtio_queue(mem->vdev, 0));
+	return mem->chain ? 0 : err_set(err, ENOMEM, "out of memory");
+}
+
+static int virtio_mem_init(struct virtio_mem *mem, struct err **err)
+{
+	const struct virtio_mem_config *c = &mem->config;
+	const struct guard_config guard = {
+		.memory = c->memory,
+		.size = c->device.region_size,
+		.block_size = c->device.block_size,
+		.memslot_size = c->memslot_size,
+		.slot_ops = &virtio_mem_slot_ops,
+		.opaque = mem,
+	};
+	struct range gpa = {c->device.addr, c->device.region_size};
+	int ret;
+
+	ret = vmem_device_new(&c->device, &virtio_mem_host_ops, mem, &mem->engine);
+	if (ret)
+		return err_set(err, -ret, "%s", strerror(-ret));
+	mem->wanted = c->device.requested_size;
+	ret = guard_new(&guard, &mem->guard, err);
+	if (ret)
+		return ret;
+	ret = gm_add_device_memory(c->gm, gpa, c->memory, c->device.block_size, &mem->gm_region);
+	if (ret)
+		return err_set(err, -ret, "its memory cannot be placed: %s", strerror(-ret));
+	ret = virtio_mem_make_virtio(mem, err);
+	if (ret)
+		return ret;
+	mem->absent = (struct bus_region){
+		.name = "virtio-mem",
+		.range = gpa,
+		.ops = &virtio_mem_absent_ops,
+	};
+	bus_add(c->mmio, &mem->absent);
+	return 0;
+}
+
+struct virtio_mem *virtio_mem_new(const struct virtio_mem_config *config, struct err **err)
+{
+	struct virtio_mem *mem = calloc(1, sizeof(*mem));
+
+	if (!mem) {
+		err_set(err, ENOMEM, "out of memory");
+		return NULL;
+	}
+	mem->config = *config;
+	if (virtio_mem_init(mem, err)) {
+		virtio_mem_free(mem);
+		return NULL;
+	}
+	return mem;
+}
+
+void virtio_mem_free(struct virtio_mem *mem)
+{
+	if (!mem)
+		return;
+	bus_remove(mem->config.mmio, &mem->absent);
+	virtio_device_free(mem->vdev);
+	vq_chain_free(mem->chain);
+	guard_free(mem->guard);
+	vmem_device_free(mem->engine);
+	free(mem);
+}
+
+struct virtio_device *virtio_mem_device(struct virtio_mem *mem)
+{
+	return mem->vdev;
+}
+
+/* ---- for monitors ---- */
+
+/* On the loop: bring the engine to what is wanted now, however many calls asked for it. */
+static void virtio_mem_apply(void *opaque)
+{
+	struct virtio_mem *mem = opaque;
+
+	virtio_lock(mem->vdev);
+	/* Cannot fail: virtio_mem_resize() checked what the engine checks. */
+	vmem_device_resize(mem->engine, mem->wanted);
+	mem->moved_ms = virtio_mem_now_ms();
+	virtio_unlock(mem->vdev);
+}
+
+int virtio_mem_resize(struct virtio_mem *mem, uint64_t requested_size, struct err **err)
+{
+	const struct vmem_device_config *c = &mem->config.device;
+	uint64_t before;
+	int ret;
+
+	if (!num_is_aligned(requested_size, c->block_size))
+		return err_set(err, EINVAL,
+			       "requested size %llu is not a multiple of the block size of '%s', "
+			       "%llu bytes",
+			       (unsigned long long)requested_size, mem->config.id,
+			       (unsigned long long)c->block_size);
+	if (requested_size > c->region_size)
+		return err_set(err, EINVAL,
+			       "requested size %llu is beyond the size of '%s', %llu bytes",
+			       (unsigned long long)requested_size, mem->config.id,
+			       (unsigned long long)c->region_size);
+	before = atomic_exchange(&mem->wanted, requested_size);
+	mem->moved_ms = virtio_mem_now_ms();
+	ret = loop_post(mem->config.loop, virtio_mem_apply, mem);
+	if (ret) {
+		mem->wanted = before;
+		return err_set(err, -ret, "out of memory");
+	}
+	return 0;
+}
+
+void virtio_mem_info(const struct virtio_mem *mem, struct vmem_device_info *ret_info)
+{
+	vmem_device_info(mem->engine, ret_info);
+	ret_info->requested_size = mem->wanted;
+}
+
+enum virtio_mem_progress virtio_mem_progress(struct virtio_mem *mem)
+{
+	struct vmem_device_info info;
+
+	virtio_mem_info(mem, &info);
+	if (!mem->driver_ready)
+		return VIRTIO_MEM_NO_DRIVER;
+	if (info.plugged_size == info.requested_size)
+		return VIRTIO_MEM_DONE;
+	if (virtio_mem_now_ms() - mem->moved_ms < VIRTIO_MEM_STALL_MS)
+		return VIRTIO_MEM_IN_PROGRESS;
+	return mem->host_refused && info.plugged_size < info.requested_size ? VIRTIO_MEM_HOST_OOM
+									    : VIRTIO_MEM_VM_OOM;
+}
+
+const char *virtio_mem_progress_name(enum virtio_mem_progress progress)
+{
+	switch (progress) {
+	case VIRTIO_MEM_DONE:
+		return "done";
+	case VIRTIO_MEM_IN_PROGRESS:
+		return "in-progress";
+	case VIRTIO_MEM_VM_OOM:
+		return "vm-oom";
+	case VIRTIO_MEM_HOST_OOM:
+		return "host-oom";
+	case VIRTIO_MEM_NO_DRIVER:
+		break;
+	}
+	return "no-driver";
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The virtio-mem device: the engine of <vmem/device.h> behind a virtqueue, in front of the guard.
+ *
+ *     queue --> requests --> engine --> host ops --> guard (slots, pages), guest memory (gm)
+ *
+ * I1  Blocks that are not plugged are unreachable for emulated devices (gm) before the guard takes
+ *     them from the guest, and become reachable only after the guard granted them.
+ * I2  A read that leaves the guest because a slot is absent gives zeros; a write is dropped.
+ * I3  A request that is too short, or whose answer has no room, is the driver's breach of protocol:
+ *     DEVICE_NEEDS_RESET; no block changes.
+ * I4  Monitor calls never wait for a request under way: a new size is noted at once and handed to
+ *     the device's loop.
+ *
+ * Ownership: the caller owns the memory, the gm, the loop, and ends the transport first.
+ * Threads: requests and the engine run on the loop's thread with the device lock held; the public
+ * functions may be called from any thread unless they say otherwise.
+ * The guest controls: requests, their pace, and which features it accepts.
+ */
+#ifndef VMM_VIRTIO_MEM_H
+#define VMM_VIRTIO_MEM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <vmem/device.h>
+
+struct bus;
+struct err;
+struct gm;
+struct hv;
+struct loop;
+struct virtio_device;
+struct virtio_mem;
+
+struct virtio_mem_config {
+	const char *id;
+	struct gm *gm;
+	struct hv *hv;
+	struct loop *loop;
+	struct bus *mmio;
+	void *memory; /* private anonymous, region_size bytes */
+	struct vmem_device_config device;
+	uint64_t memslot_size;
+	/* A driver that does not accept VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE is refused. */
+	bool require_inaccessible;
+	bool packed, event_idx, indirect_desc; /* ring features to offer */
+};
+
+struct virtio_mem *virtio_mem_new(const struct virtio_mem_config *config, struct err **err);
+/* No vCPU runs, the transport is gone. NULL is allowed. */
+void virtio_mem_free(struct virtio_mem *mem);
+
+/* For the transport. */
+struct virtio_device *virtio_mem_device(struct virtio_mem *mem);
+
+/*
+ * Ask the guest for another size, in bytes. -EINVAL with a sentence when it is not a multiple of
+ * the block size or beyond the device's size; nothing changes then. Returns at once.
+ */
+int virtio_mem_resize(struct virtio_mem *mem, uint64_t requested_size, struct err **err);
+
+/* How far the last resize got, as far as a host can know. */
+enum virtio_mem_progress {
+	VIRTIO_MEM_DONE,        /* plugged_size is requested_size */
+	VIRTIO_MEM_IN_PROGRESS, /* the guest is working on it */
+	VIRTIO_MEM_VM_OOM,      /* the guest stopped giving or taking before it was done */
+	VIRTIO_MEM_HOST_OOM,    /* the host had no memory for the guest's last plug request */
+	VIRTIO_MEM_NO_DRIVER,   /* no driver is there, or the device needs a reset */
+};
+
+/* A guest that asks for nothing for so long has stopped; it may start again any time. */
+#define VIRTIO_MEM_STALL_MS 5000
+
+enum virtio_mem_progress virtio_mem_progress(struct virtio_mem *mem);
+/* The spelling of monitors: "done", "in-progress", "vm-oom", "host-oom", "no-driver". */
+const char *virtio_mem_progress_name(enum virtio_mem_progress progress);
+
+/* requested_size in it is the last one that virtio_mem_resize() accepted. Never waits. */
+void virtio_mem_info(const struct virtio_mem *mem, struct vmem_device_info *ret_info);
+
+#endif

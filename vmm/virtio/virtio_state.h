@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Inside of the virtio core: the state of a device. Only virtio.c and virtio_regs.c include this;
+ * contract, invariants and locks are in virtio.h.
+ */
+#ifndef VMM_VIRTIO_VIRTIO_STATE_H
+#define VMM_VIRTIO_VIRTIO_STATE_H
+
+#include <pthread.h>
+
+#include "vmm/virtio/virtio_transport.h"
+
+struct loop_watch;
+
+struct virtio_queue {
+	/* immutable */
+	struct virtio_device *vdev;
+	unsigned int index;
+	uint16_t max_size;
+	int doorbell;
+	struct loop_watch *watch;
+	/* guarded by the device lock */
+	struct vq *vq; /* started exactly while enabled and DRIVER_OK, unless its layout was bad */
+	uint16_t size;
+	bool enabled;
+	uint64_t area[3];    /* by enum virtio_queue_area */
+	unsigned int budget; /* chains that this wake-up may still take (I5) */
+	bool budget_spent;   /* it wanted more */
+};
+
+struct virtio_device {
+	/* immutable */
+	char *id;
+	uint16_t device_id;
+	uint32_t config_size;
+	uint64_t offered_features;
+	struct loop *loop;
+	const struct virtio_device_ops *ops;
+	void *opaque;
+	unsigned int nr_queues;
+
+	pthread_mutex_t lock; /* the device lock */
+	/* guarded by lock */
+	pthread_cond_t kick_done;   /* kicks_running went down */
+	unsigned int kicks_running; /* ops->queue_kick() calls under way */
+	const struct virtio_transport_ops *transport;
+	void *transport_opaque;
+	uint8_t status;
+	uint64_t driver_features;
+	uint8_t config_generation;
+	bool config_stale;   /* changed since it was last read: the next read is a new generation */
+	bool config_pending; /* an interrupt is due at DRIVER_OK */
+	bool paused;
+	const char *broken_reason;
+
+	struct virtio_queue queues[];
+};
+
+/* All with the device lock held. */
+void virtio_reset_locked(struct virtio_device *vdev);
+/* Back to how the driver finds a queue after a device reset. */
+void virtio_queue_init(struct virtio_queue *q);
+void virtio_kick_all(struct virtio_device *vdev);
+
+#endif
