@@ -10,8 +10,9 @@
  *
  * I1  No two of these overlap, and all end below 2^phys_bits.
  * I2  ram[] is in ascending order of address, ram_offset and node, and covers exactly ram_bytes.
- * I3  Every device lies inside device_memory, aligned to its block size and to at least
- *     LAYOUT_DEVICE_ALIGN; devices do not overlap; their sizes sum to at most maxmem - ram.
+ * I3  Every device lies inside device_memory, aligned to its block size, and to LAYOUT_DEVICE_ALIGN
+ *     unless its address was given; devices do not overlap; their sizes sum to at most maxmem -
+ *ram.
  *
  * Devices with an address are placed first, the others in their order at the lowest address that
  * is free. The sizes are what counts against maxmem; the region has slack for alignment.
