@@ -20,7 +20,7 @@
 
 struct guard_slot {
 	uint64_t nr_granted; /* blocks */
-	uint32_t slot;	     /* the hypervisor's number, while nr_granted is not 0 */
+	uint32_t slot;       /* the hypervisor's number, while nr_granted is not 0 */
 };
 
 struct guard {
@@ -35,8 +35,8 @@ struct guard {
 struct guard_piece {
 	struct guard_slot *slot;
 	uint64_t slot_offset, slot_size; /* of the whole slot, bytes */
-	uint64_t block, nr_blocks;	 /* of the run inside it */
-	uint64_t next;			 /* offset behind the piece */
+	uint64_t block, nr_blocks;       /* of the run inside it */
+	uint64_t next;                   /* offset behind the piece */
 };
 
 static struct guard_piece guard_piece_at(const struct guard *guard, uint64_t offset, uint64_t end)
@@ -68,8 +68,8 @@ int guard_new(const struct guard_config *config, struct guard **ret_guard, struc
 	if (!guard)
 		return err_set(err, ENOMEM, "out of memory");
 	guard->config = *config;
-	guard->nr_slots = config->size / config->memslot_size +
-			  (config->size % config->memslot_size != 0);
+	guard->nr_slots =
+		config->size / config->memslot_size + (config->size % config->memslot_size != 0);
 	guard->granted = bitmap_new(config->size / config->block_size);
 	guard->slots = calloc(guard->nr_slots + 1, sizeof(*guard->slots));
 	if (!guard->granted || !guard->slots) {

@@ -31,9 +31,9 @@ struct guard_slot_ops {
 };
 
 struct guard_config {
-	void *memory;	      /* private anonymous, page-aligned */
-	uint64_t size;	      /* bytes; multiple of block_size */
-	uint64_t block_size;  /* power of two, at least a page */
+	void *memory;          /* private anonymous, page-aligned */
+	uint64_t size;         /* bytes; multiple of block_size */
+	uint64_t block_size;   /* power of two, at least a page */
 	uint64_t memslot_size; /* power of two, at least block_size; the last slot may be shorter */
 	const struct guard_slot_ops *slot_ops;
 	void *opaque;

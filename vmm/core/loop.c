@@ -32,7 +32,7 @@ struct loop {
 	pthread_mutex_t lock;
 	pthread_cond_t job_done;
 	struct loop_job *first, **last; /* guarded by lock */
-	bool stopping;			/* guarded by lock */
+	bool stopping;                  /* guarded by lock */
 	char name[16];
 };
 

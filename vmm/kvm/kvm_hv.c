@@ -211,8 +211,7 @@ static int kvm_slot_add(struct hv *hv, struct range gpa, void *host, bool readon
 	count = bitmap_size(kvm->slots);
 	slot = bitmap_next_clear(kvm->slots, 0, count);
 	if (slot < count)
-		ret = kvm_slot_set(kvm, (uint32_t)slot, gpa, host,
-				   readonly ? KVM_MEM_READONLY : 0);
+		ret = kvm_slot_set(kvm, (uint32_t)slot, gpa, host, readonly ? KVM_MEM_READONLY : 0);
 	if (!ret) {
 		bitmap_set(kvm->slots, slot, 1);
 		*ret_slot = (uint32_t)slot;

@@ -24,9 +24,9 @@ struct kvm_vm {
 };
 
 struct kvm_route {
-	bool used;   /* belongs to a struct hv_msi */
-	bool valid;  /* address and data were set: in the kernel's table */
-	bool wired;  /* its eventfd is attached (KVM_IRQFD) */
+	bool used;  /* belongs to a struct hv_msi */
+	bool valid; /* address and data were set: in the kernel's table */
+	bool wired; /* its eventfd is attached (KVM_IRQFD) */
 	uint64_t address;
 	uint32_t data;
 };

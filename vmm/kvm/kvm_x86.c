@@ -10,10 +10,10 @@
 #include "vmm/kvm/kvm_internal.h"
 #include "vmm/machine/platform.h"
 
-#define CPUID_1_ECX_VMX	       (1u << 5)
+#define CPUID_1_ECX_VMX        (1u << 5)
 #define CPUID_80000001_ECX_SVM (1u << 2)
 
-#define KVM_PIC_PINS	     16
+#define KVM_PIC_PINS         16
 #define KVM_IOAPIC_TIMER_PIN 2
 
 bool kvm_host_has_virtualization(void)
@@ -22,8 +22,7 @@ bool kvm_host_has_virtualization(void)
 
 	if (__get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & CPUID_1_ECX_VMX))
 		return true;
-	return __get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx) &&
-	       (ecx & CPUID_80000001_ECX_SVM);
+	return __get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx) && (ecx & CPUID_80000001_ECX_SVM);
 }
 
 int kvm_vm_init_arch(struct kvm_vm *kvm, struct err **err)
@@ -32,8 +31,7 @@ int kvm_vm_init_arch(struct kvm_vm *kvm, struct err **err)
 	uint64_t identity_map = PLATFORM_KVM_IDENTITY_BASE;
 
 	if (ioctl(kvm->vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity_map) < 0 ||
-	    ioctl(kvm->vm_fd, KVM_SET_TSS_ADDR,
-		  (unsigned long)PLATFORM_KVM_TSS_BASE) < 0)
+	    ioctl(kvm->vm_fd, KVM_SET_TSS_ADDR, (unsigned long)PLATFORM_KVM_TSS_BASE) < 0)
 		return err_set(err, errno, "KVM refuses the place of its own pages: %s",
 			       strerror(errno));
 	if (ioctl(kvm->vm_fd, KVM_CREATE_IRQCHIP, 0) < 0)

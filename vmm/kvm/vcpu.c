@@ -57,8 +57,7 @@ static void vcpu_kicked(int sig)
 struct vcpus *vcpus_new(const struct vcpus_config *config, struct err **err)
 {
 	struct sigaction action = {.sa_handler = vcpu_kicked};
-	struct vcpus *vcpus =
-		calloc(1, sizeof(*vcpus) + config->count * sizeof(vcpus->vcpu[0]));
+	struct vcpus *vcpus = calloc(1, sizeof(*vcpus) + config->count * sizeof(vcpus->vcpu[0]));
 
 	if (!vcpus) {
 		err_set(err, ENOMEM, "out of memory");
@@ -180,17 +179,17 @@ static bool vcpu_fail_internal(struct vcpu *v)
 
 	if (run->internal.suberror != KVM_INTERNAL_ERROR_EMULATION) {
 		snprintf(why, sizeof(why), "KVM reports internal error %u at %#llx",
-			 run->internal.suberror,
-			 (unsigned long long)vcpu_instruction_gva(v->fd));
+			 run->internal.suberror, (unsigned long long)vcpu_instruction_gva(v->fd));
 		return vcpu_fail(v, why);
 	}
-	len = (size_t)snprintf(why, sizeof(why),
-			       "KVM had to interpret an instruction that it does not know, at %#llx%s",
-			       (unsigned long long)vcpu_instruction_gva(v->fd),
-			       kvm_host_has_virtualization()
-				       ? ""
-				       : " (this host's CPU has no virtualization, so KVM "
-					 "interprets guest code and stock kernels cannot run)");
+	len = (size_t)snprintf(
+		why, sizeof(why),
+		"KVM had to interpret an instruction that it does not know, at %#llx%s",
+		(unsigned long long)vcpu_instruction_gva(v->fd),
+		kvm_host_has_virtualization()
+			? ""
+			: " (this host's CPU has no virtualization, so KVM "
+			  "interprets guest code and stock kernels cannot run)");
 	if (run->emulation_failure.ndata >= 3 &&
 	    run->emulation_failure.flags & KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES) {
 		size = run->emulation_failure.insn_size;
@@ -226,11 +225,13 @@ static bool vcpu_handle_exit(struct vcpu *v)
 	case KVM_EXIT_INTERNAL_ERROR:
 		return vcpu_fail_internal(v);
 	case KVM_EXIT_FAIL_ENTRY:
-		snprintf(why, sizeof(why), "the host's CPU refuses to enter the guest (reason %#llx)",
+		snprintf(why, sizeof(why),
+			 "the host's CPU refuses to enter the guest (reason %#llx)",
 			 (unsigned long long)run->fail_entry.hardware_entry_failure_reason);
 		return vcpu_fail(v, why);
 	default:
-		snprintf(why, sizeof(why), "KVM left the guest for a reason unknown here (%u) at %#llx",
+		snprintf(why, sizeof(why),
+			 "KVM left the guest for a reason unknown here (%u) at %#llx",
 			 run->exit_reason, (unsigned long long)vcpu_instruction_gva(v->fd));
 		return vcpu_fail(v, why);
 	}

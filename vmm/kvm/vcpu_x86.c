@@ -15,7 +15,7 @@
 #include "vmm/kvm/kvm.h"
 #include "vmm/kvm/vcpu.h"
 
-#define MSR_IA32_TSC	    0x10
+#define MSR_IA32_TSC        0x10
 #define MSR_IA32_TSC_ADJUST 0x3b
 
 struct vcpu_state {

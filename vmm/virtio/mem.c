@@ -2,6 +2,7 @@
 /* The virtio-mem device: see mem.h for the contract. VIRTIO 1.3, 5.15. */
 #include "vmm/virtio/mem.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -200,7 +201,7 @@ static void virtio_mem_handle(struct virtio_mem *mem)
 	}
 	vmem_device_info(mem->engine, &info);
 	answer = vmem_device_request(mem->engine, &req, &resp);
-	virtio_mem_note(mem, vmem_req_type(&req), answer, info.host_failures);
+	virtio_mem_note(mem, le16toh(req.type), answer, info.host_failures);
 	if (vq_chain_write(vq, mem->chain, 0, &resp, sizeof(resp))) {
 		virtio_set_needs_reset(mem->vdev, "virtio-mem answer outside of memory");
 		return;

@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* One virtual machine: its life from building to end. See vm.h for the contract. */
+#include "vmm/vm/vm.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "vmm/core/bus.h"
+#include "vmm/core/loop.h"
+#include "vmm/isa/power.h"
+#include "vmm/isa/pvpanic.h"
+#include "vmm/kvm/kvm.h"
+#include "vmm/machine/platform.h"
+#include "vmm/virtio/virtio.h"
+#include "vmm/vm/vm_internal.h"
+
+/* ---- requests from vCPUs ---- */
+
+void vm_request(struct vm *vm, unsigned int bits)
+{
+	uint64_t one = 1;
+	ssize_t n;
+
+	atomic_fetch_or(&vm->requests, bits);
+	/* Refused only when the counter is full, and then the main thread is awake anyway. */
+	n = write(vm->request_fd, &one, sizeof(one));
+	(void)n;
+}
+
+static void vm_vcpu_shutdown(void *opaque, unsigned int index)
+{
+	(void)index;
+	vm_request(opaque, VM_REQUEST_RESET);
+}
+
+static void vm_vcpu_failed(void *opaque, unsigned int index, const char *why)
+{
+	struct vm *vm = opaque;
+
+	/* The first report is kept; the others say the same of other vCPUs. */
+	if (!atomic_exchange(&vm->failure_noted, true)) {
+		snprintf(vm->failure, sizeof(vm->failure), "vCPU %u: %s", index, why);
+		vm_request(vm, VM_REQUEST_FAILED);
+	}
+}
+
+const struct vcpu_ops vm_vcpu_ops = {
+	.shutdown = vm_vcpu_shutdown,
+	.failed = vm_vcpu_failed,
+};
+
+static void vm_isa_reset(void *opaque, enum isa_reset_cause cause)
+{
+	(void)cause;
+	vm_request(opaque, VM_REQUEST_RESET);
+}
+
+static void vm_isa_shutdown(void *opaque)
+{
+	vm_request(opaque, VM_REQUEST_SHUTDOWN);
+}
+
+static void vm_isa_panicked(void *opaque, uint8_t bits)
+{
+	vm_request(opaque, (bits & PVPANIC_PANICKED ? VM_REQUEST_PANICKED : 0) |
+				   (bits & PVPANIC_CRASH_LOADED ? VM_REQUEST_CRASH_LOADED : 0));
+}
+
+const struct isa_ops vm_isa_ops = {
+	.request_reset = vm_isa_reset,
+	.request_shutdown = vm_isa_shutdown,
+	.guest_panicked = vm_isa_panicked,
+};
+
+/* ---- run state ---- */
+
+const char *vm_state_name(enum vm_state state)
+{
+	switch (state) {
+	case VM_PRELAUNCH:
+		return "prelaunch";
+	case VM_RUNNING:
+		return "running";
+	case VM_PAUSED:
+		return "paused";
+	case VM_SHUTDOWN:
+		return "shutdown";
+	case VM_GUEST_PANICKED:
+		return "guest-panicked";
+	case VM_INTERNAL_ERROR:
+		break;
+	}
+	return "internal-error";
+}
+
+enum vm_state vm_state(const struct vm *vm)
+{
+	return vm->state;
+}
+
+static void vm_each_virtio(struct vm *vm, void (*fn)(struct virtio_device *vdev))
+{
+	for (size_t i = 0; i < vm->config->nr_devices; i++)
+		if (vm->devices[i].virtio)
+			fn(vm->devices[i].virtio);
+}
+
+/* Stop everything that the guest can see move, and be in @state. */
+static void vm_halt(struct vm *vm, enum vm_state state)
+{
+	if (vm->state == VM_RUNNING) {
+		vcpus_pause(vm->vcpus);
+		vm_each_virtio(vm, virtio_pause);
+		kvm_vm_clock_stop(vm->kvm);
+	}
+	vm->state = state;
+}
+
+static void vm_run(struct vm *vm)
+{
+	if (vm->state == VM_RUNNING)
+		return;
+	vm->failure_noted = false;
+	vm->state = VM_RUNNING;
+	kvm_vm_clock_start(vm->kvm);
+	vm_each_virtio(vm, virtio_resume);
+	vcpus_resume(vm->vcpus);
+	if (vm->requests)
+		vm_request(vm, 0);
+}
+
+void vm_stop(struct vm *vm)
+{
+	if (vm->state == VM_RUNNING)
+		vm_halt(vm, VM_PAUSED);
+}
+
+int vm_cont(struct vm *vm, struct err **err)
+{
+	if (vm->state == VM_SHUTDOWN || vm->state == VM_GUEST_PANICKED)
+		return err_set(err, EINVAL, "Resetting the Virtual Machine is required");
+	vm_run(vm);
+	return 0;
+}
+
+void vm_quit(struct vm *vm, int status)
+{
+	if (vm->ended)
+		return;
+	vm->ended = true;
+	vm->exit_status = status;
+	vm_halt(vm, VM_SHUTDOWN);
+	loop_stop(vm->main);
+}
+
+int vm_exit_status(const struct vm *vm)
+{
+	return vm->exit_status;
+}
+
+int vm_reset(struct vm *vm, struct err **err)
+{
+	/* A machine that runs goes on; one that had ended (-no-shutdown) waits for cont. */
+	bool running = vm->state == VM_RUNNING;
+	enum vm_state rest = vm->state == VM_PRELAUNCH ? VM_PRELAUNCH : VM_PAUSED;
+	int ret;
+
+	vm_halt(vm, rest);
+	vm->requests = 0;
+	ret = vm_reset_machine(vm, err);
+	if (ret)
+		vm->state = VM_INTERNAL_ERROR;
+	else if (running)
+		vm_run(vm);
+	return ret;
+}
+
+void vm_powerdown(struct vm *vm)
+{
+	power_notify(vm->power, PLATFORM_GED_EVENT_POWER_BUTTON);
+}
+
+/* ---- carrying out what was asked for ---- */
+
+static void vm_on_shutdown(struct vm *vm)
+{
+	if (vm->config->action.shutdown == VM_SHUTDOWN_PAUSE)
+		vm_halt(vm, VM_SHUTDOWN);
+	else
+		vm_quit(vm, 0);
+}
+
+static void vm_on_reset(struct vm *vm)
+{
+	struct err *err = NULL;
+
+	if (vm->config->action.reboot == VM_REBOOT_SHUTDOWN) {
+		vm_on_shutdown(vm);
+	} else if (vm_reset(vm, &err)) {
+		fprintf(stderr, "ebb: the guest cannot be reset: %s\n", err_message(err));
+		err_free(err);
+	}
+}
+
+static void vm_on_panic(struct vm *vm)
+{
+	enum vm_panic_action action = vm->config->action.panic;
+
+	fprintf(stderr, "ebb: the guest panicked\n");
+	if (action == VM_PANIC_SHUTDOWN && vm->config->action.shutdown == VM_SHUTDOWN_PAUSE)
+		action = VM_PANIC_PAUSE;
+	switch (action) {
+	case VM_PANIC_SHUTDOWN:
+		vm_quit(vm, 0);
+		break;
+	case VM_PANIC_EXIT_FAILURE:
+		vm_quit(vm, EXIT_FAILURE);
+		break;
+	case VM_PANIC_PAUSE:
+		vm_halt(vm, VM_GUEST_PANICKED);
+		break;
+	case VM_PANIC_NONE:
+		break;
+	}
+}
+
+static void vm_on_requests(void *opaque)
+{
+	struct vm *vm = opaque;
+	unsigned int requests;
+
+	/* What a guest asked for just before it was stopped waits until it runs again. */
+	if (vm->ended || vm->state != VM_RUNNING)
+		return;
+	requests = atomic_exchange(&vm->requests, 0);
+	if (requests & VM_REQUEST_FAILED) {
+		vm_halt(vm, VM_INTERNAL_ERROR);
+		fprintf(stderr, "ebb: the guest was stopped: %s\n", vm->failure);
+	}
+	if (requests & VM_REQUEST_CRASH_LOADED)
+		fprintf(stderr, "ebb: the guest crashed and goes on in its crash kernel\n");
+	if (requests & VM_REQUEST_PANICKED)
+		vm_on_panic(vm);
+	if (requests & VM_REQUEST_SHUTDOWN && vm->state == VM_RUNNING)
+		vm_on_shutdown(vm);
+	if (requests & VM_REQUEST_RESET && vm->state == VM_RUNNING)
+		vm_on_reset(vm);
+}
+
+/* ---- building ---- */
+
+static int vm_build_core(struct vm *vm, struct err **err)
+{
+	vm->request_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (vm->request_fd < 0)
+		return err_set(err, errno, "cannot create an event descriptor: %s",
+			       strerror(errno));
+	vm->request_watch = loop_watch_new(vm->main, vm->request_fd, vm_on_requests, vm, err);
+	if (!vm->request_watch)
+		return -EIO;
+	vm->io = loop_new_thread("io", err);
+	if (!vm->io)
+		return -EIO;
+	vm->mmio = bus_new();
+	vm->pio = bus_new();
+	if (!vm->mmio || !vm->pio)
+		return err_set(err, ENOMEM, "out of memory");
+	vm->kvm = kvm_vm_new(err);
+	if (!vm->kvm)
+		return -EIO;
+	vm->hv = kvm_vm_hv(vm->kvm);
+	vm->cpuid = kvm_supported_cpuid(vm->kvm, err);
+	return vm->cpuid ? 0 : -EIO;
+}
+
+static int vm_build(struct vm *vm, struct err **err)
+{
+	int (*const steps[])(struct vm * vm, struct err * *err) = {
+		vm_build_core,     vm_build_memory, vm_build_boot,    vm_build_chardevs,
+		vm_build_platform, vm_build_cpus,   vm_build_devices,
+	};
+	int ret = 0;
+
+	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]) && !ret; i++)
+		ret = steps[i](vm, err);
+	return ret;
+}
+
+struct vm *vm_new(const struct vm_config *config, struct loop *main, struct err **err)
+{
+	struct vm *vm = calloc(1, sizeof(*vm));
+
+	if (!vm) {
+		err_set(err, ENOMEM, "out of memory");
+		return NULL;
+	}
+	vm->config = config;
+	vm->main = main;
+	vm->state = VM_PRELAUNCH;
+	vm->request_fd = vm->kernel_fd = vm->initrd_fd = -1;
+	if (vm_build(vm, err)) {
+		vm_free(vm);
+		return NULL;
+	}
+	return vm;
+}
+
+/* Closing -1 is harmless. */
+void vm_free(struct vm *vm)
+{
+	if (!vm)
+		return;
+	vcpus_free(vm->vcpus);
+	loop_watch_free(vm->request_watch);
+	vm_free_devices(vm);
+	loop_free(vm->io);
+	kvm_vm_free(vm->kvm);
+	free(vm->cpuid);
+	vm_free_memory(vm);
+	acpi_image_done(&vm->acpi);
+	bus_free(vm->mmio);
+	bus_free(vm->pio);
+	close(vm->kernel_fd);
+	close(vm->initrd_fd);
+	close(vm->request_fd);
+	free(vm);
+}
+
+int vm_start(struct vm *vm, struct err **err)
+{
+	int ret = vm_reset_machine(vm, err);
+
+	if (!ret && !vm->config->start_paused)
+		vm_run(vm);
+	return ret;
+}
+
+const struct vm_config *vm_config(const struct vm *vm)
+{
+	return vm->config;
+}
+
+pid_t vm_vcpu_thread_id(const struct vm *vm, unsigned int index)
+{
+	return vcpus_thread_id(vm->vcpus, index);
+}

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* A machine's CPUs, ACPI tables and boot files, and bringing it to its first instruction. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "vmm/isa/power.h"
+#include "vmm/isa/rtc.h"
+#include "vmm/isa/serial.h"
+#include "vmm/kvm/kvm.h"
+#include "vmm/machine/cpuid.h"
+#include "vmm/machine/layout.h"
+#include "vmm/machine/platform.h"
+#include "vmm/pci/pci.h"
+#include "vmm/virtio/virtio.h"
+#include "vmm/vm/vm_internal.h"
+
+#define KERNEL_MAGIC_OFFSET 0x202 /* of "HdrS" in a bzImage (Linux boot protocol) */
+
+static struct cpuid_topology vm_topology(const struct vm *vm)
+{
+	const struct vm_smp_config *smp = &vm->config->smp;
+
+	return (struct cpuid_topology){
+		.sockets = smp->sockets,
+		.dies = smp->dies,
+		.cores = smp->cores,
+		.threads = smp->threads,
+	};
+}
+
+static struct cpuid_config vm_cpuid_config(const struct vm *vm)
+{
+	const struct vm_cpu_config *cpu = &vm->config->cpu;
+
+	return (struct cpuid_config){
+		.topology = vm_topology(vm),
+		.tsc_deadline = kvm_vm_capability(vm->kvm, KVM_CAP_TSC_DEADLINE_TIMER),
+		.x2apic = true,
+		.kvm = cpu->kvm,
+		.pmu = cpu->pmu,
+		.migratable = cpu->migratable,
+		.phys_bits = cpu->phys_bits,
+		.features = cpu->features,
+		.nr_features = cpu->nr_features,
+	};
+}
+
+static int vm_build_cpu(struct vm *vm, unsigned int index, struct kvm_cpuid_entry2 *entries,
+			struct err **err)
+{
+	const struct cpuid_config config = vm_cpuid_config(vm);
+	struct kvm_msr_entry msrs[CPUID_MSRS_MAX];
+	struct vcpu_identity identity = {
+		.apic_id = cpuid_apic_id(&config.topology, index),
+		.cpuid = entries,
+		.msrs = msrs,
+	};
+	int ret = cpuid_build(&config, vm->cpuid->entries, vm->cpuid->nent, identity.apic_id,
+			      entries, &identity.nr_cpuid, err);
+
+	if (ret)
+		return ret;
+	identity.nr_msrs = cpuid_msrs(entries, identity.nr_cpuid, msrs);
+	return vcpus_create(vm->vcpus, index, &identity, err);
+}
+
+int vm_build_cpus(struct vm *vm, struct err **err)
+{
+	const struct vcpus_config config = {
+		.kvm = vm->kvm,
+		.mmio = vm->mmio,
+		.pio = vm->pio,
+		.ops = &vm_vcpu_ops,
+		.opaque = vm,
+		.count = vm->config->smp.cpus,
+	};
+	struct kvm_cpuid_entry2 *entries;
+	int ret = 0;
+
+	vm->vcpus = vcpus_new(&config, err);
+	if (!vm->vcpus)
+		return -ENOMEM;
+	entries = calloc(CPUID_ENTRIES_MAX, sizeof(*entries));
+	if (!entries)
+		return err_set(err, ENOMEM, "out of memory");
+	for (unsigned int i = 0; i < config.count && !ret; i++)
+		ret = vm_build_cpu(vm, i, entries, err);
+	free(entries);
+	return ret ? ret : vcpus_start(vm->vcpus, err);
+}
+
+static unsigned int vm_cpu_node(const struct vm *vm, unsigned int cpu)
+{
+	for (unsigned int i = 0; i < vm->config->numa.nr_nodes; i++)
+		if (vm->config->numa.nodes[i].cpus >> cpu & 1)
+			return i;
+	return 0;
+}
+
+static int vm_build_acpi(struct vm *vm, struct err **err)
+{
+	const struct vm_config *c = vm->config;
+	const struct cpuid_topology topology = vm_topology(vm);
+	unsigned int nr_nodes = c->numa.nr_nodes;
+	uint8_t *distances = calloc(nr_nodes, nr_nodes);
+	struct acpi_cpu cpus[VM_CPUS_MAX];
+	struct acpi_config acpi = {.layout = vm->layout, .cpus = cpus, .nr_cpus = c->smp.cpus};
+	int ret;
+
+	if (!distances)
+		return err_set(err, ENOMEM, "out of memory");
+	for (unsigned int i = 0; i < c->smp.cpus; i++)
+		cpus[i] = (struct acpi_cpu){cpuid_apic_id(&topology, i), vm_cpu_node(vm, i)};
+	for (unsigned int i = 0; i < nr_nodes; i++)
+		memcpy(distances + (size_t)i * nr_nodes, c->numa.dist[i], nr_nodes);
+	if (c->numa.dist_given)
+		acpi.distances = distances;
+	for (size_t i = 0; i < c->nr_devices; i++) {
+		const struct vm_device_config *d = &c->devices[i];
+
+		if (d->type == VM_DEVICE_ISA_SERIAL)
+			acpi.serial[d->isa_serial.index] = (struct acpi_serial){
+				.present = true,
+				.port = d->isa_serial.iobase,
+				.gsi = d->isa_serial.irq,
+			};
+		else if (d->type == VM_DEVICE_PVPANIC)
+			acpi.pvpanic_port = d->pvpanic.ioport;
+	}
+	ret = acpi_image_build(&acpi, &vm->acpi, err);
+	free(distances);
+	return ret;
+}
+
+static int vm_open(const char *option, const char *path, int *ret_fd, struct err **err)
+{
+	*ret_fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (*ret_fd < 0)
+		return err_set(err, errno, "%s '%s': %s", option, path, strerror(errno));
+	return 0;
+}
+
+/* A stock kernel on a KVM that interprets guest code would stop at once, so say it before. */
+static int vm_check_kernel(const struct vm *vm, struct err **err)
+{
+	char magic[4];
+
+	if (kvm_host_has_virtualization() ||
+	    pread(vm->kernel_fd, magic, sizeof(magic), KERNEL_MAGIC_OFFSET) != sizeof(magic) ||
+	    memcmp(magic, "HdrS", sizeof(magic)) != 0)
+		return 0;
+	return err_set(
+		err, ENOTSUP,
+		"-kernel '%s': this host's KVM cannot run a stock kernel, because its CPU has "
+		"neither AMD-V (svm) nor VT-x (vmx); it runs small PVH guests only",
+		vm->config->kernel);
+}
+
+int vm_build_boot(struct vm *vm, struct err **err)
+{
+	int ret = vm_open("-kernel", vm->config->kernel, &vm->kernel_fd, err);
+
+	if (!ret && vm->config->initrd)
+		ret = vm_open("-initrd", vm->config->initrd, &vm->initrd_fd, err);
+	if (!ret)
+		ret = vm_check_kernel(vm, err);
+	return ret ? ret : vm_build_acpi(vm, err);
+}
+
+static void vm_boot_apply(void *opaque, struct kvm_regs *regs, struct kvm_sregs *sregs)
+{
+	boot_cpu_apply(opaque, regs, sregs);
+}
+
+static void vm_reset_devices(struct vm *vm)
+{
+	for (size_t i = 0; i < vm->config->nr_devices; i++) {
+		struct vm_device *d = &vm->devices[i];
+
+		if (d->virtio)
+			virtio_system_reset(d->virtio);
+		if (d->serial)
+			serial_reset(d->serial);
+	}
+	power_reset(vm->power);
+	rtc_reset(vm->rtc);
+	pci_host_reset(vm->pci);
+}
+
+int vm_reset_machine(struct vm *vm, struct err **err)
+{
+	const struct boot_config boot = {
+		.layout = vm->layout,
+		.kernel_fd = vm->kernel_fd,
+		.initrd_fd = vm->initrd_fd,
+		.kernel_path = vm->config->kernel,
+		.initrd_path = vm->config->initrd,
+		.cmdline = vm->config->append,
+		.acpi_rsdp_gpa = vm->acpi.gpa,
+	};
+	struct boot_cpu_state cpu;
+	int ret;
+
+	vm_reset_devices(vm);
+	ret = boot_load(vm->gm, &boot, &cpu, err);
+	if (ret)
+		return ret;
+	ret = acpi_image_write(&vm->acpi, vm->gm);
+	if (ret)
+		return err_set(err, -ret, "the ACPI tables do not fit into guest memory");
+	return vcpus_reset(vm->vcpus, vm_boot_apply, &cpu, err);
+}

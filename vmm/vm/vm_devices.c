@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* A machine's devices: character devices, the platform, what -device asks for. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/num.h"
+#include "vmm/chardev/chardev.h"
+#include "vmm/core/bus.h"
+#include "vmm/core/gm.h"
+#include "vmm/core/hv.h"
+#include "vmm/core/loop.h"
+#include "vmm/isa/power.h"
+#include "vmm/isa/pvpanic.h"
+#include "vmm/isa/rtc.h"
+#include "vmm/isa/serial.h"
+#include "vmm/machine/layout.h"
+#include "vmm/machine/platform.h"
+#include "vmm/pci/pci.h"
+#include "vmm/virtio/mem.h"
+#include "vmm/virtio/rng.h"
+#include "vmm/virtio/virtio.h"
+#include "vmm/virtio/virtio_pci.h"
+#include "vmm/vm/vm_internal.h"
+
+/*
+ * Linux adds memory in blocks of 128 MiB (2 GiB on large machines, of which device memory is not a
+ * part) and wants to choose among some: the usable region keeps room for two more than asked for.
+ */
+#define VM_MEM_USABLE_EXTRA_BYTES (256 * MIB)
+
+/* Large enough that a slot's coming and going does not matter, small enough to be mostly absent. */
+#define VM_MEM_MEMSLOT_BYTES (1 * GIB)
+
+#define VM_MEM_CLASS 0x050000 /* memory controller, RAM */
+
+/* ---- character devices ---- */
+
+static void vm_chardev_note(void *opaque, const char *line)
+{
+	(void)opaque;
+	fprintf(stderr, "%s\n", line);
+}
+
+static void vm_chardev_quit(void *opaque)
+{
+	vm_quit(opaque, 0);
+}
+
+static struct chardev *vm_build_chardev(struct vm *vm, const struct vm_chardev_config *c,
+					struct err **err)
+{
+	static const enum chr_backend backends[] = {
+		[VM_CHARDEV_NULL] = CHR_NULL,     [VM_CHARDEV_STDIO] = CHR_STDIO,
+		[VM_CHARDEV_SOCKET] = CHR_SOCKET, [VM_CHARDEV_FILE] = CHR_FILE,
+		[VM_CHARDEV_PTY] = CHR_PTY,
+	};
+	struct chr_config config;
+
+	chr_config_init(&config);
+	config.backend = backends[c->type];
+	config.id = c->id;
+	config.mux = c->mux;
+	config.signal = c->signal;
+	config.path = c->path;
+	config.host = c->host;
+	config.port = c->port;
+	config.ipv4 = c->ipv4 && !c->ipv6;
+	config.ipv6 = c->ipv6 && !c->ipv4;
+	config.server = c->server;
+	config.wait = c->wait;
+	config.nodelay = c->nodelay;
+	config.reconnect_s = c->reconnect_s;
+	config.append = c->append;
+	config.fd = c->fd;
+	config.note = vm_chardev_note;
+	config.quit = vm_chardev_quit;
+	config.opaque = vm;
+	return chardev_new(vm->main, &config, err);
+}
+
+int vm_build_chardevs(struct vm *vm, struct err **err)
+{
+	const struct vm_config *c = vm->config;
+
+	vm->chardevs = calloc(c->nr_chardevs + 1, sizeof(*vm->chardevs));
+	if (!vm->chardevs)
+		return err_set(err, ENOMEM, "out of memory");
+	for (size_t i = 0; i < c->nr_chardevs; i++) {
+		vm->chardevs[i] = vm_build_chardev(vm, &c->chardevs[i], err);
+		if (!vm->chardevs[i])
+			return -EIO;
+	}
+	return 0;
+}
+
+struct chardev *vm_chardev(const struct vm *vm, const struct vm_chardev_config *config)
+{
+	return vm->chardevs[config - vm->config->chardevs];
+}
+
+struct chr_term *vm_terminal(const struct vm *vm)
+{
+	for (size_t i = 0; i < vm->config->nr_chardevs; i++)
+		if (chardev_terminal(vm->chardevs[i]))
+			return chardev_terminal(vm->chardevs[i]);
+	return NULL;
+}
+
+/* ---- the platform ---- */
+
+int vm_build_platform(struct vm *vm, struct err **err)
+{
+	const struct machine_layout *l = vm->layout;
+	const struct rtc_config rtc = {
+		.localtime = vm->config->rtc.base == VM_RTC_LOCALTIME,
+		.ram_below_4g = l->low_ram.size,
+		.ram_above_4g = l->high_ram.size,
+		.gsi = PLATFORM_RTC_GSI,
+	};
+	const struct pci_host_config pci = {
+		.mmio = vm->mmio,
+		.pio = vm->pio,
+		.hv = vm->hv,
+		.ecam = l->ecam,
+		.window32 = l->window32,
+		.window64 = l->window64,
+		.intx_gsi = PLATFORM_PCI_INTX_GSI,
+	};
+
+	vm->power = power_new(vm->hv, vm->pio, &vm_isa_ops, vm, err);
+	if (!vm->power)
+		return -EIO;
+	vm->rtc = rtc_new(vm->hv, vm->pio, vm->main, &rtc, err);
+	if (!vm->rtc)
+		return -EIO;
+	vm->pci = pci_host_new(&pci, err);
+	return vm->pci ? 0 : -EIO;
+}
+
+/* ---- -device ---- */
+
+/* The region that the layout found for the memory device with this number among its like. */
+static const struct layout_device *vm_mem_place(const struct vm *vm)
+{
+	return &vm->layout->devices[vm->nr_memory_devices];
+}
+
+static int vm_build_mem(struct vm *vm, struct vm_device *d, struct err **err)
+{
+	const struct vm_virtio_mem_config *c = &d->config->virtio_mem;
+	const struct layout_device *place = vm_mem_place(vm);
+	uint64_t region_pow2 =
+		num_is_pow2(c->region_size_bytes) ? c->region_size_bytes : VM_MEM_MEMSLOT_BYTES;
+	const struct virtio_mem_config config = {
+		.id = place->id,
+		.gm = vm->gm,
+		.hv = vm->hv,
+		.loop = vm->io,
+		.mmio = vm->mmio,
+		.memory = vm->memdevs[c->memdev - vm->config->memdevs].memory,
+		.device =
+			{
+				.addr = place->gpa.start,
+				.region_size = c->region_size_bytes,
+				.block_size = c->block_size_bytes,
+				.requested_size = c->requested_size_bytes,
+				.usable_extra_bytes = VM_MEM_USABLE_EXTRA_BYTES,
+				.node_id = c->node,
+				.has_node = true,
+				.unplugged_inaccessible = c->unplugged_inaccessible != VM_OFF,
+				.prealloc = c->prealloc || c->memdev->prealloc,
+			},
+		.memslot_size =
+			num_max(c->block_size_bytes, num_min(VM_MEM_MEMSLOT_BYTES, region_pow2)),
+		.require_inaccessible = c->unplugged_inaccessible == VM_ON,
+		.packed = d->config->virtio.packed,
+		.event_idx = d->config->virtio.event_idx,
+		.indirect_desc = d->config->virtio.indirect_desc,
+	};
+
+	d->mem = virtio_mem_new(&config, err);
+	if (!d->mem)
+		return -EIO;
+	d->virtio = virtio_mem_device(d->mem);
+	vm->memory_devices[vm->nr_memory_devices++] = (struct vm_memory_device){
+		.id = d->config->id,
+		.memdev_id = c->memdev->id,
+		.node = c->node,
+		.mem = d->mem,
+	};
+	return 0;
+}
+
+static int vm_build_rng(struct vm *vm, struct vm_device *d, struct err **err)
+{
+	const struct vm_virtio_rng_config *c = &d->config->virtio_rng;
+	const struct rng_config config = {
+		.id = d->config->id,
+		.max_bytes = num_min(c->max_bytes, RNG_MAX_BYTES_DEFAULT),
+		.period_ms = c->period_ms,
+		.packed = d->config->virtio.packed,
+		.event_idx = d->config->virtio.event_idx,
+		.indirect_desc = d->config->virtio.indirect_desc,
+		.queue_reset = true,
+		.gm = vm->gm,
+		.loop = vm->io,
+	};
+
+	d->rng = rng_new(&config, err);
+	if (!d->rng)
+		return -EIO;
+	d->virtio = rng_device(d->rng);
+	return 0;
+}
+
+static int vm_plug_pci(struct vm *vm, struct vm_device *d, struct err **err)
+{
+	const struct vm_virtio_config *v = &d->config->virtio;
+	const struct virtio_pci_config config = {
+		.host = vm->pci,
+		.hv = vm->hv,
+		.slot = d->config->pci.has_addr ? d->config->pci.slot : -1,
+		.class_code = d->mem ? VM_MEM_CLASS : VIRTIO_PCI_CLASS_OTHER,
+		.vectors = v->vectors == UINT16_MAX ? VIRTIO_PCI_VECTORS_AUTO : v->vectors,
+	};
+
+	if (d->config->pci.has_addr && d->config->pci.function)
+		return err_set(err, EINVAL,
+			       "addr names function %u; only function 0 of a slot can be used",
+			       d->config->pci.function);
+	d->transport = virtio_pci_new(&config, d->virtio, err);
+	return d->transport ? 0 : -EIO;
+}
+
+static int vm_build_serial(struct vm *vm, struct vm_device *d, struct err **err)
+{
+	const struct vm_isa_serial_config *c = &d->config->isa_serial;
+
+	d->serial = serial_new(vm->hv, vm->pio, c->iobase, c->irq, vm_chardev(vm, c->chardev), err);
+	return d->serial ? 0 : -EIO;
+}
+
+static int vm_build_device(struct vm *vm, struct vm_device *d, struct err **err)
+{
+	int ret = 0;
+
+	switch (d->config->type) {
+	case VM_DEVICE_VIRTIO_MEM:
+		ret = vm_build_mem(vm, d, err);
+		break;
+	case VM_DEVICE_VIRTIO_RNG:
+		ret = vm_build_rng(vm, d, err);
+		break;
+	case VM_DEVICE_ISA_SERIAL:
+		return vm_build_serial(vm, d, err);
+	case VM_DEVICE_PVPANIC:
+		d->pvpanic = pvpanic_new(vm->pio, &vm_isa_ops, vm, err);
+		return d->pvpanic ? 0 : -EIO;
+	}
+	return ret ? ret : vm_plug_pci(vm, d, err);
+}
+
+static const char *vm_device_type_name(enum vm_device_type type)
+{
+	switch (type) {
+	case VM_DEVICE_VIRTIO_MEM:
+		return "virtio-mem-pci";
+	case VM_DEVICE_VIRTIO_RNG:
+		return "virtio-rng-pci";
+	case VM_DEVICE_ISA_SERIAL:
+		return "isa-serial";
+	case VM_DEVICE_PVPANIC:
+		break;
+	}
+	return "pvpanic";
+}
+
+int vm_build_devices(struct vm *vm, struct err **err)
+{
+	const struct vm_config *c = vm->config;
+
+	vm->devices = calloc(c->nr_devices + 1, sizeof(*vm->devices));
+	vm->memory_devices = calloc(c->nr_devices + 1, sizeof(*vm->memory_devices));
+	if (!vm->devices || !vm->memory_devices)
+		return err_set(err, ENOMEM, "out of memory");
+	for (size_t i = 0; i < c->nr_devices; i++)
+		vm->devices[i].config = &c->devices[i];
+	for (size_t i = 0; i < c->nr_devices; i++) {
+		int ret = vm_build_device(vm, &vm->devices[i], err);
+
+		if (ret) {
+			err_prefix(err, "-device %s%s%s", vm_device_type_name(c->devices[i].type),
+				   c->devices[i].id ? ",id=" : "",
+				   c->devices[i].id ? c->devices[i].id : "");
+			return ret;
+		}
+	}
+	return 0;
+}
+
+void vm_free_devices(struct vm *vm)
+{
+	for (size_t i = vm->devices ? vm->config->nr_devices : 0; i-- > 0;) {
+		struct vm_device *d = &vm->devices[i];
+
+		virtio_pci_free(d->transport);
+		virtio_mem_free(d->mem);
+		rng_free(d->rng);
+		serial_free(d->serial);
+		pvpanic_free(d->pvpanic);
+	}
+	free(vm->devices);
+	free(vm->memory_devices);
+	pci_host_free(vm->pci);
+	rtc_free(vm->rtc);
+	power_free(vm->power);
+	for (size_t i = 0; vm->chardevs && i < vm->config->nr_chardevs; i++)
+		chardev_free(vm->chardevs[i]);
+	free(vm->chardevs);
+}
+
+/* ---- for monitors ---- */
+
+size_t vm_nr_memory_devices(const struct vm *vm)
+{
+	return vm->nr_memory_devices;
+}
+
+const struct vm_memory_device *vm_memory_device(const struct vm *vm, size_t index)
+{
+	return &vm->memory_devices[index];
+}
+
+const struct vm_memory_device *vm_memory_device_by_id(const struct vm *vm, const char *id)
+{
+	for (size_t i = 0; i < vm->nr_memory_devices; i++)
+		if (vm->memory_devices[i].id && !strcmp(vm->memory_devices[i].id, id))
+			return &vm->memory_devices[i];
+	return NULL;
+}
+
+uint64_t vm_node_bytes(const struct vm *vm, unsigned int node)
+{
+	uint64_t bytes = vm->config->numa.nodes[node].mem_bytes;
+
+	for (size_t i = 0; i < vm->nr_memory_devices; i++) {
+		struct vmem_device_info info;
+
+		if (vm->memory_devices[i].node != node)
+			continue;
+		virtio_mem_info(vm->memory_devices[i].mem, &info);
+		bytes += info.plugged_size;
+	}
+	return bytes;
+}

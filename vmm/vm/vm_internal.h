@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What the files of vmm/vm/ share; nobody else includes this. */
+#ifndef VMM_VM_VM_INTERNAL_H
+#define VMM_VM_VM_INTERNAL_H
+
+#include <stdatomic.h>
+
+#include <linux/kvm.h>
+
+#include "vmm/isa/isa.h"
+#include "vmm/kvm/vcpu.h"
+#include "vmm/machine/acpi.h"
+#include "vmm/machine/boot.h"
+#include "vmm/vm/memdev.h"
+#include "vmm/vm/vm.h"
+
+struct bus;
+struct gm;
+struct hv;
+struct kvm_vm;
+struct loop_watch;
+struct machine_layout;
+struct pci_host;
+struct power;
+struct pvpanic;
+struct rng;
+struct rtc;
+struct serial;
+struct virtio_device;
+struct virtio_pci;
+
+/* A device of -device, as it was built; what it is decides which pointers are set. */
+struct vm_device {
+	const struct vm_device_config *config;
+	struct virtio_device *virtio; /* of mem or rng */
+	struct virtio_pci *transport;
+	struct virtio_mem *mem;
+	struct rng *rng;
+	struct serial *serial;
+	struct pvpanic *pvpanic;
+};
+
+/* What the guest or KVM asked for, as bits of vm.requests (vm.h, I2). */
+enum {
+	VM_REQUEST_RESET = 1 << 0,
+	VM_REQUEST_SHUTDOWN = 1 << 1,
+	VM_REQUEST_PANICKED = 1 << 2,
+	VM_REQUEST_CRASH_LOADED = 1 << 3,
+	VM_REQUEST_FAILED = 1 << 4,
+};
+
+struct vm {
+	const struct vm_config *config;
+	struct loop *main;
+	struct loop *io; /* the thread of all virtqueues */
+
+	struct kvm_vm *kvm;
+	struct hv *hv; /* of kvm */
+	struct kvm_cpuid2 *cpuid;
+	struct bus *mmio, *pio;
+	struct gm *gm;
+	struct machine_layout *layout;
+	struct memdev *memdevs;  /* config->memdevs, in its order */
+	struct memdev plain_ram; /* boot memory without a backend */
+	struct vcpus *vcpus;
+	struct pci_host *pci;
+	struct rtc *rtc;
+	struct power *power;
+	struct chardev **chardevs; /* config->chardevs, in its order */
+	struct vm_device *devices; /* config->devices, in its order */
+	struct vm_memory_device *memory_devices;
+	size_t nr_memory_devices;
+	struct acpi_image acpi;
+	int kernel_fd, initrd_fd;
+
+	enum vm_state state;
+	bool ended;
+	int exit_status;
+
+	int request_fd;
+	struct loop_watch *request_watch;
+	_Atomic unsigned int requests;
+	_Atomic bool failure_noted; /* failure[] belongs to the vCPU that set it, then to main */
+	char failure[256];
+};
+
+/* From any thread; never waits. */
+void vm_request(struct vm *vm, unsigned int bits);
+extern const struct vcpu_ops vm_vcpu_ops;
+extern const struct isa_ops vm_isa_ops;
+
+/* The steps of vm_new(), in order; each leaves what it made for vm_free(). */
+int vm_build_memory(struct vm *vm, struct err **err);
+int vm_build_chardevs(struct vm *vm, struct err **err);
+int vm_build_platform(struct vm *vm, struct err **err);
+int vm_build_devices(struct vm *vm, struct err **err);
+int vm_build_cpus(struct vm *vm, struct err **err);
+int vm_build_boot(struct vm *vm, struct err **err);
+/* The reverse; all accept what was never built. */
+void vm_free_devices(struct vm *vm);
+void vm_free_memory(struct vm *vm);
+
+/* Reset state for all devices, boot files into memory, vCPUs at their start. vCPUs are paused. */
+int vm_reset_machine(struct vm *vm, struct err **err);
+
+#endif

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A machine's memory: backends mapped on the host, the physical address map, boot RAM in the guest.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/num.h"
+#include "vmm/core/gm.h"
+#include "vmm/core/hv.h"
+#include "vmm/machine/cpuid.h"
+#include "vmm/machine/layout.h"
+#include "vmm/vm/vm_internal.h"
+
+static struct memdev *vm_memdev(struct vm *vm, const struct vm_memdev_config *config)
+{
+	return &vm->memdevs[config - vm->config->memdevs];
+}
+
+static int vm_map_backends(struct vm *vm, struct err **err)
+{
+	const struct vm_config *c = vm->config;
+	bool plain = !c->memory.backend && !c->numa.nodes[0].memdev;
+
+	vm->memdevs = calloc(c->nr_memdevs + 1, sizeof(*vm->memdevs));
+	if (!vm->memdevs)
+		return err_set(err, ENOMEM, "out of memory");
+	for (size_t i = 0; i < c->nr_memdevs; i++) {
+		const struct vm_memdev_config *m = &c->memdevs[i];
+		int ret = memdev_map(&vm->memdevs[i], m->id, m->size_bytes, m, m->merge, m->dump,
+				     err);
+
+		if (ret)
+			return ret;
+	}
+	if (!plain)
+		return 0;
+	return memdev_map(&vm->plain_ram, "boot memory", c->memory.ram_bytes, NULL,
+			  c->machine.mem_merge, c->machine.dump_guest_core, err);
+}
+
+static unsigned int vm_phys_bits(const struct vm *vm)
+{
+	unsigned int host = cpuid_phys_bits(vm->cpuid->entries, vm->cpuid->nent);
+
+	return vm->config->cpu.phys_bits ? vm->config->cpu.phys_bits : host;
+}
+
+static int vm_lay_out(struct vm *vm, struct err **err)
+{
+	const struct vm_config *c = vm->config;
+	uint64_t node_bytes[VM_NUMA_NODES_MAX];
+	struct layout_device_config *devices = calloc(c->nr_devices + 1, sizeof(*devices));
+	struct layout_config layout = {
+		.ram_bytes = c->memory.ram_bytes,
+		.maxmem_bytes = c->memory.max_bytes,
+		.phys_bits = vm_phys_bits(vm),
+		.nr_nodes = c->numa.nr_nodes,
+		.node_bytes = node_bytes,
+		.devices = devices,
+	};
+	int ret;
+
+	if (!devices)
+		return err_set(err, ENOMEM, "out of memory");
+	for (unsigned int i = 0; i < c->numa.nr_nodes; i++)
+		node_bytes[i] = c->numa.nodes[i].mem_bytes;
+	for (size_t i = 0; i < c->nr_devices; i++) {
+		const struct vm_device_config *d = &c->devices[i];
+
+		if (d->type != VM_DEVICE_VIRTIO_MEM)
+			continue;
+		devices[layout.nr_devices++] = (struct layout_device_config){
+			.id = d->id,
+			.size_bytes = d->virtio_mem.region_size_bytes,
+			.block_size_bytes = d->virtio_mem.block_size_bytes,
+			.memaddr_gpa = d->virtio_mem.memaddr_gpa,
+			.node = d->virtio_mem.node,
+		};
+	}
+	ret = layout_new(&layout, &vm->layout, err);
+	free(devices);
+	return ret;
+}
+
+/* The host memory of one piece of boot RAM. */
+static char *vm_ram_host(struct vm *vm, const struct layout_ram *ram)
+{
+	const struct vm_config *c = vm->config;
+
+	if (c->memory.backend)
+		return (char *)vm_memdev(vm, c->memory.backend)->memory + ram->ram_offset;
+	if (c->numa.nodes[ram->node].memdev)
+		return (char *)vm_memdev(vm, c->numa.nodes[ram->node].memdev)->memory +
+		       ram->node_offset;
+	return (char *)vm->plain_ram.memory + ram->ram_offset;
+}
+
+static int vm_add_ram(struct vm *vm, struct range gpa, void *host, struct err **err)
+{
+	uint32_t slot;
+	int ret = vm->hv->ops->slot_add(vm->hv, gpa, host, false, &slot);
+
+	if (!ret)
+		ret = gm_add_ram(vm->gm, gpa, host);
+	if (ret)
+		return err_set(err, -ret, "boot memory cannot be given to the guest: %s",
+			       strerror(-ret));
+	return 0;
+}
+
+/* Pieces that adjoin in the guest and on the host become one slot. */
+static int vm_place_ram(struct vm *vm, struct err **err)
+{
+	const struct machine_layout *l = vm->layout;
+	struct range run = {0, 0};
+	char *host = NULL;
+	int ret;
+
+	for (size_t i = 0; i < l->nr_ram; i++) {
+		char *piece = vm_ram_host(vm, &l->ram[i]);
+
+		if (run.size && range_end(run) == l->ram[i].gpa.start && host + run.size == piece) {
+			run.size += l->ram[i].gpa.size;
+			continue;
+		}
+		if (run.size) {
+			ret = vm_add_ram(vm, run, host, err);
+			if (ret)
+				return ret;
+		}
+		run = l->ram[i].gpa;
+		host = piece;
+	}
+	return run.size ? vm_add_ram(vm, run, host, err) : 0;
+}
+
+int vm_build_memory(struct vm *vm, struct err **err)
+{
+	int ret = vm_lay_out(vm, err);
+
+	if (!ret)
+		ret = vm_map_backends(vm, err);
+	if (ret)
+		return ret;
+	vm->gm = gm_new();
+	if (!vm->gm)
+		return err_set(err, ENOMEM, "out of memory");
+	return vm_place_ram(vm, err);
+}
+
+void vm_free_memory(struct vm *vm)
+{
+	gm_free(vm->gm);
+	layout_free(vm->layout);
+	for (size_t i = 0; vm->memdevs && i < vm->config->nr_memdevs; i++)
+		memdev_unmap(&vm->memdevs[i]);
+	free(vm->memdevs);
+	memdev_unmap(&vm->plain_ram);
+}
