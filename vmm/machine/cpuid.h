@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * What a vCPU says of itself: CPUID leaves, APIC ids, and the MSRs that firmware would have set.
- * Intel SDM volume 2 CPUID and volume 3 chapter 9; AMD APM volume 3 appendix E.
+ * Intel SDM volume 2, CPUID, and volume 3 chapter 9; AMD APM volume 3 appendix E.
  *
  * The starting point is what KVM supports on this host; each leaf that tells of topology is made
  * anew from the guest's own.
@@ -11,7 +11,7 @@
  * I2  Nothing of the host's topology or of the CPU on which KVM was asked remains.
  * I3  A feature bit is set only if KVM supports it or provides it in its local APIC (TSC deadline,
  *     x2APIC), or to say that this is a virtual machine.
- * I4  Entries come out sorted as they came in, without duplicates.
+ * I4  No leaf and subleaf comes out twice.
  *
  * Threads: none, all functions are pure. Nothing in here comes from the guest.
  */

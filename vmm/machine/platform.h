@@ -6,8 +6,7 @@
  * DSDT is compiled by iasl, whose preprocessor knows `#define NAME number` only: no casts, no
  * suffixes, no expressions in here.
  *
- * GSI n is input n of the one I/O APIC; there is no 8259 pair for the guest (ACPI
- * hardware-reduced).
+ * GSI n is input n of the one I/O APIC; hardware-reduced ACPI shows the guest no 8259 pair.
  */
 #ifndef VMM_MACHINE_PLATFORM_H
 #define VMM_MACHINE_PLATFORM_H
@@ -22,8 +21,7 @@
 #define PLATFORM_IOAPIC_SIZE   0x00001000
 #define PLATFORM_LAPIC_BASE    0xFEE00000
 #define PLATFORM_LAPIC_SIZE    0x00100000 /* also where MSI addresses point */
-/* KVM on Intel hosts keeps three pages and one page here for real mode; nothing else may be there.
- */
+/* KVM on Intel hosts keeps three pages and one page here for real mode. Nothing else is there. */
 #define PLATFORM_KVM_TSS_BASE      0xFFFBD000
 #define PLATFORM_KVM_IDENTITY_BASE 0xFFFBC000
 
