@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * libFuzzer entry for PCI: what a guest (and its devices) can do to configuration space, BARs and
+ * MSI-X. The input is a series of steps of eight bytes: accesses of any size to ECAM, to the ports
+ * and to wherever the BARs are or were, triggers, levels, failures of the host, resets. After each
+ * step the rules of vmm/pci/pci.h are checked from the outside:
+ *
+ *	read-only registers are what they were; a BAR is mapped only inside a window;
+ *	a message arrives only while MSI-X is enabled, not function-masked, bus mastering on;
+ *	a wired input is high exactly while a function that shares it asserts it.
+ */
+#include <errno.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "vmm/pci/pci.h"
+#include "vmm/pci/regs.h"
+
+#define ECAM     UINT64_C(0xb0000000)
+#define WINDOW32 UINT64_C(0xc0000000)
+#define WINDOW64 UINT64_C(0x8000000000)
+#define DEVICES  2
+#define VECTORS  5
+#define GSI      16
+#define LINES    4
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+struct world {
+	struct hv hv;
+	struct bus *mmio, *pio;
+	struct pci_host *host;
+	struct pci_device *devs[DEVICES]; /* slots 1 and 5, which share an input */
+	bool level[DEVICES];
+	int fd; /* every message source is this eventfd */
+	unsigned int sources;
+	bool fail, line[LINES];
+	uint64_t last_gpa;
+};
+
+static void check(bool rule)
+{
+	if (!rule)
+		abort();
+}
+
+static void world_line_set(struct hv *hv, uint32_t gsi, bool level)
+{
+	struct world *w = container_of(hv, struct world, hv);
+
+	check(gsi >= GSI && gsi < GSI + LINES && w->line[gsi - GSI] != level);
+	w->line[gsi - GSI] = level;
+}
+
+static int world_msi_new(struct hv *hv, struct hv_msi *ret_msi)
+{
+	struct world *w = container_of(hv, struct world, hv);
+
+	if (w->fail)
+		return -EMFILE;
+	w->sources++;
+	*ret_msi = (struct hv_msi){.fd = w->fd};
+	return 0;
+}
+
+static int world_msi_route(struct hv *hv, struct hv_msi *msi, bool enable, uint64_t address,
+			   uint32_t data)
+{
+	struct world *w = container_of(hv, struct world, hv);
+
+	(void)data;
+	check(msi->fd == w->fd && enable && !(address & 3));
+	return w->fail ? -EINVAL : 0;
+}
+
+static void world_msi_free(struct hv *hv, struct hv_msi *msi)
+{
+	struct world *w = container_of(hv, struct world, hv);
+
+	check(msi->fd == w->fd && w->sources > 0);
+	w->sources--;
+	msi->fd = -1;
+}
+
+static const struct hv_ops world_ops = {
+	.line_set = world_line_set,
+	.msi_new = world_msi_new,
+	.msi_route = world_msi_route,
+	.msi_free = world_msi_free,
+};
+
+static void world_bar_mapped(void *opaque, unsigned int bar, bool mapped, uint64_t gpa)
+{
+	struct world *w = opaque;
+
+	check(bar == 0 || bar == 2);
+	check((gpa >= WINDOW32 && gpa < WINDOW32 + 64 * MIB) ||
+	      (gpa >= WINDOW64 && gpa < WINDOW64 + GIB));
+	if (mapped)
+		w->last_gpa = gpa;
+}
+
+static uint32_t world_cap_read(void *opaque, unsigned int cap, unsigned int offset,
+			       unsigned int size)
+{
+	(void)opaque;
+	(void)cap;
+	check(offset >= 2 && size >= 1 && offset + size <= 20);
+	return UINT32_MAX;
+}
+
+static void world_cap_write(void *opaque, unsigned int cap, unsigned int offset, unsigned int size,
+			    uint32_t value)
+{
+	(void)opaque;
+	(void)cap;
+	check(offset >= 2 && size >= 1 && offset + size <= 20);
+	check(size == 4 || !(value >> (8 * size)));
+}
+
+static const struct pci_device_ops device_ops = {
+	.bar_mapped = world_bar_mapped,
+	.cap_read = world_cap_read,
+	.cap_write = world_cap_write,
+};
+
+static const struct pci_identity identity = {
+	.vendor_id = 0x1af4,
+	.device_id = 0x1058,
+	.express = true,
+	.intx = true,
+};
+
+static unsigned int world_slot(unsigned int i)
+{
+	return 1 + 4 * i;
+}
+
+static void world_open(struct world *w)
+{
+	static const uint8_t bytes[20] = {0};
+	struct pci_host_config config = {
+		.hv = &w->hv,
+		.ecam = {ECAM, MIB},
+		.window32 = {WINDOW32, 64 * MIB},
+		.window64 = {WINDOW64, GIB},
+		.intx_gsi = GSI,
+	};
+	unsigned int i;
+
+	w->hv.ops = &world_ops;
+	w->fd = eventfd(0, EFD_NONBLOCK);
+	config.mmio = w->mmio = bus_new();
+	config.pio = w->pio = bus_new();
+	w->host = pci_host_new(&config, NULL);
+	check(w->fd >= 0 && w->host);
+	for (i = 0; i < DEVICES; i++) {
+		struct pci_device *dev;
+
+		dev = pci_device_new(w->host, "d", (int)world_slot(i), &identity, &device_ops, w,
+				     NULL);
+		check(dev && !pci_add_bar(dev, 0, 64 * KIB, true, true, "a", NULL, NULL, NULL) &&
+		      !pci_add_bar(dev, 2, 4 * KIB, false, false, "b", NULL, NULL, NULL) &&
+		      !pci_add_msix(dev, VECTORS, 2, 0, 0x800, NULL) &&
+		      !pci_add_capability(dev, 9, bytes, sizeof(bytes), NULL, true, NULL, NULL));
+		w->devs[i] = dev;
+	}
+	check(!pci_host_assign(w->host, NULL));
+	pci_host_reset(w->host);
+}
+
+static void world_close(struct world *w)
+{
+	unsigned int i;
+
+	for (i = 0; i < DEVICES; i++)
+		pci_device_free(w->devs[i]);
+	check(!w->sources);
+	for (i = 0; i < LINES; i++)
+		check(!w->line[i]);
+	pci_host_free(w->host);
+	bus_free(w->mmio);
+	bus_free(w->pio);
+	close(w->fd);
+}
+
+static uint32_t config_get(struct world *w, unsigned int i, unsigned int reg)
+{
+	uint64_t value = 0;
+
+	check(bus_read(w->mmio, ECAM + ((uint64_t)world_slot(i) << 15) + reg, 4, &value));
+	return (uint32_t)value;
+}
+
+/* Offset of Message Control's doubleword: behind the PCI Express capability. */
+#define MSIX_CAP (PCI_HEADER_SIZE + PCI_EXPRESS_SIZE)
+
+static void world_check(struct world *w)
+{
+	bool may_deliver = false, shared = false;
+	uint64_t count;
+	unsigned int i;
+
+	for (i = 0; i < DEVICES; i++) {
+		uint32_t command = config_get(w, i, PCI_COMMAND);
+		uint32_t control = config_get(w, i, MSIX_CAP) >> 16;
+		bool enabled = control & PCI_MSIX_CONTROL_ENABLE;
+
+		check(config_get(w, i, 0) == 0x10581af4);
+		check(config_get(w, i, PCI_CAPABILITIES) == PCI_HEADER_SIZE);
+		check((command & ~0x0546u) == (w->level[i] ? 0x00180000u : 0x00100000u));
+		check((control & 0x3fff) == VECTORS - 1);
+		check((config_get(w, i, PCI_BAR0) & 0xffff) == 0xc);
+		check(pci_msix_enabled(w->devs[i]) == enabled);
+		may_deliver |= enabled && !(control & PCI_MSIX_CONTROL_FUNCTION_MASK) &&
+			       (command & PCI_COMMAND_BUS_MASTER);
+		shared |= w->level[i] && !enabled && !(command & PCI_COMMAND_INTX_DISABLE);
+	}
+	check(w->line[1] == shared);
+	if (read(w->fd, &count, sizeof(count)) == sizeof(count))
+		check(may_deliver);
+}
+
+/* byte 0: what; 1: size and device; 2-3: place; 4-7: value. */
+static void world_step(struct world *w, const uint8_t step[8])
+{
+	unsigned int size = 1u << (step[1] & 3);
+	unsigned int i = step[1] >> 2 & 1;
+	uint64_t at = bytes_get_le(step + 2, 2);
+	uint64_t value = bytes_get_le(step + 4, 4);
+	uint64_t result;
+
+	if (step[1] & 0x80)
+		value |= value << 32;
+	switch (step[0] % 12) {
+	case 0:
+	case 1:
+	case 2:
+		bus_write(w->mmio, ECAM + ((uint64_t)world_slot(i) << 15) + (at & 0xff), size,
+			  value);
+		break;
+	case 3:
+		bus_write(w->mmio, ECAM + (at << 4) + (step[1] >> 4), size, value);
+		break;
+	case 4:
+		bus_read(w->mmio, ECAM + (at << 4) + (step[1] >> 4), size, &result);
+		break;
+	case 5:
+		bus_write(w->pio, 0xcf8 + (at & 7), size, value);
+		break;
+	case 6:
+		bus_write(w->mmio, w->last_gpa + (at & 0xfff), size, value);
+		break;
+	case 7:
+		bus_read(w->mmio, w->last_gpa + (at & 0xfff), size, &result);
+		break;
+	case 8:
+		pci_msix_trigger(w->devs[i], at % (VECTORS + 1));
+		break;
+	case 9:
+		w->level[i] = value & 1;
+		pci_intx_set(w->devs[i], w->level[i]);
+		break;
+	case 10:
+		w->fail = value & 1;
+		break;
+	default:
+		if (value % 8)
+			break;
+		pci_host_reset(w->host);
+		memset(w->level, 0, sizeof(w->level));
+	}
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct world w = {.last_gpa = WINDOW32};
+
+	world_open(&w);
+	for (; size >= 8; data += 8, size -= 8) {
+		world_step(&w, data);
+		world_check(&w);
+	}
+	world_close(&w);
+	return 0;
+}
