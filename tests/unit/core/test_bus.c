@@ -357,7 +357,8 @@ static void test_both_inside_remove(void **state)
 }
 
 #define STORM_READERS 3
-#define STORM_MOVES   600
+#define STORM_MOVES   5000
+#define STORM_HITS    2000
 
 /* Readers hammer two places while the region moves between them and is unusable in between. */
 struct storm {
@@ -403,11 +404,10 @@ static void test_no_handler_after_removal(void **state)
 	s.region.opaque = &s;
 	for (i = 0; i < STORM_READERS; i++)
 		pthread_create(&readers[i], NULL, storm_reader, &s);
-	for (i = 0; i < STORM_MOVES || !atomic_load(&s.hits); i++) {
+	for (i = 0; i < STORM_MOVES || atomic_load(&s.hits) < STORM_HITS; i++) {
 		s.region.range.start = i & 1 ? 0x1000 : 0x2000;
 		s.usable = 1;
 		bus_add(s.bus, &s.region);
-		sched_yield();
 		bus_remove(s.bus, &s.region);
 		s.usable = 0;
 	}
