@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The ways to end or restart the machine. None of them returns: where the machine does not react,
+ * the guest says so and stops.
+ */
+#ifndef BARE_POWER_H
+#define BARE_POWER_H
+
+#define POWER_PVPANIC_PORT 0x505u
+
+/* Soft-off through the FADT's sleep registers, or PM1a control where the FADT has none. */
+void power_off(void) __attribute__((noreturn));
+/* The FADT's reset register. */
+void power_reset_acpi(void) __attribute__((noreturn));
+/* Port 0xCF9. */
+void power_reset_port(void) __attribute__((noreturn));
+/* An exception without a descriptor table. */
+void power_triple_fault(void) __attribute__((noreturn));
+/* Tell the monitor through pvpanic, then halt. */
+void power_panic(void) __attribute__((noreturn));
+/* Report a failed test named @why and power off. */
+void power_die(const char *why) __attribute__((noreturn));
+
+#endif
