@@ -47,7 +47,7 @@ static struct model_run host_call(struct model *m, const char *name, uint64_t of
 		wrong(m, "%s of blocks %llu+%llu, which the step is not about", name,
 		      (unsigned long long)run.first, (unsigned long long)run.count);
 	if (m->calls < 64 && m->fail_calls >> m->calls & 1) {
-		*ret_rc = -m->fail_errno;
+		*ret_rc = -(m->fail_errnos ? m->fail_errnos[m->failed] : m->fail_errno);
 		m->failed++;
 		if (m->partial == MODEL_NOTHING)
 			run.count = 0;
@@ -369,6 +369,7 @@ static bool step_end(struct model *m, const struct step *s, bool notify_config)
 	uint64_t undoings;
 
 	m->fail_calls = 0;
+	m->fail_errnos = NULL;
 	vmem_device_info(m->dev, &info);
 	undoings = info.host_failures + info.host_faults - s->before.host_failures -
 		   s->before.host_faults;

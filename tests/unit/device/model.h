@@ -51,6 +51,7 @@ struct model {
 	unsigned int failed;              /* those that failed */
 	uint64_t fail_calls;              /* bit k: call k (from 0) of the next step fails */
 	int fail_errno;
+	const int *fail_errnos; /* NULL, or in place of it one for each failure of the step */
 	enum model_partial partial;
 	struct model_run allowed[2]; /* host calls of this step lie in one of these */
 

@@ -431,6 +431,24 @@ static void reset_keeps_only_what_the_host_keeps(void **state)
 	model_done(&m);
 }
 
+/* Of several errors a reset returns the first that kept a run plugged. */
+static void reset_returns_the_first_error(void **state)
+{
+	struct model m;
+	int rc;
+
+	(void)state;
+	prepare(&m, false);
+	/* All at once; the revoke of run 4-7; that of run 20-35, after the grant of the first. */
+	arm(&m, 1u << 0 | 1u << 1 | 1u << 3, EIO, MODEL_NOTHING);
+	m.fail_errnos = (const int[]){EAGAIN, EIO, EBUSY};
+	must(&m, model_reset(&m, &rc));
+	assert_int_equal(rc, -EIO);
+	assert_int_equal(info_of(&m).plugged_size, 20 * BS);
+	assert_int_equal(info_of(&m).host_failures, 1);
+	model_done(&m);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -446,6 +464,7 @@ int main(void)
 		cmocka_unit_test(faulted_ends_with_a_later_undo),
 		cmocka_unit_test(unplug_all_faults_only_what_it_cannot_restore),
 		cmocka_unit_test(reset_keeps_only_what_the_host_keeps),
+		cmocka_unit_test(reset_returns_the_first_error),
 	};
 
 	return cmocka_run_group_tests_name("device: host failures", tests, NULL, NULL);
