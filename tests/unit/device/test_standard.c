@@ -3,6 +3,7 @@
  * VIRTIO 1.3, 5.15: each device requirement (MUST, SHOULD) that the engine is answerable for is a
  * test of its own, with the requirement above it. Device reset never reaches the engine, and the
  * properties of memory are the host's.
+ * The file is longer than others so that the list of requirements stays in one place.
  */
 #include <endian.h>
 #include <errno.h>
