@@ -24,7 +24,6 @@
 #include "vmm/cmdline/config.h"
 
 struct chardev;
-struct chr_term;
 struct err;
 struct loop;
 struct virtio_mem;
@@ -87,7 +86,5 @@ uint64_t vm_node_bytes(const struct vm *vm, unsigned int node);
 struct chardev *vm_chardev(const struct vm *vm, const struct vm_chardev_config *config);
 /* The host's thread id of a vCPU. */
 pid_t vm_vcpu_thread_id(const struct vm *vm, unsigned int index);
-/* The terminal that a character device changed, or NULL: for handlers of fatal signals. */
-struct chr_term *vm_terminal(const struct vm *vm);
 
 #endif

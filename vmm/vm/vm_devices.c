@@ -101,14 +101,6 @@ struct chardev *vm_chardev(const struct vm *vm, const struct vm_chardev_config *
 	return vm->chardevs[config - vm->config->chardevs];
 }
 
-struct chr_term *vm_terminal(const struct vm *vm)
-{
-	for (size_t i = 0; i < vm->config->nr_chardevs; i++)
-		if (chardev_terminal(vm->chardevs[i]))
-			return chardev_terminal(vm->chardevs[i]);
-	return NULL;
-}
-
 /* ---- the platform ---- */
 
 int vm_build_platform(struct vm *vm, struct err **err)

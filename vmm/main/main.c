@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * ebb: from the command line to a running machine and its end.
+ *
+ * Exit status: 0 when the guest powered off, or reset under -no-reboot, or the monitor or a signal
+ * (SIGINT, SIGTERM, SIGHUP) ended it; 1 for a mistake on the command line, a machine that could
+ * not be built, and a panic under -action panic=exit-failure.
+ *
+ * Signals: until the main loop runs, a signal that ends the process restores the terminal first;
+ * so do at any time those that a fault of the process raises. From then on SIGINT, SIGTERM and
+ * SIGHUP are events of the loop.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/num.h"
+#include "vmm/chardev/term.h"
+#include "vmm/cmdline/cmdline.h"
+#include "vmm/control/control.h"
+#include "vmm/core/loop.h"
+#include "vmm/main/daemon.h"
+#include "vmm/vm/vm.h"
+
+struct ebb {
+	struct vm_config *config;
+	struct loop *loop;
+	struct vm *vm;
+	struct control *control;
+	int daemon_fd;
+	bool has_pidfile;
+	uv_signal_t signals[3];
+};
+
+static const int ebb_end_signals[] = {SIGINT, SIGTERM, SIGHUP};
+static const int ebb_fault_signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGQUIT};
+
+/* A signal handler can be given nothing: set once, before the handlers, and never changed. */
+static struct chr_term *ebb_terminal;
+
+static void ebb_die(int sig)
+{
+	chr_term_restore(ebb_terminal);
+	signal(sig, SIG_DFL);
+	raise(sig);
+}
+
+static void ebb_catch(const int *signals, size_t count)
+{
+	struct sigaction action = {.sa_handler = ebb_die, .sa_flags = (int)SA_RESETHAND};
+
+	sigemptyset(&action.sa_mask);
+	for (size_t i = 0; i < count; i++)
+		sigaction(signals[i], &action, NULL);
+}
+
+static void ebb_on_signal(uv_signal_t *handle, int sig)
+{
+	struct ebb *ebb = handle->data;
+
+	fprintf(stderr, "ebb: terminating on signal %d\n", sig);
+	vm_quit(ebb->vm, EXIT_SUCCESS);
+}
+
+static int ebb_take_signals(struct ebb *ebb, struct err **err)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(ebb_end_signals); i++) {
+		uv_signal_t *handle = &ebb->signals[i];
+		int ret = uv_signal_init(loop_uv(ebb->loop), handle);
+
+		handle->data = ebb;
+		if (!ret)
+			ret = uv_signal_start(handle, ebb_on_signal, ebb_end_signals[i]);
+		if (ret)
+			return err_set(err, -ret, "cannot watch for signals: %s", uv_strerror(ret));
+	}
+	return 0;
+}
+
+static int ebb_start(struct ebb *ebb, struct err **err)
+{
+	const struct vm_config *c = ebb->config;
+	int ret;
+
+	if (c->daemonize) {
+		ret = daemon_start(&ebb->daemon_fd, err);
+		if (ret)
+			return ret;
+	}
+	ebb->loop = loop_new_main(err);
+	if (!ebb->loop)
+		return -EIO;
+	if (c->pidfile) {
+		ret = daemon_pidfile(c->pidfile, err);
+		if (ret)
+			return ret;
+		ebb->has_pidfile = true;
+	}
+	ebb->vm = vm_new(c, ebb->loop, err);
+	if (!ebb->vm)
+		return -EIO;
+	ebb->control = control_new(ebb->vm, err);
+	if (!ebb->control)
+		return -EIO;
+	ret = vm_start(ebb->vm, err);
+	if (!ret && c->daemonize)
+		ret = daemon_ready(ebb->daemon_fd, err);
+	return ret ? ret : ebb_take_signals(ebb, err);
+}
+
+static void ebb_end(struct ebb *ebb)
+{
+	control_free(ebb->control);
+	vm_free(ebb->vm);
+	loop_free(ebb->loop);
+	if (ebb->has_pidfile)
+		unlink(ebb->config->pidfile);
+	vm_config_free(ebb->config);
+}
+
+static int ebb_fail(struct err *err)
+{
+	fprintf(stderr, "ebb: %s\n", err_message(err));
+	err_free(err);
+	return EXIT_FAILURE;
+}
+
+int main(int argc, char **argv)
+{
+	struct ebb ebb = {.daemon_fd = -1};
+	struct err *err = NULL;
+	int status;
+
+	if (cmdline_parse(argc, argv, &ebb.config, &err))
+		return ebb_fail(err);
+	if (ebb.config->output) {
+		fputs(ebb.config->output, stdout);
+		vm_config_free(ebb.config);
+		return fflush(stdout) ? EXIT_FAILURE : EXIT_SUCCESS;
+	}
+	signal(SIGPIPE, SIG_IGN);
+	ebb_terminal = chr_term_new(STDIN_FILENO, STDOUT_FILENO, true);
+	ebb_catch(ebb_fault_signals, ARRAY_SIZE(ebb_fault_signals));
+	ebb_catch(ebb_end_signals, ARRAY_SIZE(ebb_end_signals));
+	if (ebb_start(&ebb, &err)) {
+		ebb_end(&ebb);
+		return ebb_fail(err);
+	}
+	loop_run(ebb.loop);
+	status = vm_exit_status(ebb.vm);
+	ebb_end(&ebb);
+	chr_term_free(ebb_terminal);
+	return status;
+}
