@@ -170,6 +170,7 @@ static void test_never_outside_windows(void **state)
 	static const uint64_t bad64[] = {0x100000000, 0x140000000, WINDOW64_BASE - MIB,
 					 WINDOW64_BASE + WINDOW64_SIZE, UINT64_MAX};
 	struct subject *s = *state;
+	struct pci_device *dev;
 	unsigned int i;
 
 	decoding_set(s, true);
@@ -185,6 +186,15 @@ static void test_never_outside_windows(void **state)
 		ecam_write(&s->f, SLOT, PCI_BAR0 + 12, 4, (uint32_t)(bad64[i] >> 32));
 		assert_false(s->bars[2].mapped);
 	}
+	/* Larger than the window, it begins inside and reaches beyond. */
+	dev = pci_device_new(s->f.host, "d", 9, &subject_identity, &subject_ops, s, NULL);
+	assert_int_equal(
+		pci_add_bar(dev, 4, 2 * WINDOW32_SIZE, false, false, "b", NULL, NULL, NULL), 0);
+	ecam_write(&s->f, 9, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	ecam_write(&s->f, 9, PCI_BAR0 + 16, 4, (uint32_t)WINDOW32_BASE);
+	assert_int_equal(ecam_read(&s->f, 9, PCI_BAR0 + 16, 4), WINDOW32_BASE);
+	assert_false(s->bars[4].mapped);
+	pci_device_free(dev);
 	/* The bridge still answers. */
 	assert_int_equal(ecam_read(&s->f, 0, 0, 4), 0x00081b36);
 }

@@ -274,6 +274,15 @@ static void test_host_failures(void **state)
 	pci_msix_trigger(s->dev, 0);
 	assert_int_equal(fake_delivered(&s->f.hv, ADDRESS, 0x77), 1);
 	assert_int_equal(fake_delivered_all(&s->f.hv), 2);
+	/* After a failure nothing is known of the route: the old entry is routed anew, too. */
+	s->f.hv.fail_route = true;
+	mmio_write32(&s->f, entry(0, PCI_MSIX_ENTRY_DATA), 0x88);
+	mmio_write32(&s->f, entry(0, PCI_MSIX_ENTRY_DATA), 0x77);
+	pci_msix_trigger(s->dev, 0);
+	assert_true(pending(s, 0));
+	s->f.hv.fail_route = false;
+	mask_set(s, 0, false);
+	assert_int_equal(fake_delivered(&s->f.hv, ADDRESS, 0x77), 2);
 }
 
 static void test_reset(void **state)
