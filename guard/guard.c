@@ -144,16 +144,7 @@ int guard_grant(struct guard *guard, uint64_t offset, uint64_t size)
 
 int guard_revoke(struct guard *guard, uint64_t offset, uint64_t size)
 {
-	uint64_t at = offset, end = offset + size;
-	int ret = guard_ungrant(guard, offset, end);
-
-	if (!ret)
-		return 0;
-	/* Those that were taken off already come back, so that nothing changed. */
-	for (; at < end; at += guard->config.block_size)
-		if (!bitmap_test(guard->granted, at / guard->config.block_size))
-			guard_grant(guard, at, guard->config.block_size);
-	return ret;
+	return guard_ungrant(guard, offset, offset + size);
 }
 
 int guard_populate(struct guard *guard, uint64_t offset, uint64_t size)

@@ -44,8 +44,9 @@ int guard_new(const struct guard_config *config, struct guard **ret_guard, struc
 void guard_free(struct guard *guard);
 
 /*
- * The engine's host ops, on runs of blocks. All are all-or-nothing, except guard_discard(): after
- * its failure some pages may be gone, which is of no matter for memory that nobody may use.
+ * The engine's host ops, on runs of blocks; all are idempotent. guard_revoke() and guard_discard()
+ * take runs that hold blocks which were never granted. After a failure a part of the run may be in
+ * the new state: the engine alone knows which blocks to give back, and undoes it.
  */
 int guard_grant(struct guard *guard, uint64_t offset, uint64_t size);
 int guard_populate(struct guard *guard, uint64_t offset, uint64_t size);

@@ -64,13 +64,10 @@ static int virtio_mem_populate(void *host, uint64_t offset, uint64_t size)
 static int virtio_mem_revoke(void *host, uint64_t offset, uint64_t size)
 {
 	struct virtio_mem *mem = host;
-	int ret;
 
+	/* After a failure the engine grants again what is plugged; the run may hold more than that. */
 	gm_revoke(mem->gm_region, offset, size);
-	ret = guard_revoke(mem->guard, offset, size);
-	if (ret)
-		gm_grant(mem->gm_region, offset, size);
-	return ret;
+	return guard_revoke(mem->guard, offset, size);
 }
 
 static int virtio_mem_discard(void *host, uint64_t offset, uint64_t size)
