@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Front-ends' ends of chardevs: see chardev.h and internal.h for the contract. */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vmm/chardev/internal.h"
+
+struct chr_port *chr_port_new(struct chardev *chr, const struct chr_ops *ops, void *opaque)
+{
+	struct chr_port *port = calloc(1, sizeof(*port)), **at = &chr->ports;
+
+	if (!port)
+		return NULL;
+	port->chr = chr;
+	port->ops = ops;
+	port->opaque = opaque;
+	pthread_mutex_init(&port->lock, NULL);
+	chr_ring_init(&port->out,
+		      ops->out_limit_bytes ? ops->out_limit_bytes : CHR_OUT_LIMIT_BYTES);
+	while (*at)
+		at = &(*at)->next;
+	pthread_mutex_lock(&chr->ports_lock);
+	*at = port;
+	pthread_mutex_unlock(&chr->ports_lock);
+	return port;
+}
+
+/* The port is off the list. */
+void chr_port_destroy(struct chr_port *port)
+{
+	chr_stream_free(port->stream);
+	while (port->fd_count)
+		close(port->fds[--port->fd_count]);
+	chr_ring_done(&port->out);
+	pthread_mutex_destroy(&port->lock);
+	free(port);
+}
+
+void chr_port_event(struct chr_port *port, enum chr_event event)
+{
+	if (!port->given_up && port->ops->event)
+		port->ops->event(port->opaque, event);
+}
+
+void chr_port_connect(struct chr_port *port)
+{
+	pthread_mutex_lock(&port->lock);
+	port->connected = true;
+	pthread_mutex_unlock(&port->lock);
+}
+
+void chr_port_set_open(struct chr_port *port, bool open)
+{
+	pthread_mutex_lock(&port->lock);
+	port->connected = open;
+	if (!open)
+		chr_ring_clear(&port->out);
+	pthread_mutex_unlock(&port->lock);
+	if (port->opened == open)
+		return;
+	port->opened = open;
+	chr_port_event(port, open ? CHR_OPENED : CHR_CLOSED);
+	/* A write that was refused succeeds now that its bytes are dropped. */
+	chr_wake(port->chr);
+}
+
+/* What the front-end takes; nothing before it knows that the other end is open. */
+size_t chr_port_room(struct chr_port *port)
+{
+	return port->given_up || !port->opened ? 0 : port->ops->can_receive(port->opaque);
+}
+
+size_t chr_port_pull(struct chr_port *port, uint8_t *buf, size_t size)
+{
+	bool refused;
+	size_t n;
+
+	pthread_mutex_lock(&port->lock);
+	n = chr_ring_pull(&port->out, buf, size);
+	refused = n && port->refused;
+	pthread_mutex_unlock(&port->lock);
+	if (refused)
+		chr_wake(port->chr);
+	return n;
+}
+
+bool chr_port_empty(struct chr_port *port)
+{
+	bool empty;
+
+	pthread_mutex_lock(&port->lock);
+	empty = !port->out.count;
+	pthread_mutex_unlock(&port->lock);
+	return empty;
+}
+
+void chr_port_service(struct chr_port *port)
+{
+	bool due;
+
+	pthread_mutex_lock(&port->lock);
+	due = port->refused && (!port->connected || port->out.count < port->out.limit);
+	if (due)
+		port->refused = false;
+	pthread_mutex_unlock(&port->lock);
+	if (due && !port->given_up && port->ops->writable)
+		port->ops->writable(port->opaque);
+}
+
+size_t chr_port_write(struct chr_port *port, const void *buf, size_t size)
+{
+	size_t taken = size;
+	bool connected;
+
+	if (!size)
+		return 0;
+	pthread_mutex_lock(&port->lock);
+	connected = port->connected;
+	if (connected) {
+		taken = chr_ring_push(&port->out, buf, size);
+		port->refused |= taken < size;
+	}
+	pthread_mutex_unlock(&port->lock);
+	if (connected)
+		chr_wake(port->chr);
+	return taken;
+}
+
+void chr_port_resume(struct chr_port *port)
+{
+	chr_wake(port->chr);
+}
+
+int chr_port_take_fd(struct chr_port *port)
+{
+	int fd;
+
+	if (!port->fd_count)
+		return -1;
+	fd = port->fds[0];
+	port->fd_count--;
+	memmove(port->fds, port->fds + 1, port->fd_count * sizeof(fd));
+	return fd;
+}
+
+void chr_port_focus(struct chr_port *port)
+{
+	if (port->chr->mux)
+		chr_mux_set_focus(port->chr, port);
+}
+
+/* The rest, sending what is left and freeing, is the service round's. */
+void chr_port_close(struct chr_port *port)
+{
+	struct chardev *chr;
+	struct chr_port *other;
+
+	if (!port || port->given_up)
+		return;
+	chr = port->chr;
+	port->given_up = true;
+	port->linger_until_ms = chr_now_ms() + CHR_LINGER_MS;
+	if (chr->focus == port) {
+		chr_mux_set_focus(chr, NULL);
+		for (other = chr->ports; other && other->given_up; other = other->next)
+			;
+		if (other)
+			chr_mux_set_focus(chr, other);
+	}
+	chr_wake(chr);
+}
