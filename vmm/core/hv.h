@@ -20,7 +20,7 @@ struct hv;
 
 /* One message-signalled interrupt: an eventfd wired to the irqchip (KVM_IRQFD). */
 struct hv_msi {
-	int fd;	      /* writing 8 bytes delivers the message; -1 before msi_new() */
+	int fd;       /* writing 8 bytes delivers the message; -1 before msi_new() */
 	uint32_t gsi; /* routing table entry; the hypervisor's own */
 };
 

@@ -46,8 +46,8 @@ int loop_post(struct loop *loop, void (*fn)(void *opaque), void *opaque);
  * Call @fn on the loop's thread whenever eventfd @fd was signalled; its counter is cleared before
  * each call. The fd stays the caller's.
  */
-struct loop_watch *loop_watch_new(struct loop *loop, int fd, void (*fn)(void *opaque),
-				  void *opaque, struct err **err);
+struct loop_watch *loop_watch_new(struct loop *loop, int fd, void (*fn)(void *opaque), void *opaque,
+				  struct err **err);
 void loop_watch_free(struct loop_watch *watch);
 
 #endif

@@ -290,7 +290,7 @@ int vm_build_devices(struct vm *vm, struct err **err)
 			return ret;
 		}
 	}
-	return 0;
+	return pci_host_assign(vm->pci, err);
 }
 
 void vm_free_devices(struct vm *vm)
