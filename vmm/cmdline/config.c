@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The end of a configuration: see config.h. */
+#include <stdlib.h>
+
+#include "vmm/cmdline/device.h"
+#include "vmm/cmdline/internal.h"
+
+void vm_chardev_config_done(struct vm_chardev_config *chardev)
+{
+	free(chardev->id);
+	free(chardev->path);
+	free(chardev->host);
+	free(chardev->port);
+}
+
+static void config_free_objects(struct vm_config *config)
+{
+	for (size_t i = 0; i < config->nr_memdevs; i++)
+		free(config->memdevs[i].id);
+	free(config->memdevs);
+	for (size_t i = 0; i < config->nr_rngs; i++) {
+		free(config->rngs[i].id);
+		free(config->rngs[i].filename);
+	}
+	free(config->rngs);
+	for (size_t i = 0; i < config->nr_iothreads; i++)
+		free(config->iothreads[i].id);
+	free(config->iothreads);
+}
+
+static void config_free_devices(struct vm_config *config)
+{
+	for (size_t i = 0; i < config->nr_devices; i++)
+		device_config_done(&config->devices[i]);
+	free(config->devices);
+	for (size_t i = 0; i < config->nr_chardevs; i++)
+		vm_chardev_config_done(&config->chardevs[i]);
+	free(config->chardevs);
+	for (size_t i = 0; i < config->nr_monitors; i++) {
+		free(config->monitors[i].id);
+		free(config->monitors[i].chardev_id);
+	}
+	free(config->monitors);
+	for (size_t i = 0; i < config->nr_fds; i++)
+		free(config->fds[i].opaque);
+	free(config->fds);
+}
+
+void vm_config_free(struct vm_config *config)
+{
+	if (!config)
+		return;
+	free(config->output);
+	free(config->machine.memory_backend);
+	cmdline_cpu_done(&config->cpu);
+	for (size_t i = 0; i < VM_NUMA_NODES_MAX; i++)
+		free(config->numa.nodes[i].memdev_id);
+	config_free_objects(config);
+	config_free_devices(config);
+	free(config->kernel);
+	free(config->initrd);
+	free(config->append);
+	free(config->name);
+	free(config->pidfile);
+	free(config);
+}

@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Devices: resolving what they refer to, and what only all of them together can tell. */
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/num.h"
+#include "qmp/size.h"
+#include "vmm/cmdline/internal.h"
+
+struct serial_place {
+	uint16_t iobase;
+	uint8_t irq;
+};
+
+/* COM1 to COM4 */
+static const struct serial_place serial_places[VM_SERIAL_MAX] = {
+	{0x3f8, 4}, {0x2f8, 3}, {0x3e8, 4}, {0x2e8, 3}};
+
+static const char *device_what(char buf[CMDLINE_WHAT_MAX], const struct vm_device_config *device)
+{
+	static const char *const names[] = {
+		[VM_DEVICE_VIRTIO_MEM] = "virtio-mem-pci",
+		[VM_DEVICE_VIRTIO_RNG] = "virtio-rng-pci",
+		[VM_DEVICE_ISA_SERIAL] = "isa-serial",
+		[VM_DEVICE_PVPANIC] = "pvpanic",
+	};
+
+	return cmdline_what(buf, "-device", names[device->type], device->id);
+}
+
+static struct vm_memdev_config *memdev_find(const struct vm_config *config, const char *id)
+{
+	for (size_t i = 0; i < config->nr_memdevs; i++) {
+		if (!strcmp(config->memdevs[i].id, id))
+			return &config->memdevs[i];
+	}
+	return NULL;
+}
+
+static int virtio_mem_use_memdev(struct vm_config *config, const char *what,
+				 struct vm_virtio_mem_config *mem, struct err **err)
+{
+	struct vm_memdev_config *memdev = memdev_find(config, mem->memdev_id);
+
+	if (!memdev)
+		return err_set(err, ENOENT,
+			       "%s: there is no object %s; memdev= takes the id of an -object "
+			       "memory-backend-ram",
+			       what, mem->memdev_id);
+	if (memdev->user != VM_MEMDEV_UNUSED)
+		return err_set(err, EBUSY, "%s: memdev=%s is in use already", what, memdev->id);
+	memdev->user = VM_MEMDEV_DEVICE;
+	mem->memdev = memdev;
+	mem->region_size_bytes = memdev->size_bytes;
+	if (!memdev->has_requested_size)
+		return 0;
+	if (mem->has_requested_size && mem->requested_size_bytes != memdev->requested_size_bytes)
+		return err_set(err, EINVAL,
+			       "%s: requested-size contradicts size= next to max-size= of object "
+			       "%s; give one of the two",
+			       what, memdev->id);
+	mem->requested_size_bytes = memdev->requested_size_bytes;
+	return 0;
+}
+
+static int virtio_mem_check(const struct vm_config *config, const char *what,
+			    const struct vm_virtio_mem_config *mem, struct err **err)
+{
+	uint64_t block = mem->block_size_bytes;
+	char a[SIZE_TEXT_MAX], b[SIZE_TEXT_MAX];
+
+	if (mem->node >= config->numa.nr_nodes)
+		return err_set(err, EINVAL, "%s: there is no node %u; allowed: 0 to %u", what,
+			       mem->node, config->numa.nr_nodes - 1);
+	if (block < mem->memdev->page_bytes)
+		return err_set(err, EINVAL, "%s: block-size (%s) is less than a page of %s (%s)",
+			       what, size_format(block, a), mem->memdev->id,
+			       size_format(mem->memdev->page_bytes, b));
+	if (mem->region_size_bytes % block)
+		return err_set(err, EINVAL,
+			       "%s: the size of %s (%s) is not a multiple of block-size (%s)", what,
+			       mem->memdev->id, size_format(mem->region_size_bytes, a),
+			       size_format(block, b));
+	if (mem->requested_size_bytes % block)
+		return err_set(err, EINVAL,
+			       "%s: requested-size (%s) is not a multiple of block-size (%s)", what,
+			       size_format(mem->requested_size_bytes, a), size_format(block, b));
+	if (mem->requested_size_bytes > mem->region_size_bytes)
+		return err_set(err, ERANGE, "%s: requested-size (%s) exceeds the size of %s (%s)",
+			       what, size_format(mem->requested_size_bytes, a), mem->memdev->id,
+			       size_format(mem->region_size_bytes, b));
+	if (mem->memaddr_gpa % block)
+		return err_set(err, EINVAL,
+			       "%s: memaddr=0x%" PRIx64 " is not a multiple of block-size (%s)",
+			       what, mem->memaddr_gpa, size_format(block, b));
+	if (mem->dynamic_memslots && mem->unplugged_inaccessible == VM_OFF)
+		return err_set(err, EINVAL,
+			       "%s: dynamic-memslots=on and unplugged-inaccessible=off exclude "
+			       "each other",
+			       what);
+	return 0;
+}
+
+/* Memory devices together fit between the boot memory and maxmem. */
+static int virtio_mem_check_capacity(const struct vm_config *config, const char *what,
+				     uint64_t size, uint64_t *used_bytes, struct err **err)
+{
+	uint64_t capacity = config->memory.max_bytes - config->memory.ram_bytes;
+	char a[SIZE_TEXT_MAX], b[SIZE_TEXT_MAX];
+
+	if (!capacity)
+		return err_set(err, ENOSPC,
+			       "%s: a memory device needs -m maxmem=, the boot memory and all "
+			       "memory devices together",
+			       what);
+	if (size > capacity - *used_bytes)
+		return err_set(err, ENOSPC,
+			       "%s: %s do not fit: of what -m maxmem= exceeds the boot memory by, "
+			       "%s are left",
+			       what, size_format(size, a), size_format(capacity - *used_bytes, b));
+	*used_bytes += size;
+	return 0;
+}
+
+static int virtio_mem_finish(struct vm_config *config, struct vm_device_config *device,
+			     uint64_t *used_bytes, struct err **err)
+{
+	struct vm_virtio_mem_config *mem = &device->virtio_mem;
+	char what[CMDLINE_WHAT_MAX];
+	int ret;
+
+	device_what(what, device);
+	ret = virtio_mem_use_memdev(config, what, mem, err);
+	if (!ret)
+		ret = virtio_mem_check(config, what, mem, err);
+	if (!ret)
+		ret = virtio_mem_check_capacity(config, what, mem->region_size_bytes, used_bytes,
+						err);
+	return ret;
+}
+
+static int virtio_rng_finish(const struct vm_config *config, struct vm_device_config *device,
+			     struct err **err)
+{
+	struct vm_virtio_rng_config *rng = &device->virtio_rng;
+	char what[CMDLINE_WHAT_MAX];
+
+	if (!rng->rng_id)
+		return 0;
+	for (size_t i = 0; i < config->nr_rngs; i++) {
+		if (!strcmp(config->rngs[i].id, rng->rng_id)) {
+			rng->rng = &config->rngs[i];
+			return 0;
+		}
+	}
+	return err_set(err, ENOENT,
+		       "%s: there is no object %s; rng= takes the id of an -object rng-random or "
+		       "rng-builtin",
+		       device_what(what, device), rng->rng_id);
+}
+
+/* Whether an isa-serial other than @device has @index. */
+static bool serial_index_taken(const struct vm_config *config,
+			       const struct vm_device_config *device, uint32_t index)
+{
+	for (size_t i = 0; i < config->nr_devices; i++) {
+		const struct vm_device_config *other = &config->devices[i];
+
+		if (other != device && other->type == VM_DEVICE_ISA_SERIAL &&
+		    other->isa_serial.has_index && other->isa_serial.index == index)
+			return true;
+	}
+	return false;
+}
+
+static int serial_choose_index(const struct vm_config *config, struct vm_device_config *device,
+			       struct err **err)
+{
+	struct vm_isa_serial_config *serial = &device->isa_serial;
+	char what[CMDLINE_WHAT_MAX];
+	uint32_t index = 0;
+
+	if (serial->has_index) {
+		if (!serial_index_taken(config, device, serial->index))
+			return 0;
+		return err_set(err, EEXIST, "%s: index=%" PRIu32 " is in use already",
+			       device_what(what, device), serial->index);
+	}
+	while (index < VM_SERIAL_MAX && serial_index_taken(config, device, index))
+		index++;
+	if (index == VM_SERIAL_MAX)
+		return err_set(err, ENOSPC, "%s: too many serial ports; allowed: %u",
+			       device_what(what, device), VM_SERIAL_MAX);
+	serial->index = index;
+	serial->has_index = true;
+	return 0;
+}
+
+static int serial_finish(struct cmdline *cl, struct vm_device_config *device, struct err **err)
+{
+	struct vm_isa_serial_config *serial = &device->isa_serial;
+	char what[CMDLINE_WHAT_MAX];
+	int ret;
+
+	ret = serial_choose_index(cl->config, device, err);
+	if (ret < 0)
+		return ret;
+	if (!serial->has_iobase)
+		serial->iobase = serial_places[serial->index].iobase;
+	if (!serial->has_irq)
+		serial->irq = serial_places[serial->index].irq;
+	return cmdline_chardev_use(cl, device_what(what, device), serial->chardev_id,
+				   &serial->chardev, err);
+}
+
+/* Against all devices before it. */
+static int device_check_others(const struct vm_config *config, size_t index, struct err **err)
+{
+	const struct vm_device_config *device = &config->devices[index];
+	bool pci = device->type == VM_DEVICE_VIRTIO_MEM || device->type == VM_DEVICE_VIRTIO_RNG;
+	char what[CMDLINE_WHAT_MAX];
+
+	device_what(what, device);
+	for (size_t i = 0; i < index; i++) {
+		const struct vm_device_config *other = &config->devices[i];
+
+		if (device->id && other->id && !strcmp(device->id, other->id))
+			return err_set(err, EEXIST, "-device: id=%s is given twice", device->id);
+		if (pci && device->pci.has_addr && other->pci.has_addr &&
+		    device->pci.slot == other->pci.slot)
+			return err_set(err, EBUSY, "%s: addr=%x is in use already", what,
+				       device->pci.slot);
+		if (device->type != other->type)
+			continue;
+		if (device->type == VM_DEVICE_PVPANIC)
+			return err_set(err, EEXIST, "%s: there is one already", what);
+		if (device->type == VM_DEVICE_ISA_SERIAL &&
+		    device->isa_serial.iobase == other->isa_serial.iobase)
+			return err_set(err, EBUSY, "%s: iobase=0x%x is in use already", what,
+				       device->isa_serial.iobase);
+	}
+	if (pci && device->pci.bus && strcmp(device->pci.bus, config->machine.root_bus))
+		return err_set(err, ENOENT, "%s: there is no bus %s; allowed: %s", what,
+			       device->pci.bus, config->machine.root_bus);
+	if (pci && device->pci.has_addr && !device->pci.slot)
+		return err_set(err, EBUSY, "%s: addr=0 is the host bridge's; allowed: 1 to 1f",
+			       what);
+	return 0;
+}
+
+int cmdline_devices_finish(struct cmdline *cl, struct err **err)
+{
+	struct vm_config *config = cl->config;
+	uint64_t used_bytes = 0;
+	int ret = 0;
+
+	for (size_t i = 0; i < config->nr_devices && !ret; i++) {
+		struct vm_device_config *device = &config->devices[i];
+
+		if (device->type == VM_DEVICE_VIRTIO_MEM)
+			ret = virtio_mem_finish(config, device, &used_bytes, err);
+		else if (device->type == VM_DEVICE_VIRTIO_RNG)
+			ret = virtio_rng_finish(config, device, err);
+		else if (device->type == VM_DEVICE_ISA_SERIAL)
+			ret = serial_finish(cl, device, err);
+		if (!ret)
+			ret = device_check_others(config, i, err);
+	}
+	return ret;
+}

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* -machine, -accel and -enable-kvm. See internal.h. */
+#include "vmm/cmdline/internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/num.h"
+#include "qmp/opts.h"
+
+struct machine_name {
+	const char *name;
+	enum vm_machine_type type;
+	const char *root_bus;
+	const char *help;
+};
+
+/* Both lists have the same order. */
+static const struct machine_name machine_names[] = {
+	{"pc", VM_MACHINE_PC, "pci.0", "PCI root bus pci.0 (default)"},
+	{"pc-i440fx-9.0", VM_MACHINE_PC, "pci.0", "another name of pc"},
+	{"q35", VM_MACHINE_Q35, "pcie.0", "PCI Express root bus pcie.0"},
+	{"pc-q35-9.0", VM_MACHINE_Q35, "pcie.0", "another name of q35"},
+};
+static const char *const machine_name_list[] = {"pc", "pc-i440fx-9.0", "q35", "pc-q35-9.0", NULL};
+
+static const char *const irqchip_names[] = {"on", NULL};
+
+#define FIELD(field) PROP_FIELD(struct cmdline_machine, field)
+
+static const struct prop machine_list[] = {
+	{.name = "type",
+	 .type = PROP_ENUM,
+	 FIELD(name_index),
+	 .names = machine_name_list,
+	 .help = "the machine"},
+	{.name = "accel", .type = PROP_STRING, FIELD(accel), .help = "kvm, or a list that has it"},
+	{.name = "memory-backend",
+	 .type = PROP_ID,
+	 FIELD(memory_backend),
+	 .help = "object that boot memory comes from"},
+	{.name = "dump-guest-core",
+	 .type = PROP_BOOL,
+	 FIELD(dump_guest_core),
+	 .defval = "on",
+	 .help = "guest memory is part of core dumps"},
+	{.name = "mem-merge",
+	 .type = PROP_BOOL,
+	 FIELD(mem_merge),
+	 .defval = "on",
+	 .help = "the host may merge equal pages of guest memory"},
+	{.name = "kernel-irqchip",
+	 .type = PROP_ENUM,
+	 .names = irqchip_names,
+	 .defval = "on",
+	 .help = "interrupt controllers in the kernel"},
+	{.name = "usb",
+	 .type = PROP_BOOL,
+	 .refused = "on",
+	 .why = "there is no USB controller",
+	 .help = "USB"},
+	{.name = "acpi",
+	 .type = PROP_BOOL,
+	 .refused = "off",
+	 .why = "guests learn of NUMA nodes and memory devices from ACPI",
+	 .help = "ACPI tables"},
+	{.name = "hpet",
+	 .type = PROP_BOOL,
+	 .refused = "on",
+	 .why = "there is no HPET",
+	 .help = "HPET"},
+	{.name = "vmport",
+	 .type = PROP_ON_OFF_AUTO,
+	 .refused = "on",
+	 .why = "there is no VMware port",
+	 .help = "VMware port"},
+	{.name = "smm",
+	 .type = PROP_ON_OFF_AUTO,
+	 .refused = "on",
+	 .why = "there is no firmware that needs it",
+	 .help = "system management mode"},
+	{.name = "graphics", .type = PROP_BOOL, .help = "accepted; there is no display either way"},
+	{.name = "nvdimm",
+	 .type = PROP_BOOL,
+	 .refused = "on",
+	 .why = "there are no NVDIMMs",
+	 .help = "NVDIMM"},
+	{.name = "hmat",
+	 .type = PROP_BOOL,
+	 .refused = "on",
+	 .why = "there is no HMAT table",
+	 .help = "HMAT"},
+};
+
+static const struct props machine_props = {NULL, machine_list, ARRAY_SIZE(machine_list)};
+
+static const struct prop accel_list[] = {
+	{.name = "accel", .type = PROP_STRING, FIELD(accel), .help = "kvm"},
+	{.name = "kernel-irqchip",
+	 .type = PROP_ENUM,
+	 .names = irqchip_names,
+	 .help = "interrupt controllers in the kernel"},
+};
+
+static const struct props accel_props = {NULL, accel_list, ARRAY_SIZE(accel_list)};
+
+int cmdline_machine_init(struct cmdline *cl)
+{
+	return props_init(&machine_props, &cl->machine);
+}
+
+void cmdline_machine_done(struct cmdline *cl)
+{
+	props_done(&machine_props, &cl->machine);
+}
+
+static int machine_help(struct vm_config *config, struct err **err)
+{
+	char *props = props_help(&machine_props);
+	char *names = NULL;
+	size_t size;
+	FILE *out = open_memstream(&names, &size);
+
+	if (out) {
+		fprintf(out, "Machines:\n");
+		for (size_t i = 0; i < ARRAY_SIZE(machine_names); i++)
+			fprintf(out, "  %-14s  %s\n", machine_names[i].name, machine_names[i].help);
+		fprintf(out, "Properties:\n%s", props ? props : "");
+		if (fclose(out) || !props) {
+			free(names);
+			names = NULL;
+		}
+	}
+	free(props);
+	config->output = names;
+	return names ? 0 : cmdline_oom(err);
+}
+
+int cmdline_machine(struct cmdline *cl, const char *option, const char *arg, struct err **err)
+{
+	json_t *values;
+	int ret;
+
+	ret = opts_parse(option, arg, "type", 0, &values, err);
+	if (ret < 0)
+		return ret;
+	if (opts_wants_help(values, "type"))
+		ret = machine_help(cl->config, err);
+	else
+		ret = props_apply(&machine_props, option, values, &cl->machine, err);
+	json_decref(values);
+	return ret;
+}
+
+/* Is "kvm" an item of "kvm:tcg"? */
+static bool accel_has_kvm(const char *list)
+{
+	while (*list) {
+		size_t len = strcspn(list, ":");
+
+		if (len == 3 && !strncmp(list, "kvm", 3))
+			return true;
+		list += len + (list[len] == ':');
+	}
+	return false;
+}
+
+static int accel_check(const char *what, const char *accel, struct err **err)
+{
+	if (accel_has_kvm(accel))
+		return 0;
+	return err_set(err, EINVAL, "%s: accel=%s is unknown; allowed: kvm", what, accel);
+}
+
+int cmdline_accel(struct cmdline *cl, const char *option, const char *arg, struct err **err)
+{
+	int ret;
+
+	if (!strcmp(arg, "help") || !strcmp(arg, "?"))
+		return cmdline_set_string(&cl->config->output, "Accelerators:\n  kvm\n", err);
+	ret = cmdline_apply(&accel_props, option, arg, "accel", &cl->machine, err);
+	if (ret < 0)
+		return ret;
+	return cl->machine.accel ? accel_check(option, cl->machine.accel, err) : 0;
+}
+
+int cmdline_enable_kvm(struct cmdline *cl, const char *option, const char *arg, struct err **err)
+{
+	(void)option;
+	(void)arg;
+	return cmdline_set_string(&cl->machine.accel, "kvm", err);
+}
+
+int cmdline_machine_finish(struct cmdline *cl, struct err **err)
+{
+	struct vm_machine_config *machine = &cl->config->machine;
+	const struct machine_name *name = &machine_names[cl->machine.name_index];
+
+	machine->type = name->type;
+	machine->name = name->name;
+	machine->root_bus = name->root_bus;
+	machine->dump_guest_core = cl->machine.dump_guest_core;
+	machine->mem_merge = cl->machine.mem_merge;
+	machine->memory_backend = cl->machine.memory_backend;
+	cl->machine.memory_backend = NULL;
+	for (size_t i = 0; i < cl->config->nr_memdevs; i++) {
+		struct vm_memdev_config *memdev = &cl->config->memdevs[i];
+
+		if (!memdev->has_merge)
+			memdev->merge = machine->mem_merge;
+		if (!memdev->has_dump)
+			memdev->dump = machine->dump_guest_core;
+	}
+	return cl->machine.accel ? accel_check("-machine", cl->machine.accel, err) : 0;
+}

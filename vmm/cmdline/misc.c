@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Options with a small table each, and those that are accepted for compatibility. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/num.h"
+#include "qmp/opts.h"
+#include "vmm/cmdline/internal.h"
+
+#define FIELD(field) PROP_FIELD(struct vm_config, field)
+#define TABLE(list)                          \
+	{                                    \
+		NULL, list, ARRAY_SIZE(list) \
+	}
+
+static const struct prop name_list[] = {
+	{.name = "guest", .type = PROP_STRING, FIELD(name), .help = "name of the guest"},
+	{.name = "debug-threads",
+	 .type = PROP_BOOL,
+	 FIELD(debug_threads),
+	 .help = "name the threads for debuggers"},
+};
+static const struct props name_props = TABLE(name_list);
+
+static const struct prop uuid_list[] = {
+	{.name = "uuid",
+	 .type = PROP_UUID,
+	 FIELD(uuid),
+	 PROP_GIVEN(struct vm_config, has_uuid),
+	 .help = "UUID"},
+};
+static const struct props uuid_props = TABLE(uuid_list);
+
+static const char *const rtc_bases[] = {"utc", "localtime", NULL};
+static const char *const rtc_clocks[] = {"host", NULL};
+static const char *const rtc_driftfixes[] = {"none", "slew", NULL};
+
+static const struct prop rtc_list[] = {
+	{.name = "base",
+	 .type = PROP_ENUM,
+	 FIELD(rtc.base),
+	 .names = rtc_bases,
+	 .help = "what the clock shows"},
+	{.name = "clock", .type = PROP_ENUM, .names = rtc_clocks, .help = "what it follows"},
+	{.name = "driftfix",
+	 .type = PROP_ENUM,
+	 .names = rtc_driftfixes,
+	 .help = "accepted; there is no periodic interrupt that could drift"},
+};
+static const struct props rtc_props = TABLE(rtc_list);
+
+static const char *const reboot_actions[] = {"reset", "shutdown", NULL};
+static const char *const shutdown_actions[] = {"poweroff", "pause", NULL};
+static const char *const panic_actions[] = {"shutdown", "pause", "exit-failure", "none", NULL};
+static const char *const watchdog_actions[] = {"reset", "shutdown", "poweroff",   "pause",
+					       "debug", "none",     "inject-nmi", NULL};
+
+static const struct prop action_list[] = {
+	{.name = "reboot",
+	 .type = PROP_ENUM,
+	 FIELD(action.reboot),
+	 .names = reboot_actions,
+	 .help = "when the guest reboots"},
+	{.name = "shutdown",
+	 .type = PROP_ENUM,
+	 FIELD(action.shutdown),
+	 .names = shutdown_actions,
+	 .help = "when the guest powers off"},
+	{.name = "panic",
+	 .type = PROP_ENUM,
+	 FIELD(action.panic),
+	 .names = panic_actions,
+	 .help = "when the guest panics"},
+	{.name = "watchdog",
+	 .type = PROP_ENUM,
+	 FIELD(action.watchdog),
+	 .names = watchdog_actions,
+	 .help = "recorded; there is no watchdog"},
+};
+static const struct props action_props = TABLE(action_list);
+
+static const struct prop boot_list[] = {
+	{.name = "strict", .type = PROP_BOOL, .help = "accepted; there is only the kernel"},
+	{.name = "menu",
+	 .type = PROP_BOOL,
+	 .refused = "on",
+	 .why = "there is no firmware to show one",
+	 .help = "boot menu"},
+};
+static const struct props boot_props = TABLE(boot_list);
+
+static const struct prop msg_list[] = {
+	{.name = "timestamp",
+	 .type = PROP_BOOL,
+	 FIELD(msg_timestamp),
+	 .help = "put the time in front of messages"},
+	{.name = "guest-name",
+	 .type = PROP_BOOL,
+	 FIELD(msg_guest_name),
+	 .help = "and the guest's name"},
+};
+static const struct props msg_props = TABLE(msg_list);
+
+static const struct prop overcommit_list[] = {
+	{.name = "mem-lock",
+	 .type = PROP_BOOL,
+	 .refused = "on",
+	 .why = "memory is not locked in this version",
+	 .help = "lock memory"},
+	{.name = "cpu-pm",
+	 .type = PROP_BOOL,
+	 .refused = "on",
+	 .why = "idle CPUs give the host its CPUs back",
+	 .help = "let guests idle on the host's CPUs"},
+};
+static const struct props overcommit_props = TABLE(overcommit_list);
+
+static const char *const sandbox_words[] = {"allow", "deny", "children", NULL};
+#define SANDBOX(key)                                                                      \
+	{                                                                                 \
+		.name = key, .type = PROP_ENUM, .names = sandbox_words, .help = "ignored" \
+	}
+
+static const struct prop sandbox_list[] = {
+	{.name = "enable",
+	 .type = PROP_BOOL,
+	 .refused = "on",
+	 .why = "system calls are not filtered in this version",
+	 .help = "filter system calls"},
+	SANDBOX("obsolete"),
+	SANDBOX("elevateprivileges"),
+	SANDBOX("spawn"),
+	SANDBOX("resourcecontrol"),
+};
+static const struct props sandbox_props = TABLE(sandbox_list);
+
+static const char *const only_none[] = {"none", NULL};
+
+static const struct prop display_list[] = {
+	{.name = "type", .type = PROP_ENUM, .names = only_none, .help = "display"},
+};
+static const struct props display_props = TABLE(display_list);
+
+static const struct prop audiodev_list[] = {
+	{.name = "driver", .type = PROP_ENUM, .names = only_none, .help = "sound"},
+	{.name = "id", .type = PROP_ID, .help = "ignored"},
+};
+static const struct props audiodev_props = TABLE(audiodev_list);
+
+int cmdline_name(struct cmdline *cl, const char *option, const char *arg, struct err **err)
+{
+	return cmdline_apply(&name_props, option, arg, "guest", cl->config, err);
+}
+
+/* Set the one property @key from the whole of @arg. */
+static int misc_set(const struct props *table, const char *option, const char *key, const char *arg,
+		    struct vm_config *config, struct err **err)
+{
+	json_t *value = json_stringn_nocheck(arg, strlen(arg));
+	int ret;
+
+	if (!value)
+		return cmdline_oom(err);
+	ret = props_set(table, option, key, value, config, err);
+	json_decref(value);
+	return ret;
+}
+
+int cmdline_uuid(struct cmdline *cl, const char *option, const char *arg, struct err **err)
+{
+	return misc_set(&uuid_props, option, "uuid", arg, cl->config, err);
+}
+
+int cmdline_rtc(struct cmdline *cl, const char *option, const char *arg, struct err **err)
+{
+	return cmdline_apply(&rtc_props, option, arg, NULL, cl->config, err);
+}
+
+int cmdline_action(struct cmdline *cl, const char *option, const char *arg, struct err **err)
+{
+	return cmdline_apply(&action_props, option, arg, NULL, cl->config, err);
+}
+
+int cmdline_watchdog_action(struct cmdline *cl, const char *option, const char *arg,
+			    struct err **err)
+{
+	return misc_set(&action_props, option, "watchdog", arg, cl->config, err);
+}
+
+int cmdline_no_reboot(struct cmdline *cl, const char *option, const char *arg, struct err **err)
+{
+	(void)option;
+	(void)arg;
+	(void)err;
+	cl->config->action.reboot = VM_REBOOT_SHUTDOWN;
+	return 0;
+}
+
+int cmdline_no_shutdown(struct cmdline *cl, const char *option, const char *arg, struct err **err)
+{
+	(void)option;
+	(void)arg;
+	(void)err;
+	cl->config->action.shutdown = VM_SHUTDOWN_PAUSE;
+	return 0;
+}
+
+int cmdline_boot(struct cmdline *cl, const char *option, const char *arg, struct err **err)
+{
+	return cmdline_apply(&boot_props, option, arg, NULL, cl->config, err);
+}
+
+int cmdline_msg(struct cmdline *cl, const char *option, const char *arg, struct err **err)
+{
+	return cmdline_apply(&msg_props, option, arg, NULL, cl->config, err);
+}
+
+int cmdline_overcommit(struct cmdline *cl, const char *option, const char *arg, struct err **err)
+{
+	return cmdline_apply(&overcommit_props, option, arg, NULL, cl->config, err);
+}
+
+int cmdline_sandbox(struct cmdline *cl, const char *option, const char *arg, struct err **err)
+{
+	return cmdline_apply(&sandbox_props, option, arg, "enable", cl->config, err);
+}
+
+int cmdline_display(struct cmdline *cl, const char *option, const char *arg, struct err **err)
+{
+	return cmdline_apply(&display_props, option, arg, "type", cl->config, err);
+}
+
+int cmdline_only_none(struct cmdline *cl, const char *option, const char *arg, struct err **err)
+{
+	(void)cl;
+	if (!strcmp(arg, "none"))
+		return 0;
+	return err_set(err, EINVAL, "%s: '%s' is not there; allowed: none", option, arg);
+}
+
+int cmdline_audiodev(struct cmdline *cl, const char *option, const char *arg, struct err **err)
+{
+	json_t *values;
+	int ret;
+
+	ret = opts_parse(option, arg, "driver", OPTS_JSON, &values, err);
+	if (ret < 0)
+		return ret;
+	ret = props_apply(&audiodev_props, option, values, cl->config, err);
+	json_decref(values);
+	return ret;
+}
+
+/* What management programs set of devices that are not there: as if they were. */
+static bool global_is_known(const char *name)
+{
+	static const char *const known[] = {
+		"ICH9-LPC.noreboot",           "ICH9-LPC.disable_s3", "ICH9-LPC.disable_s4",
+		"PIIX4_PM.disable_s3",         "PIIX4_PM.disable_s4", "kvm-pit.lost_tick_policy",
+		"mc146818rtc.lost_tick_policy"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
+		if (!strcmp(known[i], name))
+			return true;
+	}
+	return false;
+}
+
+int cmdline_global(struct cmdline *cl, const char *option, const char *arg, struct err **err)
+{
+	size_t len = strcspn(arg, "=");
+	char name[64];
+
+	(void)cl;
+	if (!arg[len])
+		return err_set(err, EINVAL, "%s: '%s' sets nothing; allowed: DRIVER.PROPERTY=VALUE",
+			       option, arg);
+	if (len < sizeof(name)) {
+		memcpy(name, arg, len);
+		name[len] = '\0';
+		if (global_is_known(name))
+			return 0;
+	}
+	return err_set(err, EINVAL,
+		       "%s: '%s' is not there to be set; properties are set with -device", option,
+		       arg);
+}

@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* -object: memory backends, random sources, and what is accepted for compatibility. */
+#include "vmm/cmdline/object.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/num.h"
+#include "qmp/opts.h"
+#include "qmp/size.h"
+#include "vmm/cmdline/internal.h"
+
+#define FIELD(field) PROP_FIELD(struct object_config, field)
+
+static const struct prop common_list[] = {
+	{.name = "id",
+	 .type = PROP_ID,
+	 .flags = PROP_REQUIRED,
+	 FIELD(id),
+	 .help = "the name that others refer to"},
+};
+static const struct props common_props = {NULL, common_list, ARRAY_SIZE(common_list)};
+
+static const char *const policies[] = {"default", NULL};
+
+static const struct prop memdev_list[] = {
+	{.name = "size",
+	 .type = PROP_SIZE,
+	 .flags = PROP_REQUIRED,
+	 FIELD(memdev.size_bytes),
+	 .align = CMDLINE_PAGE_BYTES,
+	 .help = "of the memory; next to max-size, what the device requests at first"},
+	{.name = "max-size",
+	 .type = PROP_SIZE,
+	 FIELD(memdev.requested_size_bytes),
+	 PROP_GIVEN(struct object_config, memdev.has_requested_size),
+	 .min = CMDLINE_PAGE_BYTES,
+	 .align = CMDLINE_PAGE_BYTES,
+	 .help = "of the memory, for a memory device that starts with size"},
+	{.name = "prealloc",
+	 .type = PROP_BOOL,
+	 FIELD(memdev.prealloc),
+	 .defval = "off",
+	 .help = "allocate all of it at the start"},
+	{.name = "share",
+	 .type = PROP_BOOL,
+	 .refused = "on",
+	 .why = "memory is private in this version",
+	 .defval = "off",
+	 .help = "shared memory"},
+	{.name = "merge",
+	 .type = PROP_BOOL,
+	 FIELD(memdev.merge),
+	 PROP_GIVEN(struct object_config, memdev.has_merge),
+	 .help = "the host may merge equal pages; as -machine mem-merge if left out"},
+	{.name = "dump",
+	 .type = PROP_BOOL,
+	 FIELD(memdev.dump),
+	 PROP_GIVEN(struct object_config, memdev.has_dump),
+	 .help = "part of core dumps; as -machine dump-guest-core if left out"},
+	{.name = "reserve",
+	 .type = PROP_BOOL,
+	 FIELD(memdev.reserve),
+	 .defval = "on",
+	 .help = "reserve swap space where the host accounts for it"},
+	{.name = "host-nodes",
+	 .type = PROP_UINT16_LIST,
+	 .refused = "*",
+	 .why = "memory is not bound to nodes of the host in this version",
+	 .max = 1023,
+	 .help = "nodes of the host"},
+	{.name = "policy", .type = PROP_ENUM, .names = policies, .help = "nodes of the host"},
+};
+static const struct props memdev_props = {&common_props, memdev_list, ARRAY_SIZE(memdev_list)};
+
+static const struct prop rng_random_list[] = {
+	{.name = "filename",
+	 .type = PROP_STRING,
+	 FIELD(rng.filename),
+	 .defval = "/dev/urandom",
+	 .help = "file that random bytes are read from"},
+};
+static const struct props rng_random_props = {&common_props, rng_random_list,
+					      ARRAY_SIZE(rng_random_list)};
+
+/* Nothing in this version takes a secret; what is in it is forgotten at once. */
+#define SECRET(key)                                                                      \
+	{                                                                                \
+		.name = key, .type = PROP_STRING, .flags = PROP_EMPTY, .help = "ignored" \
+	}
+static const struct prop secret_list[] = {SECRET("data"), SECRET("file"), SECRET("format"),
+					  SECRET("keyid"), SECRET("iv")};
+static const struct props secret_props = {&common_props, secret_list, ARRAY_SIZE(secret_list)};
+
+const struct object_class object_classes[] = {
+	{"memory-backend-ram", OBJECT_MEMORY_RAM, "private anonymous memory", &memdev_props},
+	{"rng-random", OBJECT_RNG_RANDOM, "random bytes from a file", &rng_random_props},
+	{"rng-builtin", OBJECT_RNG_BUILTIN, "random bytes from the host's kernel", &common_props},
+	{"secret", OBJECT_SECRET, "accepted and ignored", &secret_props},
+	{"iothread", OBJECT_IOTHREAD, "accepted; nothing runs on it", &common_props},
+	{NULL, 0, NULL, NULL},
+};
+
+static const struct object_class *object_class_find(const char *name)
+{
+	for (const struct object_class *class = object_classes; class->name; class ++) {
+		if (!strcmp(class->name, name))
+			return class;
+	}
+	return NULL;
+}
+
+static int object_class_unknown(const char *option, const char *name, struct err **err)
+{
+	char list[256];
+	size_t len = 0;
+
+	for (const struct object_class *class = object_classes; class->name; class ++)
+		len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%s", len ? ", " : "",
+					class->name);
+	return err_set(err, EINVAL, "%s: qom-type=%s is unknown; allowed: %s", option, name, list);
+}
+
+static int memdev_complete(const char *what, struct vm_memdev_config *memdev, struct err **err)
+{
+	uint64_t max_size = memdev->requested_size_bytes;
+	char size_text[SIZE_TEXT_MAX], max_text[SIZE_TEXT_MAX];
+
+	memdev->page_bytes = CMDLINE_PAGE_BYTES;
+	if (!memdev->has_requested_size) {
+		memdev->requested_size_bytes = 0;
+		if (!memdev->size_bytes)
+			return err_set(err, EINVAL, "%s: size=0 is too small; allowed: at least %s",
+				       what, size_format(CMDLINE_PAGE_BYTES, size_text));
+		return 0;
+	}
+	if (memdev->size_bytes > max_size)
+		return err_set(err, EINVAL, "%s: size (%s) exceeds max-size (%s)", what,
+			       size_format(memdev->size_bytes, size_text),
+			       size_format(max_size, max_text));
+	memdev->requested_size_bytes = memdev->size_bytes;
+	memdev->size_bytes = max_size;
+	return 0;
+}
+
+int object_config_parse(const char *option, json_t *values, struct object_config *ret_object,
+			struct err **err)
+{
+	const char *name = opts_string(values, "qom-type");
+	const struct object_class *class;
+	struct object_config object = {0};
+	char what[CMDLINE_WHAT_MAX];
+	int ret;
+
+	if (!name)
+		return err_set(err, EINVAL, "%s: needs qom-type=, the type of the object", option);
+	class = object_class_find(name);
+	if (!class)
+		return object_class_unknown(option, name, err);
+	object.type = class->type;
+	cmdline_what(what, option, class->name, opts_string(values, "id"));
+	json_object_del(values, "qom-type");
+	if (props_init(class->props, &object) < 0)
+		ret = cmdline_oom(err);
+	else
+		ret = props_apply(class->props, what, values, &object, err);
+	if (!ret && object.type == OBJECT_MEMORY_RAM)
+		ret = memdev_complete(what, &object.memdev, err);
+	if (ret < 0)
+		object_config_done(&object);
+	else
+		*ret_object = object;
+	return ret;
+}
+
+void object_config_done(struct object_config *object)
+{
+	free(object->id);
+	object->id = NULL;
+	if (object->type == OBJECT_RNG_RANDOM) {
+		free(object->rng.filename);
+		object->rng.filename = NULL;
+	}
+}
+
+/* Move @object into the configuration; what it owned is the configuration's afterwards. */
+static int object_add(struct vm_config *config, struct object_config *object, struct err **err)
+{
+	struct vm_memdev_config *memdev;
+	struct vm_rng_backend_config *rng;
+	struct vm_iothread_config *iothread;
+
+	switch (object->type) {
+	case OBJECT_MEMORY_RAM:
+		memdev = cmdline_array_add(&config->memdevs, &config->nr_memdevs, sizeof(*memdev));
+		if (!memdev)
+			return cmdline_oom(err);
+		*memdev = object->memdev;
+		memdev->id = object->id;
+		break;
+	case OBJECT_RNG_RANDOM:
+	case OBJECT_RNG_BUILTIN:
+		rng = cmdline_array_add(&config->rngs, &config->nr_rngs, sizeof(*rng));
+		if (!rng)
+			return cmdline_oom(err);
+		if (object->type == OBJECT_RNG_RANDOM)
+			rng->filename = object->rng.filename;
+		rng->id = object->id;
+		break;
+	case OBJECT_IOTHREAD:
+		iothread = cmdline_array_add(&config->iothreads, &config->nr_iothreads,
+					     sizeof(*iothread));
+		if (!iothread)
+			return cmdline_oom(err);
+		iothread->id = object->id;
+		break;
+	case OBJECT_SECRET:
+		object_config_done(object);
+		break;
+	}
+	memset(object, 0, sizeof(*object));
+	object->type = OBJECT_SECRET; /* owns nothing */
+	return 0;
+}
+
+/* Remember the id of an object of any type, for the check that it is new. */
+static int object_id_add(struct cmdline *cl, const char *id, struct err **err)
+{
+	char **slot;
+
+	for (size_t i = 0; i < cl->nr_object_ids; i++) {
+		if (!strcmp(cl->object_ids[i], id))
+			return err_set(err, EEXIST, "-object: id=%s is given twice", id);
+	}
+	slot = cmdline_array_add(&cl->object_ids, &cl->nr_object_ids, sizeof(*slot));
+	if (!slot)
+		return cmdline_oom(err);
+	return cmdline_set_string(slot, id, err);
+}
+
+static int object_help(struct vm_config *config, const char *name, struct err **err)
+{
+	const struct object_class *one = name ? object_class_find(name) : NULL;
+	char *text = NULL, *props;
+	size_t size;
+	FILE *out;
+
+	if (one) {
+		props = props_help(one->props);
+		if (props &&
+		    asprintf(&text, "%s: %s\nProperties:\n%s", one->name, one->help, props) < 0)
+			text = NULL;
+		free(props);
+	} else {
+		out = open_memstream(&text, &size);
+		if (out) {
+			fprintf(out, "Objects:\n");
+			for (const struct object_class *class = object_classes; class->name;
+			     class ++)
+				fprintf(out, "  %-18s  %s\n", class->name, class->help);
+			fclose(out);
+		}
+	}
+	config->output = text;
+	return text ? 0 : cmdline_oom(err);
+}
+
+int cmdline_object(struct cmdline *cl, const char *option, const char *arg, struct err **err)
+{
+	struct object_config object;
+	const char *type;
+	json_t *values;
+	int ret;
+
+	ret = opts_parse(option, arg, "qom-type", OPTS_JSON | OPTS_LISTS, &values, err);
+	if (ret < 0)
+		return ret;
+	type = opts_string(values, "qom-type");
+	if (type && opts_wants_help(values, "qom-type") &&
+	    (object_class_find(type) || !json_object_get(values, "help"))) {
+		ret = object_help(cl->config, type, err);
+		json_decref(values);
+		return ret;
+	}
+	ret = object_config_parse(option, values, &object, err);
+	json_decref(values);
+	if (ret < 0)
+		return ret;
+	ret = object_id_add(cl, object.id, err);
+	if (!ret)
+		ret = object_add(cl->config, &object, err);
+	if (ret < 0)
+		object_config_done(&object);
+	return ret;
+}
