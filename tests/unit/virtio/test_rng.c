@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The entropy device: what it gives, how much, and how often. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/err.h"
+#include "tests/unit/virtio/driver.h"
+#include "vmm/core/loop.h"
+#include "vmm/virtio/rng.h"
+#include "vmm/virtio/virtio_transport.h"
+
+struct fixture {
+	struct guest g;
+	struct loop *loop;
+	struct rng *rng;
+	struct virtio_device *vdev;
+	struct driver d;
+	unsigned int irqs, config_irqs;
+};
+
+static void count_queue(void *opaque, unsigned int index)
+{
+	(void)index;
+	((struct fixture *)opaque)->irqs++;
+}
+
+static void count_config(void *opaque)
+{
+	((struct fixture *)opaque)->config_irqs++;
+}
+
+static bool allow(void *opaque)
+{
+	(void)opaque;
+	return true;
+}
+
+static void ignore(void *opaque)
+{
+	(void)opaque;
+}
+
+static const struct virtio_transport_ops transport = {
+	.queue_interrupt = count_queue,
+	.config_interrupt = count_config,
+	.dma_allowed = allow,
+	.reset = ignore,
+};
+
+static void start_driver(struct fixture *f)
+{
+	struct vq_layout layout = {.size = 8};
+
+	virtio_lock(f->vdev);
+	virtio_set_status(f->vdev, 0);
+	virtio_set_status(f->vdev, 3);
+	virtio_set_driver_features(f->vdev, 1, 1);
+	virtio_set_status(f->vdev, 11);
+	f->g.used = 0;
+	driver_init(&f->d, &f->g, &layout);
+	virtio_queue_set_address(f->vdev, 0, VIRTIO_AREA_DESC, f->d.layout.desc_gpa);
+	virtio_queue_set_address(f->vdev, 0, VIRTIO_AREA_DRIVER, f->d.layout.driver_gpa);
+	virtio_queue_set_address(f->vdev, 0, VIRTIO_AREA_DEVICE, f->d.layout.device_gpa);
+	virtio_queue_enable(f->vdev, 0);
+	virtio_set_status(f->vdev, 15);
+	virtio_unlock(f->vdev);
+}
+
+static void init(struct fixture *f, uint64_t max_bytes, uint32_t period_ms)
+{
+	struct rng_config config = {
+		.id = "rng0", .max_bytes = max_bytes, .period_ms = period_ms, VIRTIO_RING_DEFAULTS};
+
+	memset(f, 0, sizeof(*f));
+	guest_init(&f->g);
+	f->loop = loop_new_main(NULL);
+	config.gm = f->g.gm;
+	config.loop = f->loop;
+	f->rng = rng_new(&config, NULL);
+	assert_non_null(f->rng);
+	f->vdev = rng_device(f->rng);
+	assert_int_equal(virtio_device_type(f->vdev), 4);
+	assert_int_equal(virtio_nr_queues(f->vdev), 1);
+	assert_int_equal(virtio_config_size(f->vdev), 0);
+	virtio_attach(f->vdev, &transport, f);
+	start_driver(f);
+}
+
+static void done(struct fixture *f)
+{
+	virtio_attach(f->vdev, NULL, NULL);
+	rng_free(f->rng);
+	loop_free(f->loop);
+	guest_done(&f->g);
+}
+
+static void turn(struct fixture *f)
+{
+	for (int i = 0; i < 3; i++)
+		uv_run(loop_uv(f->loop), UV_RUN_NOWAIT);
+}
+
+static void ask(struct fixture *f, uint64_t gpa, uint32_t len)
+{
+	struct driver_buffer b = {gpa, len, true};
+
+	assert_true(driver_add(&f->d, &b, 1, false) >= 0);
+	virtio_queue_kick(f->vdev, 0);
+}
+
+/* The length of the next answer, or -1. */
+static int64_t answer(struct fixture *f)
+{
+	uint32_t len;
+	uint16_t id;
+
+	return driver_get_used(&f->d, &id, &len) ? (int64_t)len : -1;
+}
+
+static void test_fills_buffers(void **state)
+{
+	static const uint8_t zeros[64];
+	struct fixture f;
+	uint64_t gpa;
+
+	(void)state;
+	init(&f, RNG_MAX_BYTES_DEFAULT, RNG_PERIOD_MS_DEFAULT);
+	gpa = guest_alloc(&f.g, 3 * 64, 1);
+	ask(&f, gpa, 64);
+	ask(&f, gpa + 64, 64);
+	turn(&f);
+	assert_int_equal(answer(&f), 64);
+	assert_int_equal(answer(&f), 64);
+	assert_int_equal(answer(&f), -1);
+	/* 64 random bytes are neither zero nor the next 64; nothing beyond them was touched */
+	assert_memory_not_equal(guest_ptr(&f.g, gpa), zeros, 64);
+	assert_memory_not_equal(guest_ptr(&f.g, gpa), guest_ptr(&f.g, gpa + 64), 64);
+	assert_memory_equal(guest_ptr(&f.g, gpa + 128), zeros, 64);
+	assert_int_equal(f.irqs, 1);
+	done(&f);
+}
+
+static void test_every_page_of_a_large_buffer(void **state)
+{
+	static const uint8_t zeros[32];
+	struct fixture f;
+	uint64_t gpa;
+
+	(void)state;
+	init(&f, RNG_MAX_BYTES_DEFAULT, RNG_PERIOD_MS_DEFAULT);
+	gpa = guest_alloc(&f.g, MIB, 4096);
+	ask(&f, gpa, MIB);
+	turn(&f);
+	/* less than was asked for, and exactly that */
+	assert_int_equal(answer(&f), RNG_REQUEST_BYTES_MAX);
+	for (unsigned int at = 0; at < RNG_REQUEST_BYTES_MAX; at += 32)
+		assert_memory_not_equal(guest_ptr(&f.g, gpa + at), zeros, 32);
+	for (unsigned int at = RNG_REQUEST_BYTES_MAX; at < MIB; at += 32)
+		assert_memory_equal(guest_ptr(&f.g, gpa + at), zeros, 32);
+	done(&f);
+}
+
+static void test_nothing_to_write(void **state)
+{
+	struct driver_buffer b = {GUEST_BASE, 16, false};
+	struct fixture f;
+
+	(void)state;
+	init(&f, RNG_MAX_BYTES_DEFAULT, RNG_PERIOD_MS_DEFAULT);
+	assert_true(driver_add(&f.d, &b, 1, false) >= 0);
+	ask(&f, GUEST_BASE + MIB, 0);
+	turn(&f);
+	assert_int_equal(answer(&f), 0);
+	assert_int_equal(answer(&f), 0);
+	assert_int_equal(f.config_irqs, 0);
+	done(&f);
+}
+
+static void test_buffer_outside_of_memory(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	init(&f, RNG_MAX_BYTES_DEFAULT, RNG_PERIOD_MS_DEFAULT);
+	ask(&f, GUEST_BASE + GUEST_SIZE - 8, 16);
+	turn(&f);
+	assert_int_equal(answer(&f), -1);
+	assert_int_equal(f.config_irqs, 1);
+	start_driver(&f);
+	ask(&f, GUEST_BASE + MIB, 16);
+	turn(&f);
+	assert_int_equal(answer(&f), 16);
+	done(&f);
+}
+
+static void test_limit(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	init(&f, 24, 1);
+	for (int i = 0; i < 4; i++)
+		ask(&f, GUEST_BASE + MIB, 16);
+	turn(&f);
+	assert_int_equal(answer(&f), 16);
+	assert_int_equal(answer(&f), 8);
+	/* later periods answer the rest; the loop sleeps until each begins */
+	while (answer(&f) != 16)
+		uv_run(loop_uv(f.loop), UV_RUN_ONCE);
+	while (answer(&f) != 8)
+		uv_run(loop_uv(f.loop), UV_RUN_ONCE);
+	assert_int_equal(answer(&f), -1);
+	done(&f);
+}
+
+/* An hour is longer than the test: what happens here happens within one period. */
+static void test_reset_does_not_refill(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	init(&f, 24, 3600 * 1000);
+	ask(&f, GUEST_BASE + MIB, 24);
+	turn(&f);
+	assert_int_equal(answer(&f), 24);
+	ask(&f, GUEST_BASE + MIB, 24);
+	turn(&f);
+	assert_int_equal(answer(&f), -1);
+	start_driver(&f);
+	ask(&f, GUEST_BASE + MIB, 1);
+	turn(&f);
+	assert_int_equal(answer(&f), -1);
+	done(&f);
+}
+
+/* Every wrong value is named, with what is allowed. */
+static void test_wrong_limits(void **state)
+{
+	struct rng_config config = {.id = "rng0", .period_ms = 1};
+	struct err *err = NULL;
+
+	(void)state;
+	assert_null(rng_new(&config, &err));
+	assert_non_null(strstr(err_message(err), "'rng0'"));
+	assert_non_null(strstr(err_message(err), "max-bytes=0"));
+	err_free(err);
+	err = NULL;
+	config.max_bytes = UINT64_C(1) << 63;
+	assert_null(rng_new(&config, &err));
+	assert_non_null(strstr(err_message(err), "max-bytes=9223372036854775808"));
+	err_free(err);
+	err = NULL;
+	config.max_bytes = 1;
+	config.period_ms = 0;
+	assert_null(rng_new(&config, &err));
+	assert_non_null(strstr(err_message(err), "period=0"));
+	err_free(err);
+	assert_null(rng_new(&config, NULL));
+	rng_free(NULL);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_fills_buffers),
+		cmocka_unit_test(test_every_page_of_a_large_buffer),
+		cmocka_unit_test(test_nothing_to_write),
+		cmocka_unit_test(test_buffer_outside_of_memory),
+		cmocka_unit_test(test_limit),
+		cmocka_unit_test(test_reset_does_not_refill),
+		cmocka_unit_test(test_wrong_limits),
+	};
+
+	return cmocka_run_group_tests_name("virtio-rng", tests, NULL, NULL);
+}
