@@ -170,6 +170,7 @@ void loop_free(struct loop *loop)
 		loop->has_thread = false;
 	}
 	/* Posts that arrived too late still run, so that nothing they own is lost. */
+	loop->stopping = false;
 	loop_run_jobs(&loop->wake);
 	loop_destroy(loop);
 }
