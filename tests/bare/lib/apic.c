@@ -24,6 +24,8 @@
 #define LVT_PERIODIC	0x20000u
 #define LVT_DEADLINE	0x40000u
 #define DIV_BY_1	0xbu
+#define PIC1_MASK	0x21u
+#define PIC2_MASK	0xa1u
 
 #define IOAPIC_INDEX   0x00u
 #define IOAPIC_DATA    0x10u
@@ -52,6 +54,9 @@ void apic_init(void)
 {
 	uint64_t base = cpu_rdmsr(CPU_MSR_APIC_BASE);
 
+	/* a machine that still has 8259s may have left one of their inputs open */
+	cpu_outb(PIC1_MASK, 0xff);
+	cpu_outb(PIC2_MASK, 0xff);
 	apic_x2 = (cpu_cpuid(1, 0).ecx & 1u << 21) != 0;
 	if ((base & BASE_ENABLE) == 0)
 		cpu_wrmsr(CPU_MSR_APIC_BASE, base | BASE_ENABLE);
