@@ -396,7 +396,7 @@ static void chr_service_port(struct chr_port *port)
 			chr_port_set_open(port, true);
 	if (port->stream)
 		chr_stream_kick(port->stream);
-	if (chr->focus == port)
+	if (chr->mux)
 		chr_mux_deliver(port);
 	chr_port_service(port);
 }

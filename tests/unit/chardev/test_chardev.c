@@ -1,0 +1,833 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Chardevs over socket pairs, unix and TCP sockets, files and nothing: flow control both ways,
+ * clients that come, go, do not read or wait, writers on other threads, what is left behind.
+ */
+#include "tests/unit/chardev/chardev_test.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+struct env {
+	struct loop *loop;
+	char dir[64];
+	char path[128];
+};
+
+static int env_setup(void **state)
+{
+	struct env *env = calloc(1, sizeof(*env));
+
+	strcpy(env->dir, "/tmp/chardev-test-XXXXXX");
+	assert_non_null(mkdtemp(env->dir));
+	snprintf(env->path, sizeof(env->path), "%s/it", env->dir);
+	env->loop = loop_new_main(NULL);
+	assert_non_null(env->loop);
+	*state = env;
+	return 0;
+}
+
+static int env_teardown(void **state)
+{
+	struct env *env = *state;
+
+	loop_free(env->loop);
+	unlink(env->path);
+	assert_int_equal(rmdir(env->dir), 0); /* nothing else may be left */
+	free(env);
+	return 0;
+}
+
+static struct chr_config base_config(enum chr_backend backend)
+{
+	struct chr_config config;
+
+	chr_config_init(&config);
+	config.backend = backend;
+	config.id = "c0";
+	config.wait = false;
+	return config;
+}
+
+static int unix_connect(const char *path)
+{
+	struct sockaddr_un un = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	strcpy(un.sun_path, path);
+	assert_int_equal(connect(fd, (struct sockaddr *)&un, sizeof(un)), 0);
+	return fd;
+}
+
+/* Read what is there now, without waiting. */
+static size_t read_some(int fd, char *buf, size_t size)
+{
+	ssize_t n = recv(fd, buf, size, MSG_DONTWAIT);
+
+	return n > 0 ? (size_t)n : 0;
+}
+
+static bool at_end(int fd)
+{
+	char c;
+
+	return recv(fd, &c, 1, MSG_DONTWAIT | MSG_PEEK) == 0;
+}
+
+static void null_takes_everything(void **state)
+{
+	struct env *env = *state;
+	struct chr_config config = base_config(CHR_NULL);
+	struct chardev *chr = must_open(env->loop, &config);
+	struct front f = {.room = SIZE_MAX};
+	char big[100000] = {0}, *name;
+
+	must_attach(chr, &f, &front_ops);
+	assert_int_equal(chr_port_write(f.port, big, sizeof(big)), sizeof(big));
+	name = chardev_filename(chr);
+	assert_string_equal(name, "null");
+	free(name);
+	chr_port_close(f.port);
+	chardev_free(chr);
+}
+
+static void second_front_end_is_refused(void **state)
+{
+	struct env *env = *state;
+	struct chr_config config = base_config(CHR_NULL);
+	struct chardev *chr = must_open(env->loop, &config);
+	struct front f = {0}, g = {0};
+	struct err *err = NULL;
+
+	must_attach(chr, &f, &front_ops);
+	assert_true(chardev_in_use(chr));
+	assert_int_equal(chardev_attach(chr, &front_ops, &g, &g.port, &err), -EBUSY);
+	assert_non_null(strstr(err_message(err), "'c0' is in use"));
+	err_free(err);
+	chr_port_close(f.port);
+	assert_false(chardev_in_use(chr));
+	must_attach(chr, &g, &front_ops);
+	chr_port_close(g.port);
+	chardev_free(chr);
+}
+
+static struct chardev *pair_open(struct env *env, int *ret_peer)
+{
+	struct chr_config config = base_config(CHR_SOCKET);
+	int fds[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+	config.fd = fds[0];
+	*ret_peer = fds[1];
+	return must_open(env->loop, &config);
+}
+
+static void connected_fd_carries_both_ways(void **state)
+{
+	struct env *env = *state;
+	struct front f = {.room = SIZE_MAX};
+	char buf[16] = "";
+	int peer;
+	struct chardev *chr = pair_open(env, &peer);
+
+	must_attach(chr, &f, &front_ops);
+	PUMP(env->loop, f.opened == 1);
+	assert_int_equal(write(peer, "hello", 5), 5);
+	PUMP(env->loop, front_has(&f, "hello"));
+	assert_int_equal(chr_port_write(f.port, "back", 4), 4);
+	PUMP(env->loop, read_some(peer, buf, sizeof(buf)) == 4);
+	assert_memory_equal(buf, "back", 4);
+	close(peer);
+	PUMP(env->loop, f.closed == 1);
+	/* I2: nobody is there, output is dropped. */
+	assert_int_equal(chr_port_write(f.port, "gone", 4), 4);
+	chr_port_close(f.port);
+	chardev_free(chr);
+}
+
+static void input_waits_for_room(void **state)
+{
+	struct env *env = *state;
+	struct front f = {.room = 3};
+	int peer;
+	struct chardev *chr = pair_open(env, &peer);
+
+	must_attach(chr, &f, &front_ops);
+	assert_int_equal(write(peer, "abcdefgh", 8), 8);
+	PUMP(env->loop, f.in_count == 3);
+	/* Nothing more comes, however often the loop runs. */
+	uv_run(loop_uv(env->loop), UV_RUN_NOWAIT);
+	uv_run(loop_uv(env->loop), UV_RUN_NOWAIT);
+	assert_int_equal(f.in_count, 3);
+	f.room = 1;
+	chr_port_resume(f.port);
+	PUMP(env->loop, f.in_count == 4);
+	f.room = SIZE_MAX;
+	chr_port_resume(f.port);
+	PUMP(env->loop, front_has(&f, "abcdefgh"));
+	chr_port_close(f.port);
+	chardev_free(chr);
+	close(peer);
+}
+
+static void output_is_bounded_and_resumes(void **state)
+{
+	struct env *env = *state;
+	struct front f = {.room = SIZE_MAX};
+	static uint8_t block[65536];
+	uint8_t buf[4096];
+	size_t taken, total = 0, got = 0, n, i;
+	int peer;
+	struct chardev *chr = pair_open(env, &peer);
+
+	must_attach(chr, &f, &front_ops);
+	PUMP(env->loop, f.opened == 1);
+	/* Fill the socket, the stream's buffer and the ring. */
+	for (;;) {
+		for (i = 0; i < sizeof(block); i++)
+			block[i] = (uint8_t)((total + i) % 251);
+		taken = chr_port_write(f.port, block, sizeof(block));
+		total += taken;
+		if (!taken)
+			break;
+		for (i = 0; i < 4; i++)
+			uv_run(loop_uv(env->loop), UV_RUN_NOWAIT);
+	}
+	assert_int_equal(f.writable > 0 ? f.in_count : 0, 0);
+	f.writable = 0;
+	assert_int_equal(chr_port_write(f.port, block, 1), 0);
+	while (got < total) {
+		n = read_some(peer, (char *)buf, sizeof(buf));
+		for (i = 0; i < n; i++)
+			assert_int_equal(buf[i], (got + i) % 251);
+		got += n;
+		if (!n)
+			uv_run(loop_uv(env->loop), UV_RUN_ONCE);
+	}
+	PUMP(env->loop, f.writable == 1);
+	assert_int_equal(chr_port_write(f.port, block, 1), 1);
+	close(peer);
+	chr_port_close(f.port);
+	chardev_free(chr);
+}
+
+struct writer {
+	struct chr_port *port;
+	size_t total;
+	bool done;
+};
+
+static void *writer_main(void *arg)
+{
+	struct writer *w = arg;
+	uint8_t buf[1000];
+	size_t sent = 0, i, n;
+
+	while (sent < w->total) {
+		n = num_min(sizeof(buf), w->total - sent);
+		for (i = 0; i < n; i++)
+			buf[i] = (uint8_t)((sent + i) % 251);
+		sent += chr_port_write(w->port, buf, n);
+		chr_port_resume(w->port);
+	}
+	__atomic_store_n(&w->done, true, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+static void another_thread_writes(void **state)
+{
+	struct env *env = *state;
+	struct front f = {.room = SIZE_MAX};
+	struct writer w = {.total = 2000000};
+	pthread_t thread;
+	uint8_t buf[8192];
+	size_t got = 0, n, i;
+	int peer;
+	struct chardev *chr = pair_open(env, &peer);
+
+	must_attach(chr, &f, &front_ops);
+	PUMP(env->loop, f.opened == 1);
+	w.port = f.port;
+	assert_int_equal(pthread_create(&thread, NULL, writer_main, &w), 0);
+	while (got < w.total) {
+		n = read_some(peer, (char *)buf, sizeof(buf));
+		for (i = 0; i < n; i++)
+			assert_int_equal(buf[i], (got + i) % 251);
+		got += n;
+		uv_run(loop_uv(env->loop), UV_RUN_NOWAIT);
+	}
+	pthread_join(thread, NULL);
+	assert_true(w.done);
+	close(peer);
+	chr_port_close(f.port);
+	chardev_free(chr);
+}
+
+static void what_is_left_is_sent_at_the_end(void **state)
+{
+	struct env *env = *state;
+	struct front f = {.room = SIZE_MAX};
+	char buf[16];
+	int peer;
+	struct chardev *chr = pair_open(env, &peer);
+
+	must_attach(chr, &f, &front_ops);
+	chr_port_write(f.port, "last words", 10);
+	chr_port_close(f.port);
+	chardev_free(chr);
+	assert_int_equal(read_some(peer, buf, sizeof(buf)), 10);
+	close(peer);
+}
+
+static void unix_server_takes_one_at_a_time(void **state)
+{
+	struct env *env = *state;
+	struct chr_config config = base_config(CHR_SOCKET);
+	struct front f = {.room = SIZE_MAX};
+	struct chardev *chr;
+	char want[160], *name;
+	int a, b;
+
+	config.path = env->path;
+	config.server = true;
+	chr = must_open(env->loop, &config);
+	must_attach(chr, &f, &front_ops);
+	name = chardev_filename(chr);
+	snprintf(want, sizeof(want), "disconnected:unix:%s,server=on", env->path);
+	assert_string_equal(name, want);
+	free(name);
+	a = unix_connect(env->path);
+	PUMP(env->loop, f.opened == 1);
+	b = unix_connect(env->path); /* waits */
+	assert_int_equal(write(b, "B", 1), 1);
+	assert_int_equal(write(a, "A", 1), 1);
+	PUMP(env->loop, front_has(&f, "A"));
+	close(a);
+	PUMP(env->loop, front_has(&f, "AB"));
+	assert_int_equal(f.opened, 2);
+	assert_int_equal(f.closed, 1);
+	chr_port_close(f.port);
+	chardev_free(chr);
+	assert_int_equal(access(env->path, F_OK), -1);
+	close(b);
+}
+
+static void stale_socket_is_replaced_other_files_are_not(void **state)
+{
+	struct env *env = *state;
+	struct chr_config config = base_config(CHR_SOCKET);
+	struct sockaddr_un un = {.sun_family = AF_UNIX};
+	struct chardev *chr;
+	struct err *err = NULL;
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	strcpy(un.sun_path, env->path);
+	assert_int_equal(bind(fd, (struct sockaddr *)&un, sizeof(un)), 0);
+	close(fd);
+	config.path = env->path;
+	config.server = true;
+	chr = must_open(env->loop, &config);
+	close(unix_connect(env->path));
+	chardev_free(chr);
+	assert_int_equal(access(env->path, F_OK), -1);
+
+	close(open(env->path, O_CREAT | O_WRONLY, 0600));
+	assert_null(chardev_new(env->loop, &config, &err));
+	assert_non_null(strstr(err_message(err), "exists and is not a socket"));
+	err_free(err);
+	assert_int_equal(access(env->path, F_OK), 0);
+}
+
+static void paths_that_cannot_be(void **state)
+{
+	struct env *env = *state;
+	struct chr_config config = base_config(CHR_SOCKET);
+	struct err *err = NULL;
+	char path[200];
+
+	memset(path, 'x', sizeof(path) - 1);
+	path[sizeof(path) - 1] = '\0';
+	config.path = path;
+	config.server = true;
+	assert_null(chardev_new(env->loop, &config, &err));
+	assert_non_null(strstr(err_message(err), "at most 107 bytes"));
+	err_free(err);
+	err = NULL;
+	config.path = env->path;
+	config.server = false;
+	assert_null(chardev_new(env->loop, &config, &err));
+	assert_non_null(strstr(err_message(err), "cannot connect"));
+	err_free(err);
+	err = NULL;
+	config.path = NULL;
+	assert_null(chardev_new(env->loop, &config, &err));
+	assert_non_null(strstr(err_message(err), "needs path=, port= or fd="));
+	err_free(err);
+	err = NULL;
+	config.fd = open("/dev/null", O_RDWR);
+	assert_null(chardev_new(env->loop, &config, &err));
+	assert_non_null(strstr(err_message(err), "not a stream socket"));
+	err_free(err);
+}
+
+static void inherited_listener_and_tcp(void **state)
+{
+	struct env *env = *state;
+	struct chr_config config = base_config(CHR_SOCKET);
+	struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+	struct front f = {.room = SIZE_MAX}, g = {.room = SIZE_MAX};
+	struct chardev *server, *client;
+	struct err *err = NULL;
+	socklen_t size = sizeof(in);
+	char port[16];
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	assert_int_equal(bind(fd, (struct sockaddr *)&in, sizeof(in)), 0);
+	assert_int_equal(listen(fd, 1), 0);
+	getsockname(fd, (struct sockaddr *)&in, &size);
+	config.fd = dup(fd);
+	assert_null(chardev_new(env->loop, &config, &err));
+	assert_non_null(strstr(err_message(err), "it needs server=on"));
+	err_free(err);
+	config.fd = fd;
+	config.server = true;
+	server = must_open(env->loop, &config);
+	must_attach(server, &f, &front_ops);
+
+	config = base_config(CHR_SOCKET);
+	snprintf(port, sizeof(port), "%u", ntohs(in.sin_port));
+	config.host = "127.0.0.1";
+	config.port = port;
+	config.nodelay = true;
+	client = must_open(env->loop, &config);
+	must_attach(client, &g, &front_ops);
+	PUMP(env->loop, f.opened && g.opened);
+	chr_port_write(g.port, "ping", 4);
+	PUMP(env->loop, front_has(&f, "ping"));
+	chr_port_close(g.port);
+	chardev_free(client);
+	PUMP(env->loop, f.closed == 1);
+	chr_port_close(f.port);
+	chardev_free(server);
+}
+
+static void client_connects_again(void **state)
+{
+	struct env *env = *state;
+	struct chr_config config = base_config(CHR_SOCKET);
+	struct front f = {.room = SIZE_MAX}, g = {.room = SIZE_MAX};
+	struct chardev *server, *client;
+
+	config.path = env->path;
+	config.server = true;
+	server = must_open(env->loop, &config);
+	must_attach(server, &f, &front_ops);
+	config.server = false;
+	config.reconnect_s = 1;
+	client = must_open(env->loop, &config);
+	must_attach(client, &g, &front_ops);
+	PUMP(env->loop, g.opened == 1 && f.opened == 1);
+	chr_port_close(f.port);
+	chardev_free(server);
+	PUMP(env->loop, g.closed == 1);
+	config.server = true;
+	config.reconnect_s = 0;
+	server = must_open(env->loop, &config);
+	must_attach(server, &f, &front_ops);
+	PUMP(env->loop, g.opened == 2 && f.opened == 2);
+	chr_port_close(g.port);
+	chardev_free(client);
+	chr_port_close(f.port);
+	chardev_free(server);
+}
+
+struct served {
+	struct front fronts[40];
+	int count;
+	int refuse_after;
+};
+
+static void *served_new(void *opaque, struct chr_port *port)
+{
+	struct served *s = opaque;
+	struct front *f;
+
+	if (s->count == s->refuse_after)
+		return NULL;
+	f = &s->fronts[s->count++];
+	f->room = SIZE_MAX;
+	f->port = port;
+	chr_port_write(port, "hi\n", 3);
+	return f;
+}
+
+static const struct chr_server_ops served_ops = {&front_ops, served_new};
+
+static void several_clients_are_served(void **state)
+{
+	struct env *env = *state;
+	struct chr_config config = base_config(CHR_SOCKET);
+	struct served *s = calloc(1, sizeof(*s));
+	struct chardev *chr;
+	char buf[16];
+	int a, b, c;
+
+	s->refuse_after = 2;
+	config.path = env->path;
+	config.server = true;
+	chr = must_open(env->loop, &config);
+	assert_int_equal(chardev_serve(chr, &served_ops, s, NULL), 0);
+	a = unix_connect(env->path);
+	b = unix_connect(env->path);
+	PUMP(env->loop, s->count == 2 && s->fronts[1].opened);
+	assert_int_equal(write(a, "A", 1), 1);
+	assert_int_equal(write(b, "BB", 2), 2);
+	PUMP(env->loop, front_has(&s->fronts[0], "A") && front_has(&s->fronts[1], "BB"));
+	PUMP(env->loop, read_some(b, buf, sizeof(buf)) == 3);
+	c = unix_connect(env->path); /* refused by the front-end */
+	PUMP(env->loop, at_end(c));
+	close(b);
+	PUMP(env->loop, s->fronts[1].closed == 1);
+	chr_port_close(s->fronts[1].port);
+	assert_int_equal(write(a, "A", 1), 1);
+	PUMP(env->loop, front_has(&s->fronts[0], "AA"));
+	/* Disconnected by the front-end, after its last words. */
+	PUMP(env->loop, read_some(a, buf, sizeof(buf)) == 3);
+	chr_port_write(s->fronts[0].port, "bye", 3);
+	chr_port_close(s->fronts[0].port);
+	PUMP(env->loop, read_some(a, buf, sizeof(buf)) == 3);
+	PUMP(env->loop, at_end(a));
+	chardev_unserve(chr);
+	chardev_free(chr);
+	close(a);
+	close(c);
+	free(s);
+}
+
+static void client_that_never_reads_is_let_go(void **state)
+{
+	struct env *env = *state;
+	struct chr_config config = base_config(CHR_SOCKET);
+	struct served *s = calloc(1, sizeof(*s));
+	struct chardev *chr;
+	static char block[65536];
+	int a, i;
+
+	s->refuse_after = 40;
+	config.path = env->path;
+	config.server = true;
+	chr = must_open(env->loop, &config);
+	assert_int_equal(chardev_serve(chr, &served_ops, s, NULL), 0);
+	a = unix_connect(env->path);
+	PUMP(env->loop, s->count == 1);
+	for (i = 0; i < 50; i++) {
+		chr_port_write(s->fronts[0].port, block, sizeof(block));
+		uv_run(loop_uv(env->loop), UV_RUN_NOWAIT);
+	}
+	assert_int_equal(chr_port_write(s->fronts[0].port, block, 1), 0);
+	chr_port_close(s->fronts[0].port);
+	/* It does not read, and is cut off all the same: a write fails then. */
+	PUMP(env->loop, send(a, "x", 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno == EPIPE);
+	chardev_free(chr);
+	close(a);
+	free(s);
+}
+
+static void half_closed_client_gets_its_answer(void **state)
+{
+	struct env *env = *state;
+	struct chr_config config = base_config(CHR_SOCKET);
+	struct front f = {.room = SIZE_MAX};
+	struct chardev *chr;
+	char buf[4096];
+	size_t got = 0;
+	int a;
+
+	config.path = env->path;
+	config.server = true;
+	chr = must_open(env->loop, &config);
+	must_attach(chr, &f, &front_ops);
+	a = unix_connect(env->path);
+	assert_int_equal(write(a, "q", 1), 1);
+	PUMP(env->loop, front_has(&f, "q"));
+	memset(buf, 'r', sizeof(buf));
+	chr_port_write(f.port, buf, sizeof(buf));
+	shutdown(a, SHUT_WR);
+	PUMP(env->loop, (got += read_some(a, buf, sizeof(buf))) == sizeof(buf) && f.closed);
+	assert_true(at_end(a));
+	chr_port_close(f.port);
+	chardev_free(chr);
+	close(a);
+}
+
+static void descriptors_are_received(void **state)
+{
+	struct env *env = *state;
+	struct chr_config config = base_config(CHR_SOCKET);
+	struct served *s = calloc(1, sizeof(*s));
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control = {0};
+	struct iovec iov = {(void *)"x", 1};
+	struct msghdr msg = {.msg_iov = &iov,
+			     .msg_iovlen = 1,
+			     .msg_control = control.bytes,
+			     .msg_controllen = sizeof(control.bytes)};
+	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
+	struct chardev *chr;
+	int a, i, fds[2], got;
+	char c;
+
+	s->refuse_after = 40;
+	config.path = env->path;
+	config.server = true;
+	chr = must_open(env->loop, &config);
+	assert_int_equal(chardev_serve(chr, &served_ops, s, NULL), 0);
+	a = unix_connect(env->path);
+	assert_int_equal(pipe(fds), 0);
+	cmsg->cmsg_level = SOL_SOCKET;
+	cmsg->cmsg_type = SCM_RIGHTS;
+	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(cmsg), &fds[1], sizeof(int));
+	for (i = 0; i < 20; i++) /* more than are kept */
+		assert_int_equal(sendmsg(a, &msg, 0), 1);
+	PUMP(env->loop, s->count == 1 && s->fronts[0].in_count == 20);
+	close(fds[1]);
+	for (i = 0; i < 16; i++) {
+		got = chr_port_take_fd(s->fronts[0].port);
+		assert_true(got >= 0);
+		assert_int_equal(write(got, "y", 1), 1);
+		close(got);
+	}
+	assert_int_equal(chr_port_take_fd(s->fronts[0].port), -1);
+	for (i = 0; i < 16; i++)
+		assert_int_equal(read(fds[0], &c, 1), 1);
+	assert_int_equal(read(fds[0], &c, 1), 0); /* no copy is left open */
+	close(fds[0]);
+	close(a);
+	PUMP(env->loop, s->fronts[0].closed);
+	chr_port_close(s->fronts[0].port);
+	chardev_free(chr);
+	free(s);
+}
+
+static size_t file_size(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) ? 0 : (size_t)st.st_size;
+}
+
+static void file_is_written_and_appended(void **state)
+{
+	struct env *env = *state;
+	struct chr_config config = base_config(CHR_FILE);
+	struct front f = {0};
+	struct writer w = {.total = 300000};
+	struct chardev *chr;
+	struct err *err = NULL;
+	pthread_t thread;
+
+	config.path = env->path;
+	chr = must_open(env->loop, &config);
+	must_attach(chr, &f, &front_ops);
+	PUMP(env->loop, f.opened == 1);
+	w.port = f.port;
+	assert_int_equal(pthread_create(&thread, NULL, writer_main, &w), 0);
+	PUMP(env->loop, __atomic_load_n(&w.done, __ATOMIC_ACQUIRE));
+	pthread_join(thread, NULL);
+	chr_port_close(f.port);
+	chardev_free(chr);
+	assert_int_equal(file_size(env->path), w.total);
+
+	config.append = true;
+	memset(&f, 0, sizeof(f));
+	chr = must_open(env->loop, &config);
+	must_attach(chr, &f, &front_ops);
+	chr_port_write(f.port, "more", 4);
+	chr_port_close(f.port);
+	chardev_free(chr);
+	assert_int_equal(file_size(env->path), w.total + 4);
+
+	config.path = env->dir;
+	assert_null(chardev_new(env->loop, &config, &err));
+	assert_non_null(strstr(err_message(err), "cannot open"));
+	err_free(err);
+	err = NULL;
+	config.mux = true;
+	assert_null(chardev_new(env->loop, &config, &err));
+	assert_non_null(strstr(err_message(err), "mux=on needs a back-end with a keyboard"));
+	err_free(err);
+}
+
+static void full_disk_does_not_stop_the_front_end(void **state)
+{
+	struct env *env = *state;
+	struct chr_config config = base_config(CHR_FILE);
+	struct front f = {0};
+	struct writer w = {.total = 300000};
+	struct chardev *chr;
+	pthread_t thread;
+
+	config.path = "/dev/full";
+	config.append = true;
+	chr = must_open(env->loop, &config);
+	must_attach(chr, &f, &front_ops);
+	PUMP(env->loop, f.opened == 1);
+	w.port = f.port;
+	assert_int_equal(pthread_create(&thread, NULL, writer_main, &w), 0);
+	PUMP(env->loop, __atomic_load_n(&w.done, __ATOMIC_ACQUIRE));
+	pthread_join(thread, NULL);
+	chr_port_close(f.port);
+	chardev_free(chr);
+}
+
+static void quit_typed(void *opaque)
+{
+	++*(int *)opaque;
+}
+
+static void mux_switches_and_holds_back(void **state)
+{
+	struct env *env = *state;
+	struct chr_config config = base_config(CHR_SOCKET);
+	struct chr_ops held = front_ops;
+	struct front serial = {.room = 2}, monitor = {.room = SIZE_MAX};
+	struct chardev *chr;
+	int fds[2], quits = 0;
+	char buf[512];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+	config.fd = fds[0];
+	config.mux = true;
+	config.quit = quit_typed;
+	config.opaque = &quits;
+	chr = must_open(env->loop, &config);
+	held.hold_unfocused = true;
+	must_attach(chr, &serial, &front_ops);
+	must_attach(chr, &monitor, &held);
+	PUMP(env->loop, serial.opened && monitor.opened);
+	assert_int_equal(serial.focus_in, 1);
+
+	/* The guest takes two bytes only; Ctrl-A c still works, and the rest waits for the guest. */
+	assert_int_equal(write(fds[1], "abcd\001ccmd\n", 10), 10);
+	PUMP(env->loop, front_has(&monitor, "cmd\n"));
+	PUMP(env->loop, front_has(&serial, "ab"));
+	assert_int_equal(serial.focus_out, 1);
+	assert_int_equal(monitor.focus_in, 1);
+	assert_int_equal(write(fds[1], "\001c", 2), 2);
+	PUMP(env->loop, serial.focus_in == 2);
+	serial.room = SIZE_MAX;
+	chr_port_resume(serial.port);
+	PUMP(env->loop, front_has(&serial, "abcd"));
+
+	/* The monitor's output is kept until it has the keyboard. */
+	chr_port_write(monitor.port, "M", 1);
+	chr_port_write(serial.port, "S", 1);
+	PUMP(env->loop, read_some(fds[1], buf, sizeof(buf)) == 1);
+	assert_int_equal(buf[0], 'S');
+	chr_port_focus(monitor.port);
+	PUMP(env->loop, read_some(fds[1], buf, sizeof(buf)) == 1);
+	assert_int_equal(buf[0], 'M');
+	chr_port_focus(serial.port);
+
+	assert_int_equal(write(fds[1], "\001b\001\001\001h\001z\001x", 10), 10);
+	PUMP(env->loop, quits == 1);
+	assert_int_equal(serial.breaks, 1);
+	assert_true(front_has(&serial, "abcd\001"));
+	buf[0] = '\0';
+	PUMP(env->loop, read_some(fds[1], buf, sizeof(buf)) > 0);
+	assert_non_null(memmem(buf, sizeof(buf), "Ctrl-A c", 8));
+
+	/* The focus goes on when its owner leaves. */
+	chr_port_close(serial.port);
+	assert_int_equal(write(fds[1], "!", 1), 1);
+	PUMP(env->loop, front_has(&monitor, "cmd\n!"));
+	chr_port_close(monitor.port);
+	chardev_free(chr);
+	close(fds[1]);
+}
+
+static void *late_client(void *arg)
+{
+	return (void *)(intptr_t)unix_connect(arg);
+}
+
+struct note {
+	struct env *env;
+	pthread_t thread;
+	char line[300];
+};
+
+/* The chardev listens by the time that it says so. */
+static void note_connects(void *opaque, const char *line)
+{
+	struct note *note = opaque;
+
+	snprintf(note->line, sizeof(note->line), "%s", line);
+	assert_int_equal(pthread_create(&note->thread, NULL, late_client, note->env->path), 0);
+}
+
+static void server_waits_for_its_first_client(void **state)
+{
+	struct env *env = *state;
+	struct chr_config config = base_config(CHR_SOCKET);
+	struct note note = {.env = env};
+	struct front f = {.room = SIZE_MAX};
+	struct chardev *chr;
+	void *fd;
+
+	config.path = env->path;
+	config.server = true;
+	config.wait = true;
+	config.note = note_connects;
+	config.opaque = &note;
+	chr = must_open(env->loop, &config);
+	pthread_join(note.thread, &fd);
+	assert_non_null(strstr(note.line, "waiting for connection on: unix:"));
+	must_attach(chr, &f, &front_ops);
+	PUMP(env->loop, f.opened == 1);
+	close((int)(intptr_t)fd);
+	chr_port_close(f.port);
+	chardev_free(chr);
+}
+
+#define T(fn) cmocka_unit_test_setup_teardown(fn, env_setup, env_teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(null_takes_everything),
+		T(second_front_end_is_refused),
+		T(connected_fd_carries_both_ways),
+		T(input_waits_for_room),
+		T(output_is_bounded_and_resumes),
+		T(another_thread_writes),
+		T(what_is_left_is_sent_at_the_end),
+		T(unix_server_takes_one_at_a_time),
+		T(stale_socket_is_replaced_other_files_are_not),
+		T(paths_that_cannot_be),
+		T(inherited_listener_and_tcp),
+		T(client_connects_again),
+		T(several_clients_are_served),
+		T(client_that_never_reads_is_let_go),
+		T(half_closed_client_gets_its_answer),
+		T(descriptors_are_received),
+		T(file_is_written_and_appended),
+		T(full_disk_does_not_stop_the_front_end),
+		T(mux_switches_and_holds_back),
+		T(server_waits_for_its_first_client),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
