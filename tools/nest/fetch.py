@@ -240,7 +240,10 @@ def assemble_qemu(root, made):
         for lib in needed_libraries(loader, paths, pathlib.Path(program)):
             if not (made / "lib" / lib.name).exists():
                 shutil.copy2(lib, made / "lib" / lib.name)
-    wanted = ("bios-256k.bin", "bios-microvm.bin", "kvmvapic.bin", "linuxboot_dma.bin", "pvh.bin")
+    wanted = (
+        *("bios-256k.bin", "bios-microvm.bin", "qboot.rom"),
+        *("kvmvapic.bin", "linuxboot_dma.bin", "pvh.bin"),
+    )
     for folder in (root / "usr/share/qemu", root / "usr/share/seabios"):
         for name in wanted:
             if (folder / name).exists():
