@@ -249,6 +249,7 @@ int vq_table_init(struct vq_table *table, const struct vq *vq, uint64_t gpa, uin
 	table->gm = vq->gm;
 	table->gpa = gpa;
 	table->entries = len / VIRTQ_DESC_SIZE;
+	table->step = ARRAY_SIZE(table->window);
 	table->first = 0;
 	table->count = 0;
 	return 0;
@@ -257,8 +258,7 @@ int vq_table_init(struct vq_table *table, const struct vq *vq, uint64_t gpa, uin
 int vq_table_get(struct vq_table *table, uint32_t index, struct vq_desc *ret_desc)
 {
 	if (index < table->first || index - table->first >= table->count) {
-		uint32_t count =
-			(uint32_t)num_min(ARRAY_SIZE(table->window), table->entries - index);
+		uint32_t count = (uint32_t)num_min(table->step, table->entries - index);
 		int ret = gm_read(table->gm, table->gpa + (uint64_t)index * VIRTQ_DESC_SIZE,
 				  table->window, count * sizeof(table->window[0]));
 

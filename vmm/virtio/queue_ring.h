@@ -82,12 +82,14 @@ int vq_chain_add(const struct vq *vq, struct vq_chain *chain, unsigned int *step
 
 /*
  * A table of descriptors in guest memory, read through a small window so that each descriptor is
- * copied once and a sequential walk costs few copies.
+ * copied once and a sequential walk of an indirect table costs few copies. Of the ring itself only
+ * the descriptors of the chain may be read, one by one: the driver may be writing the others.
  */
 struct vq_table {
 	struct gm *gm;
 	uint64_t gpa;
 	uint32_t entries;
+	uint32_t step;         /* how many are read at once, at most */
 	uint32_t first, count; /* what the window holds */
 	struct vq_desc window[16];
 };

@@ -96,7 +96,7 @@ static int split_walk(const struct vq *vq, struct vq_table *table, uint32_t inde
 static int split_pop(struct vq *vq, struct vq_chain *chain)
 {
 	struct vq_table table = {
-		.gm = vq->gm, .gpa = vq->layout.desc_gpa, .entries = vq->layout.size};
+		.gm = vq->gm, .gpa = vq->layout.desc_gpa, .entries = vq->layout.size, .step = 1};
 	uint16_t slot = vq->next_avail & (uint16_t)(vq->layout.size - 1);
 	le16 head;
 	int ret;

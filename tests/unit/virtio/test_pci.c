@@ -517,13 +517,13 @@ static void test_doorbells_follow_the_bar(void **state)
 	cfg_write(m, 4, 2, 4); /* decoding off */
 	assert_int_equal(m->hv.nr_doorbells, 0);
 	cfg_write(m, 0x20, 4, (uint32_t)other);
-	cfg_write(m, 0x24, 4, other >> 32);
+	cfg_write(m, 0x24, 4, (uint32_t)(other >> 32));
 	assert_int_equal(m->hv.nr_doorbells, 0);
 	cfg_write(m, 4, 2, 6);
 	assert_true(has_doorbells(m, other));
 	/* moved while decoding, half by half */
 	cfg_write(m, 0x20, 4, (uint32_t)m->bar4);
-	cfg_write(m, 0x24, 4, m->bar4 >> 32);
+	cfg_write(m, 0x24, 4, (uint32_t)(m->bar4 >> 32));
 	assert_true(has_doorbells(m, m->bar4));
 	/* outside of the bridge's windows: nowhere */
 	cfg_write(m, 0x24, 4, 0);
