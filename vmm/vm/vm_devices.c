@@ -178,7 +178,7 @@ static int vm_build_mem(struct vm *vm, struct vm_device *d, struct err **err)
 		return -EIO;
 	d->virtio = virtio_mem_device(d->mem);
 	vm->memory_devices[vm->nr_memory_devices++] = (struct vm_memory_device){
-		.id = d->config->id,
+		.id = d->config->id ? d->config->id : "virtio-mem-pci",
 		.memdev_id = c->memdev->id,
 		.node = c->node,
 		.mem = d->mem,
@@ -190,7 +190,7 @@ static int vm_build_rng(struct vm *vm, struct vm_device *d, struct err **err)
 {
 	const struct vm_virtio_rng_config *c = &d->config->virtio_rng;
 	const struct rng_config config = {
-		.id = d->config->id,
+		.id = d->config->id ? d->config->id : "virtio-rng-pci",
 		.max_bytes = num_min(c->max_bytes, RNG_MAX_BYTES_DEFAULT),
 		.period_ms = c->period_ms,
 		.packed = d->config->virtio.packed,
