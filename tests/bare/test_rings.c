@@ -190,11 +190,13 @@ static void rings_check_indirect(struct vmem *v)
 	rings_try_table(v, table, 0, 0, "rings-indirect-empty");
 	rings_try_table(v, table, 32, VRING_NEXT, "rings-indirect-and-next");
 	rings_try_table(v, (void *)HOLE_GPA, 32, 0, "rings-indirect-hole");
-	rings_try_table(v, table, 0xfffffff0u, 0, "rings-indirect-huge");
 	ring_table(v, table, 1, (uint64_t)table, 32, VRING_INDIRECT, 0);
 	rings_try_table(v, table, 32, 0, "rings-indirect-nested");
-	if (v->virtio.queue.packed)
+	if (v->virtio.queue.packed) {
+		/* every entry of a packed table belongs to the chain; of a split one, those linked */
+		rings_try_table(v, table, 0xfffffff0u, 0, "rings-indirect-huge");
 		return;
+	}
 	ring_table(v, table, 1, (uint64_t)v->req, 1, VRING_NEXT, 0);
 	rings_try_table(v, table, 32, 0, "rings-indirect-loop");
 	ring_table(v, table, 1, (uint64_t)v->req, 1, VRING_NEXT, 2);
