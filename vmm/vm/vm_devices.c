@@ -178,7 +178,7 @@ static int vm_build_mem(struct vm *vm, struct vm_device *d, struct err **err)
 		return -EIO;
 	d->virtio = virtio_mem_device(d->mem);
 	vm->memory_devices[vm->nr_memory_devices++] = (struct vm_memory_device){
-		.id = d->config->id ? d->config->id : "virtio-mem-pci",
+		.id = d->config->id,
 		.memdev_id = c->memdev->id,
 		.node = c->node,
 		.mem = d->mem,
