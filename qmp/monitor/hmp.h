@@ -93,16 +93,16 @@ void hmp_done(struct hmp_call *call, struct err *err);
 struct hmp_session_ops {
 	/* Returns how many bytes were taken; fewer than @size ends the session (I4). */
 	size_t (*write)(void *opaque, const char *buf, size_t size);
-	/* The client is to be disconnected. The session is freed later by its owner, not inside. */
+	/* The client is to be disconnected. The session may be freed here. */
 	void (*drop)(void *opaque);
 	/* hmp_session_room() is no longer 0. */
 	void (*resume)(void *opaque);
 };
 
-/* Prints banner and prompt. NULL when memory is out. */
+/* Prints banner and prompt. NULL when memory is out or the client does not take them. */
 struct hmp_session *hmp_session_new(struct hmp *hmp, const struct hmp_session_ops *ops,
 				    void *opaque);
-/* A pending call outlives the session. May be called from a handler of this session's command. */
+/* A pending call outlives the session. May be called from its own handlers and ops; nothing follows. */
 void hmp_session_free(struct hmp_session *session);
 /* How many bytes hmp_session_input() takes now. */
 size_t hmp_session_room(const struct hmp_session *session);

@@ -289,6 +289,11 @@ static unsigned int chr_front_ends(const struct chardev *chr)
 	return count;
 }
 
+bool chardev_listens(const struct chardev *chr)
+{
+	return chr->backend == CHR_SOCKET && chr->socket.server && !chr->mux;
+}
+
 bool chardev_in_use(const struct chardev *chr)
 {
 	return chr->server || chr_front_ends(chr);

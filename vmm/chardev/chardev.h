@@ -95,6 +95,8 @@ const char *chardev_id(const struct chardev *chr);
 char *chardev_filename(const struct chardev *chr);
 /* The slave's path, NULL for what is no pty. */
 const char *chardev_pty_path(const struct chardev *chr);
+/* A listening socket that is no mux: several clients may come, chardev_serve() takes them. */
+bool chardev_listens(const struct chardev *chr);
 /* Whether a front-end is attached. */
 bool chardev_in_use(const struct chardev *chr);
 /* The terminal that this chardev changed, else NULL; see term.h for its use in signal handlers. */
@@ -102,7 +104,7 @@ struct chr_term *chardev_terminal(struct chardev *chr);
 
 enum chr_event {
 	CHR_OPENED,    /* somebody is at the other end */
-	CHR_CLOSED,    /* nobody is any more; for a served client: for good */
+	CHR_CLOSED,    /* nobody is any more; for a served client of a socket: for good */
 	CHR_BREAK,     /* serial break, from the mux's Ctrl-A b */
 	CHR_FOCUS_IN,  /* mux: the keyboard is this front-end's now */
 	CHR_FOCUS_OUT, /* mux: it is another's */

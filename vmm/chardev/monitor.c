@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Human monitor on a chardev: see monitor.h for the contract.
+ *
+ * On a listening socket every client has a port and a client struct of its own; on anything else
+ * there is one of each, and the session begins and ends as somebody comes and goes.
+ */
+#include "vmm/chardev/monitor.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/err.h"
+#include "qmp/monitor/hmp.h"
+#include "vmm/chardev/chardev.h"
+
+#define CHR_MONITOR_OUT_BYTES (1024 * 1024)
+
+struct chr_monitor_client {
+	struct chr_monitor *monitor;
+	struct chr_monitor_client *next;
+	struct chr_port *port;
+	struct hmp_session *session; /* NULL: nobody is there */
+	bool served;
+};
+
+struct chr_monitor {
+	struct chardev *chr;
+	struct hmp *hmp;
+	struct chr_monitor_client *clients;
+};
+
+/* @client is gone after this if it was served. */
+static void chr_monitor_client_end(struct chr_monitor_client *client)
+{
+	struct chr_monitor_client **at = &client->monitor->clients;
+
+	hmp_session_free(client->session);
+	client->session = NULL;
+	if (!client->served)
+		return;
+	while (*at != client)
+		at = &(*at)->next;
+	*at = client->next;
+	chr_port_close(client->port);
+	free(client);
+}
+
+static size_t chr_monitor_write(void *opaque, const char *buf, size_t size)
+{
+	struct chr_monitor_client *client = opaque;
+
+	return chr_port_write(client->port, buf, size);
+}
+
+static void chr_monitor_drop(void *opaque)
+{
+	chr_monitor_client_end(opaque);
+}
+
+static void chr_monitor_resume(void *opaque)
+{
+	struct chr_monitor_client *client = opaque;
+
+	chr_port_resume(client->port);
+}
+
+static const struct hmp_session_ops chr_monitor_session_ops = {
+	.write = chr_monitor_write,
+	.drop = chr_monitor_drop,
+	.resume = chr_monitor_resume,
+};
+
+static size_t chr_monitor_can_receive(void *opaque)
+{
+	struct chr_monitor_client *client = opaque;
+
+	return client->session ? hmp_session_room(client->session) : 0;
+}
+
+static void chr_monitor_receive(void *opaque, const uint8_t *buf, size_t size)
+{
+	struct chr_monitor_client *client = opaque;
+
+	hmp_session_input(client->session, (const char *)buf, size);
+}
+
+static void chr_monitor_open(struct chr_monitor_client *client)
+{
+	if (client->session)
+		return;
+	client->session = hmp_session_new(client->monitor->hmp, &chr_monitor_session_ops, client);
+	if (client->session)
+		chr_port_resume(client->port);
+	else
+		chr_monitor_client_end(client);
+}
+
+static void chr_monitor_event(void *opaque, enum chr_event event)
+{
+	struct chr_monitor_client *client = opaque;
+
+	switch (event) {
+	case CHR_OPENED:
+		chr_monitor_open(client);
+		break;
+	case CHR_CLOSED:
+		chr_monitor_client_end(client);
+		break;
+	case CHR_FOCUS_IN:
+		if (client->session)
+			hmp_session_refresh(client->session);
+		break;
+	case CHR_BREAK:
+	case CHR_FOCUS_OUT:
+		break;
+	}
+}
+
+/* A dropped session on something that cannot be disconnected begins anew once it is read again. */
+static void chr_monitor_writable(void *opaque)
+{
+	struct chr_monitor_client *client = opaque;
+
+	if (!client->served)
+		chr_monitor_open(client);
+}
+
+static const struct chr_ops chr_monitor_ops = {
+	.can_receive = chr_monitor_can_receive,
+	.receive = chr_monitor_receive,
+	.event = chr_monitor_event,
+	.writable = chr_monitor_writable,
+	.out_limit_bytes = CHR_MONITOR_OUT_BYTES,
+	.hold_unfocused = true,
+};
+
+static struct chr_monitor_client *chr_monitor_client_add(struct chr_monitor *monitor,
+							 struct chr_port *port)
+{
+	struct chr_monitor_client *client = calloc(1, sizeof(*client));
+
+	if (!client)
+		return NULL;
+	client->monitor = monitor;
+	client->port = port;
+	client->served = port != NULL;
+	client->next = monitor->clients;
+	monitor->clients = client;
+	return client;
+}
+
+static void *chr_monitor_client_new(void *opaque, struct chr_port *port)
+{
+	return chr_monitor_client_add(opaque, port);
+}
+
+static const struct chr_server_ops chr_monitor_server_ops = {
+	.client = &chr_monitor_ops,
+	.client_new = chr_monitor_client_new,
+};
+
+struct chr_monitor *chr_monitor_new(struct chardev *chr, struct hmp *hmp, struct err **err)
+{
+	struct chr_monitor *monitor = calloc(1, sizeof(*monitor));
+	struct chr_monitor_client *client;
+	int ret;
+
+	if (!monitor) {
+		err_set(err, ENOMEM, "out of memory");
+		return NULL;
+	}
+	monitor->chr = chr;
+	monitor->hmp = hmp;
+	if (chardev_listens(chr)) {
+		ret = chardev_serve(chr, &chr_monitor_server_ops, monitor, err);
+	} else {
+		client = chr_monitor_client_add(monitor, NULL);
+		ret = client ? chardev_attach(chr, &chr_monitor_ops, client, &client->port, err)
+			     : err_set(err, ENOMEM, "out of memory");
+	}
+	if (ret) {
+		free(monitor->clients);
+		free(monitor);
+		return NULL;
+	}
+	return monitor;
+}
+
+void chr_monitor_free(struct chr_monitor *monitor)
+{
+	struct chr_monitor_client *client;
+
+	if (!monitor)
+		return;
+	if (chardev_listens(monitor->chr))
+		chardev_unserve(monitor->chr);
+	while ((client = monitor->clients)) {
+		monitor->clients = client->next;
+		hmp_session_free(client->session);
+		chr_port_close(client->port);
+		free(client);
+	}
+	free(monitor);
+}
