@@ -4,6 +4,8 @@
  *
  * I1  Bits at and beyond nbits are always 0.
  * I2  Range arguments must lie in [0, nbits]: a caller's error, asserted.
+ * I3  What was never set, or cleared wholesale, costs next to nothing to search, count and clear:
+ *     work grows with the parts that are in use.
  *
  * Memory: allocated with calloc(), so a large, mostly empty bitmap costs no host pages until used.
  * Threads: none; the owner serialises.

@@ -142,6 +142,66 @@ static void empty_and_null(void **state)
 	bitmap_free(NULL);
 }
 
+/* Terabits: what was never set, and what was cleared wholesale, is not walked through (I3). */
+static void huge_and_sparse(void **state)
+{
+	const uint64_t nbits = UINT64_C(1) << 35, far = nbits - 3;
+	struct bitmap *map = bitmap_new(nbits);
+
+	(void)state;
+	if (!map)
+		skip(); /* no address space for 4 GiB of zeros */
+	for (unsigned int i = 0; i < 20; i++) {
+		assert_true(bitmap_all_clear(map, 0, nbits));
+		bitmap_set(map, far, 2);
+		bitmap_set(map, 70000, 40000);
+		assert_int_equal(bitmap_next_set(map, 0, nbits), 70000);
+		assert_int_equal(bitmap_next_set(map, 110000, nbits), far);
+		assert_int_equal(bitmap_next_set(map, far + 2, nbits), nbits);
+		assert_int_equal(bitmap_count(map, 0, nbits), 40002);
+		assert_int_equal(bitmap_next_clear(map, 70000, nbits), 110000);
+		bitmap_clear(map, 0, nbits - 2);
+		assert_int_equal(bitmap_next_set(map, 0, nbits), nbits - 2);
+		bitmap_clear(map, 1, nbits - 1);
+	}
+	bitmap_free(map);
+}
+
+/* Sets and clears around the edges of the parts that are remembered as empty. */
+static void parts(void **state)
+{
+	const uint64_t nbits = 4 * 32768 + 100;
+	const uint64_t edges[] = {0,     1,     32704, 32767, 32768,  32769,  32832,
+				  65535, 65536, 98303, 98304, 131071, 131072, nbits};
+	const unsigned int n = sizeof(edges) / sizeof(edges[0]);
+	struct bitmap *map = bitmap_new(nbits);
+
+	(void)state;
+	assert_non_null(map);
+	for (unsigned int i = 0; i < n; i++) {
+		for (unsigned int j = i + 1; j < n; j++) {
+			uint64_t first = edges[i], count = edges[j] - edges[i];
+
+			bitmap_set(map, 0, nbits);
+			bitmap_clear(map, first, count);
+			assert_true(bitmap_all_clear(map, first, count));
+			assert_int_equal(bitmap_count(map, 0, nbits), nbits - count);
+			assert_true(bitmap_all_set(map, 0, first));
+			assert_true(bitmap_all_set(map, edges[j], nbits - edges[j]));
+			assert_int_equal(bitmap_next_set(map, first, nbits), edges[j]);
+			bitmap_clear(map, 0, nbits);
+			bitmap_set(map, first, count);
+			assert_int_equal(bitmap_next_set(map, 0, nbits), first);
+			assert_int_equal(bitmap_count(map, 0, nbits), count);
+			assert_true(bitmap_all_clear(map, 0, first));
+			assert_true(bitmap_all_clear(map, edges[j], nbits - edges[j]));
+			bitmap_clear(map, 0, nbits);
+			assert_true(bitmap_all_clear(map, 0, nbits));
+		}
+	}
+	bitmap_free(map);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -149,6 +209,8 @@ int main(void)
 		cmocka_unit_test(random_ranges),
 		cmocka_unit_test(search_keeps_to_its_range),
 		cmocka_unit_test(empty_and_null),
+		cmocka_unit_test(huge_and_sparse),
+		cmocka_unit_test(parts),
 	};
 
 	return cmocka_run_group_tests_name("base: bitmap", tests, NULL, NULL);
