@@ -61,6 +61,7 @@ static int value_check_range(const struct value_context *ctx, uint64_t number, s
 	const struct prop *prop = ctx->prop;
 	char low[SIZE_TEXT_MAX], high[SIZE_TEXT_MAX];
 	uint64_t max = prop_max(prop);
+	const char *note = "";
 
 	if (number >= prop->min && number <= max)
 		return 0;
@@ -72,11 +73,14 @@ static int value_check_range(const struct value_context *ctx, uint64_t number, s
 				  "%s=%s is out of range; allowed: %" PRIu64 " to %" PRIu64,
 				  prop->name, ctx->text, prop->min, max);
 	size_format(prop->min, low);
+	/* "maxmem=4096" by somebody who thinks of MiB */
+	if (prop->unit <= 1 && number && ctx->text[strspn(ctx->text, "0123456789")] == '\0')
+		note = " (without a unit it counts bytes)";
 	if (max == UINT64_MAX)
-		return value_fail(ctx, err, ERANGE, "%s=%s is too small; allowed: at least %s",
-				  prop->name, ctx->text, low);
-	return value_fail(ctx, err, ERANGE, "%s=%s is out of range; allowed: %s to %s", prop->name,
-			  ctx->text, low, size_format(max, high));
+		return value_fail(ctx, err, ERANGE, "%s=%s is too small%s; allowed: at least %s",
+				  prop->name, ctx->text, note, low);
+	return value_fail(ctx, err, ERANGE, "%s=%s is out of range%s; allowed: %s to %s",
+			  prop->name, ctx->text, note, low, size_format(max, high));
 }
 
 static int value_parse_uint(const struct value_context *ctx, struct prop_value *ret,

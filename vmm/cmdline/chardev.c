@@ -161,7 +161,7 @@ static int socket_check_address(const char *what, const struct vm_chardev_config
 		return err_set(err, ENAMETOOLONG,
 			       "%s: path= is too long for a socket; allowed: %zu bytes", what,
 			       sizeof(((struct sockaddr_un *)0)->sun_path) - 1);
-	if ((chardev->ipv4 || chardev->ipv6) && !chardev->port)
+	if (!chardev->port && (chardev->ipv4 || chardev->ipv6))
 		return err_set(err, EINVAL, "%s: ipv4= and ipv6= need port= next to them", what);
 	return 0;
 }
@@ -173,7 +173,9 @@ static int socket_complete(const char *what, const json_t *values,
 	const json_t *ipv6 = json_object_get(values, "ipv6");
 	int ret;
 
-	ret = socket_complete_delay(values, chardev, what, err);
+	ret = socket_check_address(what, chardev, err);
+	if (!ret)
+		ret = socket_complete_delay(values, chardev, what, err);
 	if (ret < 0)
 		return ret;
 	if (!chardev->server && json_object_get(values, "wait"))
@@ -197,7 +199,7 @@ static int socket_complete(const char *what, const json_t *values,
 		chardev->ipv4 = true;
 	else if (chardev->ipv4 && chardev->ipv6)
 		chardev->ipv4 = chardev->ipv6 = false;
-	return socket_check_address(what, chardev, err);
+	return 0;
 }
 
 static const struct chardev_class *chardev_class_find(const char *name)

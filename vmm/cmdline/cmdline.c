@@ -54,7 +54,7 @@ static int cmdline_read(struct cmdline *cl, int argc, char **argv, struct err **
 
 		option = option_parse(argv[i], err);
 		if (!option)
-			return -EINVAL;
+			return err ? -err_code(*err) : -EINVAL;
 		strncpy(name + 1, option->name, sizeof(name) - 2);
 		if (option->arg) {
 			if (++i >= argc)

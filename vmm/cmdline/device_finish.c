@@ -71,8 +71,8 @@ static int virtio_mem_check(const struct vm_config *config, const char *what,
 	char a[SIZE_TEXT_MAX], b[SIZE_TEXT_MAX];
 
 	if (mem->node >= config->numa.nr_nodes)
-		return err_set(err, EINVAL, "%s: there is no node %u; allowed: 0 to %u", what,
-			       mem->node, config->numa.nr_nodes - 1);
+		return err_set(err, EINVAL, "%s: there is no node %u; allowed: below %u", what,
+			       mem->node, config->numa.nr_nodes);
 	if (block < mem->memdev->page_bytes)
 		return err_set(err, EINVAL, "%s: block-size (%s) is less than a page of %s (%s)",
 			       what, size_format(block, a), mem->memdev->id,

@@ -171,7 +171,7 @@ static int accel_check(const char *what, const char *accel, struct err **err)
 {
 	if (accel_has_kvm(accel))
 		return 0;
-	return err_set(err, EINVAL, "%s: accel=%s is unknown; allowed: kvm", what, accel);
+	return err_set(err, EINVAL, "%s: accel=%s is not there; allowed: kvm", what, accel);
 }
 
 int cmdline_accel(struct cmdline *cl, const char *option, const char *arg, struct err **err)

@@ -75,8 +75,8 @@ static int numa_place_cpus(struct cmdline *cl, struct err **err)
 
 		if (want->node >= numa->nr_nodes)
 			return err_set(err, EINVAL,
-				       "-numa cpu: there is no node %u; allowed: 0 to %u",
-				       want->node, numa->nr_nodes - 1);
+				       "-numa cpu: there is no node %u; allowed: below %u",
+				       want->node, numa->nr_nodes);
 		for (unsigned int cpu = 0; cpu < smp->max_cpus; cpu++) {
 			struct cmdline_numa_cpu place = cpu_place(smp, cpu);
 
@@ -106,9 +106,10 @@ static int numa_check_cpus(const struct cmdline *cl, struct err **err)
 	for (unsigned int n = 0; n < numa->nr_nodes; n++) {
 		bits = numa->nodes[n].cpus & ~all;
 		if (bits)
-			return err_set(err, EINVAL,
-				       "-numa node,nodeid=%u: there is no CPU %d; allowed: 0 to %u",
-				       n, __builtin_ctzll(bits), max_cpus - 1);
+			return err_set(
+				err, EINVAL,
+				"-numa node,nodeid=%u: there is no CPU %d; allowed: below %u", n,
+				__builtin_ctzll(bits), max_cpus);
 		bits = numa->nodes[n].cpus & seen;
 		if (bits)
 			return err_set(err, EINVAL,
@@ -271,8 +272,8 @@ static int numa_finish_dist(struct cmdline *cl, struct err **err)
 		for (unsigned int b = 0; b < VM_NUMA_NODES_MAX; b++) {
 			if (numa->dist[a][b] && (a >= nr || b >= nr))
 				return err_set(err, EINVAL,
-					       "-numa dist: there is no node %u; allowed: 0 to %u",
-					       a >= nr ? a : b, nr - 1);
+					       "-numa dist: there is no node %u; allowed: below %u",
+					       a >= nr ? a : b, nr);
 			asymmetric |= numa->dist[a][b] && numa->dist[b][a] &&
 				      numa->dist[a][b] != numa->dist[b][a];
 		}

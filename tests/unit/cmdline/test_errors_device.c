@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Wrong options: devices, character devices, consoles, the rest. Each row: what is added to "-kernel K -nodefaults",
+ * and the error that follows, word for word. */
+#include <errno.h>
+
+#include "base/num.h"
+#include "tests/unit/cmdline/fixture.h"
+
+static const struct error_row rows[] = {
+	{"-device", EINVAL, "-device: its argument is missing"},
+	{"-device", EINVAL, "-device: its argument is missing"},
+	{"-device foo", ENOENT,
+	 "-device: there is no device foo; allowed: isa-serial, pvpanic, virtio-mem-pci, "
+	 "virtio-rng-pci"},
+	{"-device pcie-root-port,id=p", ENOENT,
+	 "-device: there is no device pcie-root-port; allowed: isa-serial, pvpanic, "
+	 "virtio-mem-pci, virtio-rng-pci"},
+	{"-device virtio-balloon-pci", ENOENT,
+	 "-device: there is no device virtio-balloon-pci; allowed: isa-serial, pvpanic, "
+	 "virtio-mem-pci, virtio-rng-pci"},
+	{"-device id=x", EINVAL, "-device: needs driver=, the name of the device"},
+	{"-device virtio-mem-pci", EINVAL,
+	 "-device virtio-mem-pci: needs memdev= (the id of its memory, a memory-backend-ram)"},
+	{"-device virtio-mem-pci,memdev=a", ENOENT,
+	 "-device virtio-mem-pci: there is no object a; memdev= takes the id of an -object "
+	 "memory-backend-ram"},
+	{"-device virtio-mem-pci,id=-x,memdev=a", EINVAL,
+	 "-device virtio-mem-pci,id=-x: id=-x is not an id; allowed: a letter, then letters, "
+	 "digits, '-', '.', '_'"},
+	{"-device virtio-mem-pci,memdev=a,foo=1", EINVAL,
+	 "-device virtio-mem-pci: foo is unknown; allowed: memdev, node, requested-size, "
+	 "block-size, memaddr, prealloc, unplugged-inaccessible, dynamic-memslots, packed, "
+	 "event_idx, indirect_desc, vectors, disable-legacy, disable-modern, iommu_platform, ats, "
+	 "page-per-vq, bus, addr, id"},
+	{"-device virtio-mem-pci,memdev=a,requested_size=1G", EINVAL,
+	 "-device virtio-mem-pci: requested_size is unknown; did you mean requested-size?"},
+	{"-device virtio-mem-pci,memdev=a,size=1G", EINVAL,
+	 "-device virtio-mem-pci: size cannot be set: it is what the guest uses now"},
+	{"-device virtio-mem-pci,memdev=a,node=64", ERANGE,
+	 "-device virtio-mem-pci: node=64 is out of range; allowed: 0 to 63"},
+	{"-device virtio-mem-pci,memdev=a,node=x", EINVAL,
+	 "-device virtio-mem-pci: node=x is not a number; allowed: 0 to 63"},
+	{"-device virtio-mem-pci,memdev=a,node=0,node=1", EINVAL,
+	 "-device virtio-mem-pci: node takes a number, and only one"},
+	{"-device virtio-mem-pci,memdev=a,block-size=3M", EINVAL,
+	 "-device virtio-mem-pci: block-size=3M is not a power of two"},
+	{"-device virtio-mem-pci,memdev=a,block-size=2K", ERANGE,
+	 "-device virtio-mem-pci: block-size=2K is too small; allowed: at least 4 KiB"},
+	{"-device virtio-mem-pci,memdev=a,block-size=0", ERANGE,
+	 "-device virtio-mem-pci: block-size=0 is too small; allowed: at least 4 KiB"},
+	{"-device virtio-mem-pci,memdev=a,prealloc=maybe", EINVAL,
+	 "-device virtio-mem-pci: prealloc=maybe is neither yes nor no; allowed: on, off"},
+	{"-device virtio-mem-pci,memdev=a,unplugged-inaccessible=maybe", EINVAL,
+	 "-device virtio-mem-pci: unplugged-inaccessible=maybe is unknown; allowed: auto, on, off"},
+	{"-device virtio-mem-pci,memdev=a,disable-legacy=off", ENOTSUP,
+	 "-device virtio-mem-pci: disable-legacy=off is not possible: devices speak VIRTIO 1 only"},
+	{"-device virtio-mem-pci,memdev=a,disable-modern=on", ENOTSUP,
+	 "-device virtio-mem-pci: disable-modern=on is not possible: devices speak VIRTIO 1 only"},
+	{"-device virtio-mem-pci,memdev=a,iommu_platform=on", ENOTSUP,
+	 "-device virtio-mem-pci: iommu_platform=on is not possible: there is no IOMMU"},
+	{"-device virtio-mem-pci,memdev=a,iommu_platform=yes", ENOTSUP,
+	 "-device virtio-mem-pci: iommu_platform=yes is not possible: there is no IOMMU"},
+	{"-device virtio-mem-pci,memdev=a,addr=20", EINVAL,
+	 "-device virtio-mem-pci: addr=20 is not a PCI address; allowed: SLOT or SLOT.FUNCTION in "
+	 "hexadecimal, 0 to 1f and 0 to 7"},
+	{"-device virtio-mem-pci,memdev=a,addr=2.8", EINVAL,
+	 "-device virtio-mem-pci: addr=2.8 is not a PCI address; allowed: SLOT or SLOT.FUNCTION in "
+	 "hexadecimal, 0 to 1f and 0 to 7"},
+	{"-device virtio-mem-pci,memdev=a,addr=2.1", ENOTSUP,
+	 "-device virtio-mem-pci: addr=2.1 is not possible: each slot has function 0 only"},
+	{"-device virtio-mem-pci,memdev=a,addr=x", EINVAL,
+	 "-device virtio-mem-pci: addr=x is not a PCI address; allowed: SLOT or SLOT.FUNCTION in "
+	 "hexadecimal, 0 to 1f and 0 to 7"},
+	{"-device virtio-mem-pci,memdev=a,multifunction=on", ENOTSUP,
+	 "-device virtio-mem-pci: multifunction=on is not possible: each slot has one function in "
+	 "this version"},
+	{"-device virtio-mem-pci,memdev=a,vectors=2049", ERANGE,
+	 "-device virtio-mem-pci: vectors=2049 is out of range; allowed: 0 to 2048"},
+	{"-device {\"driver\":\"virtio-mem-pci\",\"memdev\":\"a\",\"node\":\"x\"}", EINVAL,
+	 "-device virtio-mem-pci: node=x is not a number; allowed: 0 to 63"},
+	{"-device {\"driver\":\"virtio-mem-pci\",\"memdev\":[\"a\"]}", EINVAL,
+	 "-device virtio-mem-pci: memdev takes a string, and only one"},
+	{"-device {\"driver\":\"virtio-mem-pci\",\"memdev\":\"a\",\"addr\":{}}", EINVAL,
+	 "-device virtio-mem-pci: addr takes a PCI address"},
+	{"-device {\"driver\":\"virtio-mem-pci\",\"memdev\":\"a\",\"packed\":\"maybe\"}", EINVAL,
+	 "-device virtio-mem-pci: packed=maybe is neither yes nor no; allowed: on, off"},
+	{"-device {\"driver\":\"virtio-mem-pci\",\"memdev\":\"a\",\"addr\":999}", EINVAL,
+	 "-device virtio-mem-pci: addr=999 is not a PCI address; allowed: SLOT or SLOT.FUNCTION in "
+	 "hexadecimal, 0 to 1f and 0 to 7"},
+	{"-m 1G,maxmem=2G -object rng-builtin,id=a -device virtio-mem-pci,memdev=a", ENOENT,
+	 "-device virtio-mem-pci: there is no object a; memdev= takes the id of an -object "
+	 "memory-backend-ram"},
+	{"-m 1G,maxmem=2G -object memory-backend-ram,id=a,size=1G -device "
+	 "virtio-mem-pci,memdev=a,node=1",
+	 EINVAL, "-device virtio-mem-pci: there is no node 1; allowed: below 1"},
+	{"-m 1G,maxmem=2G -object memory-backend-ram,id=a,size=1G -device "
+	 "virtio-mem-pci,memdev=a,block-size=2G",
+	 EINVAL,
+	 "-device virtio-mem-pci: the size of a (1 GiB) is not a multiple of block-size (2 GiB)"},
+	{"-m 1G,maxmem=2G -object memory-backend-ram,id=a,size=1025M -device "
+	 "virtio-mem-pci,memdev=a",
+	 EINVAL,
+	 "-device virtio-mem-pci: the size of a (1025 MiB) is not a multiple of block-size (2 "
+	 "MiB)"},
+	{"-m 1G,maxmem=2G -object memory-backend-ram,id=a,size=1G -device "
+	 "virtio-mem-pci,memdev=a,requested-size=1M",
+	 EINVAL,
+	 "-device virtio-mem-pci: requested-size (1 MiB) is not a multiple of block-size (2 MiB)"},
+	{"-m 1G,maxmem=2G -object memory-backend-ram,id=a,size=1G -device "
+	 "virtio-mem-pci,memdev=a,requested-size=2G",
+	 ERANGE, "-device virtio-mem-pci: requested-size (2 GiB) exceeds the size of a (1 GiB)"},
+	{"-m 1G,maxmem=2G -object memory-backend-ram,id=a,size=1G -device "
+	 "virtio-mem-pci,memdev=a,memaddr=0x100001000",
+	 EINVAL,
+	 "-device virtio-mem-pci: memaddr=0x100001000 is not a multiple of block-size (2 MiB)"},
+	{"-m 1G,maxmem=2G -object memory-backend-ram,id=a,size=1G -device "
+	 "virtio-mem-pci,memdev=a,dynamic-memslots=on,unplugged-inaccessible=off",
+	 EINVAL,
+	 "-device virtio-mem-pci: dynamic-memslots=on and unplugged-inaccessible=off exclude each "
+	 "other"},
+	{"-m 1G,maxmem=2G -object memory-backend-ram,id=a,size=512M,max-size=1G -device "
+	 "virtio-mem-pci,memdev=a,requested-size=1G",
+	 EINVAL,
+	 "-device virtio-mem-pci: requested-size contradicts size= next to max-size= of object a; "
+	 "give one of the two"},
+	{"-m 1G,maxmem=2G -object memory-backend-ram,id=a,size=513M,max-size=1G -device "
+	 "virtio-mem-pci,memdev=a",
+	 EINVAL,
+	 "-device virtio-mem-pci: requested-size (513 MiB) is not a multiple of block-size (2 "
+	 "MiB)"},
+	{"-m 1G -object memory-backend-ram,id=a,size=1G -device virtio-mem-pci,memdev=a", ENOSPC,
+	 "-device virtio-mem-pci: a memory device needs -m maxmem=, the boot memory and all memory "
+	 "devices together"},
+	{"-m 1G,maxmem=2G -object memory-backend-ram,id=a,size=2G -device virtio-mem-pci,memdev=a",
+	 ENOSPC,
+	 "-device virtio-mem-pci: 2 GiB do not fit: of what -m maxmem= exceeds the boot memory by, "
+	 "1 GiB are left"},
+	{"-m 1G,maxmem=3G -object memory-backend-ram,id=a,size=1G -object "
+	 "memory-backend-ram,id=b,size=1536M -device virtio-mem-pci,id=x,memdev=a -device "
+	 "virtio-mem-pci,id=y,memdev=b",
+	 ENOSPC,
+	 "-device virtio-mem-pci,id=y: 1536 MiB do not fit: of what -m maxmem= exceeds the boot "
+	 "memory by, 1 GiB are left"},
+	{"-m 1G,maxmem=3G -object memory-backend-ram,id=a,size=1G -device "
+	 "virtio-mem-pci,id=x,memdev=a -device virtio-mem-pci,id=y,memdev=a",
+	 EBUSY, "-device virtio-mem-pci,id=y: memdev=a is in use already"},
+	{"-m 1G,maxmem=3G -object memory-backend-ram,id=a,size=1G -numa node,memdev=a -device "
+	 "virtio-mem-pci,id=y,memdev=a",
+	 EBUSY, "-device virtio-mem-pci,id=y: memdev=a is in use already"},
+	{"-device virtio-rng-pci,rng=x", ENOENT,
+	 "-device virtio-rng-pci: there is no object x; rng= takes the id of an -object rng-random "
+	 "or rng-builtin"},
+	{"-device virtio-rng-pci,max-bytes=0", ERANGE,
+	 "-device virtio-rng-pci: max-bytes=0 is out of range; allowed: 1 to 18446744073709551615"},
+	{"-device virtio-rng-pci,period=0", ERANGE,
+	 "-device virtio-rng-pci: period=0 is out of range; allowed: 1 to 4294967295"},
+	{"-device virtio-rng-pci,id=a -device virtio-rng-pci,id=a", EEXIST,
+	 "-device: id=a is given twice"},
+	{"-device virtio-rng-pci,addr=3 -device virtio-rng-pci,addr=0x3", EBUSY,
+	 "-device virtio-rng-pci: addr=3 is in use already"},
+	{"-device virtio-rng-pci,addr=0", EBUSY,
+	 "-device virtio-rng-pci: addr=0 is the host bridge's; allowed: 1 to 1f"},
+	{"-device virtio-rng-pci,bus=pcie.0", ENOENT,
+	 "-device virtio-rng-pci: there is no bus pcie.0; allowed: pci.0"},
+	{"-machine q35 -device virtio-rng-pci,bus=pci.0", ENOENT,
+	 "-device virtio-rng-pci: there is no bus pci.0; allowed: pcie.0"},
+	{"-device pvpanic,ioport=0x506", ERANGE,
+	 "-device pvpanic: ioport=0x506 is out of range; allowed: 1285"},
+	{"-device pvpanic -device pvpanic", EEXIST, "-device pvpanic: there is one already"},
+	{"-device isa-serial", EINVAL,
+	 "-device isa-serial: needs chardev= (the id of a character device)"},
+	{"-device isa-serial,chardev=x", ENOENT,
+	 "-device isa-serial: there is no character device x; chardev= takes the id of a -chardev"},
+	{"-chardev null,id=n -device isa-serial,chardev=n,index=4", ERANGE,
+	 "-device isa-serial: index=4 is out of range; allowed: 0 to 3"},
+	{"-chardev null,id=n -chardev null,id=m -device isa-serial,chardev=n,index=1 -device "
+	 "isa-serial,chardev=m,index=1",
+	 EEXIST, "-device isa-serial: index=1 is in use already"},
+	{"-chardev null,id=n -device isa-serial,chardev=n -device isa-serial,chardev=n", EBUSY,
+	 "-device isa-serial: chardev=n is in use already; mux=on lets several share it"},
+	{"-chardev null,id=n,mux=on -device isa-serial,chardev=n -device isa-serial,chardev=n "
+	 "-device isa-serial,chardev=n -device isa-serial,chardev=n -device isa-serial,chardev=n",
+	 ENOSPC, "-device isa-serial: too many serial ports; allowed: 4"},
+	{"-chardev null,id=n,mux=on -device isa-serial,chardev=n -device isa-serial,chardev=n -mon "
+	 "n -mon n -mon n",
+	 EBUSY, "-mon: chardev=n has 4 users already"},
+	{"-chardev null,id=n -device isa-serial,chardev=n,iobase=0x3f9", EINVAL,
+	 "-device isa-serial: iobase=0x3f9 is not a multiple of 8"},
+	{"-chardev null,id=n -chardev null,id=m -device isa-serial,chardev=n,iobase=0x2f8 -device "
+	 "isa-serial,chardev=m,index=1",
+	 EBUSY, "-device isa-serial: iobase=0x2f8 is in use already"},
+	{"-chardev null,id=n -device isa-serial,chardev=n,irq=16", ERANGE,
+	 "-device isa-serial: irq=16 is out of range; allowed: 3 to 15"},
+	{"-chardev foo,id=a", EINVAL,
+	 "-chardev: backend=foo is unknown; allowed: stdio, socket, file, pty, null"},
+	{"-chardev id=a", EINVAL,
+	 "-chardev: backend= is unknown; allowed: stdio, socket, file, pty, null"},
+	{"-chardev null", EINVAL, "-chardev null: needs id= (the name that others refer to)"},
+	{"-chardev null,id=a -chardev null,id=a", EEXIST, "-chardev: id=a is given twice"},
+	{"-chardev null,id=a,path=x", EINVAL,
+	 "-chardev null,id=a: path is unknown; allowed: id, mux"},
+	{"-chardev null,id=a,logfile=x", ENOTSUP,
+	 "-chardev null,id=a: logfile=x is not possible: character devices keep no log in this "
+	 "version"},
+	{"-chardev stdio,id=a -chardev stdio,id=b", EBUSY,
+	 "-chardev stdio: a and b cannot both have standard input and output"},
+	{"-chardev stdio,id=a -daemonize", EINVAL,
+	 "-daemonize: a has standard input and output, which a daemon has not"},
+	{"-chardev file,id=a", EINVAL, "-chardev file,id=a: needs path= (file to write to)"},
+	{"-chardev file,id=a,path=", EINVAL, "-chardev file,id=a: path= is empty"},
+	{"-chardev file,id=a,path=/dev/fdset/x", EINVAL,
+	 "-chardev file,id=a: path=/dev/fdset/x is no descriptor set; allowed: /dev/fdset/NUMBER"},
+	{"-chardev file,id=a,path=/dev/fdset/1", ENOENT,
+	 "-chardev file,id=a: no -add-fd gave set 1 a descriptor that can be written to"},
+	{"-chardev socket,id=a", EINVAL,
+	 "-chardev socket,id=a: needs one of path= (Unix), port= (TCP) and fd= (inherited)"},
+	{"-chardev socket,id=a,path=x,port=1", EINVAL,
+	 "-chardev socket,id=a: needs one of path= (Unix), port= (TCP) and fd= (inherited)"},
+	{"-chardev socket,id=a,path=x,fd=3", EINVAL,
+	 "-chardev socket,id=a: needs one of path= (Unix), port= (TCP) and fd= (inherited)"},
+	{"-chardev socket,id=a,path=x,wait=off", EINVAL,
+	 "-chardev socket,id=a: wait= needs server=on next to it"},
+	{"-chardev socket,id=a,path=x,nowait", EINVAL,
+	 "-chardev socket,id=a: wait= needs server=on next to it"},
+	{"-chardev socket,id=a,path=x,server,reconnect=1", EINVAL,
+	 "-chardev socket,id=a: reconnect= and server=on exclude each other"},
+	{"-chardev socket,id=a,path=x,server=maybe", EINVAL,
+	 "-chardev socket,id=a: server=maybe is neither yes nor no; allowed: on, off"},
+	{"-chardev socket,id=a,path=x,ipv4", EINVAL,
+	 "-chardev socket,id=a: ipv4= and ipv6= need port= next to them"},
+	{"-chardev socket,id=a,port=1", EINVAL, "-chardev socket,id=a: needs host= to connect to"},
+	{"-chardev socket,id=a,host=h", EINVAL,
+	 "-chardev socket,id=a: needs one of path= (Unix), port= (TCP) and fd= (inherited)"},
+	{"-chardev socket,id=a,path=x,telnet", EINVAL,
+	 "-chardev socket,id=a: telnet is unknown; allowed: path, host, port, fd, server, wait, "
+	 "nodelay, ipv4, ipv6, reconnect, id, mux"},
+	{"-chardev socket,id=a,host=h,port=1,ipv4=off,ipv6=off", EINVAL,
+	 "-chardev socket,id=a: ipv4=off and ipv6=off exclude each other"},
+	{"-chardev "
+	 "socket,id=a,path="
+	 "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+	 "xxxxxxxxxxxxxxxxxxx",
+	 ENAMETOOLONG, "-chardev socket,id=a: path= is too long for a socket; allowed: 107 bytes"},
+	{"-serial foo", EINVAL,
+	 "-serial: 'foo' is unknown; allowed: none, null, stdio, pty, file:PATH, unix:PATH, "
+	 "tcp:HOST:PORT, chardev:ID, mon:..."},
+	{"-serial vc", EINVAL,
+	 "-serial: 'vc' is unknown; allowed: none, null, stdio, pty, file:PATH, unix:PATH, "
+	 "tcp:HOST:PORT, chardev:ID, mon:..."},
+	{"-serial mon:none", EINVAL,
+	 "-serial: 'none' is unknown; allowed: none, null, stdio, pty, file:PATH, unix:PATH, "
+	 "tcp:HOST:PORT, chardev:ID, mon:..."},
+	{"-serial tcp:host", EINVAL, "-serial: 'tcp:host' is no address; allowed: tcp:HOST:PORT"},
+	{"-serial tcp::", EINVAL, "-serial: 'tcp::' is no address; allowed: tcp:HOST:PORT"},
+	{"-serial tcp:host:1,foo=1", EINVAL,
+	 "-serial socket,id=serial0: foo is unknown; allowed: path, host, port, fd, server, wait, "
+	 "nodelay, ipv4, ipv6, reconnect, id, mux"},
+	{"-serial unix:", EINVAL, "-serial: the argument is empty"},
+	{"-serial file:", EINVAL, "-serial file,id=serial0: path= is empty"},
+	{"-serial chardev:x", ENOENT,
+	 "-device isa-serial: there is no character device x; chardev= takes the id of a -chardev"},
+	{"-serial null -serial null -serial null -serial null -serial null", ENOSPC,
+	 "-serial: too many serial ports; allowed: 4"},
+	{"-serial stdio -serial stdio", EBUSY,
+	 "-chardev stdio: serial0 and serial1 cannot both have standard input and output"},
+	{"-serial stdio -monitor stdio", EBUSY,
+	 "-chardev stdio: serial0 and compat_monitor0 cannot both have standard input and output"},
+	{"-serial null -chardev null,id=serial0", EEXIST, "-chardev: id=serial0 is given twice"},
+	{"-monitor foo", EINVAL,
+	 "-monitor: 'foo' is unknown; allowed: none, null, stdio, pty, file:PATH, unix:PATH, "
+	 "tcp:HOST:PORT, chardev:ID, mon:..."},
+	{"-monitor chardev:x", ENOENT,
+	 "-mon: there is no character device x; chardev= takes the id of a -chardev"},
+	{"-mon", EINVAL, "-mon: its argument is missing"},
+	{"-mon x", ENOENT,
+	 "-mon: there is no character device x; chardev= takes the id of a -chardev"},
+	{"-mon mode=readline", EINVAL, "-mon: needs chardev= (the id of a character device)"},
+	{"-chardev null,id=c -mon chardev=c,mode=control", ENOTSUP,
+	 "-mon: mode=control is not possible: monitors speak to people in this version; allowed: "
+	 "readline"},
+	{"-chardev null,id=c -mon chardev=c,mode=foo", EINVAL,
+	 "-mon: mode=foo is unknown; allowed: readline"},
+	{"-chardev null,id=c,mux=on -mon c,id=m -mon c,id=m", EEXIST, "-mon: id=m is given twice"},
+	{"-chardev null,id=c -mon c -mon c", EBUSY,
+	 "-mon: chardev=c is in use already; mux=on lets several share it"},
+	{"-name guest=", EINVAL, "-name: guest= is empty"},
+	{"-name x,foo=1", EINVAL, "-name: foo is unknown; allowed: guest, debug-threads"},
+	{"-uuid x", EINVAL,
+	 "-uuid: uuid=x is not a UUID; allowed: hexadecimal digits in groups of 8-4-4-4-12"},
+	{"-uuid 12345678-1234-1234-1234-1234567890", EINVAL,
+	 "-uuid: uuid=12345678-1234-1234-1234-1234567890 is not a UUID; allowed: hexadecimal "
+	 "digits in groups of 8-4-4-4-12"},
+	{"-uuid 12345678-1234-1234-1234-1234567890zz", EINVAL,
+	 "-uuid: uuid=12345678-1234-1234-1234-1234567890zz is not a UUID; allowed: hexadecimal "
+	 "digits in groups of 8-4-4-4-12"},
+	{"-uuid 123456781234-1234-1234-12345678901234", EINVAL,
+	 "-uuid: uuid=123456781234-1234-1234-12345678901234 is not a UUID; allowed: hexadecimal "
+	 "digits in groups of 8-4-4-4-12"},
+	{"-rtc base=foo", EINVAL, "-rtc: base=foo is unknown; allowed: utc, localtime"},
+	{"-rtc clock=vm", EINVAL, "-rtc: clock=vm is unknown; allowed: host"},
+	{"-rtc utc", EINVAL, "-rtc: utc is unknown; allowed: base, clock, driftfix"},
+	{"-action reboot=foo", EINVAL, "-action: reboot=foo is unknown; allowed: reset, shutdown"},
+	{"-action panic=reset", EINVAL,
+	 "-action: panic=reset is unknown; allowed: shutdown, pause, exit-failure, none"},
+	{"-action foo=x", EINVAL,
+	 "-action: foo is unknown; allowed: reboot, shutdown, panic, watchdog"},
+	{"-watchdog-action foo", EINVAL,
+	 "-watchdog-action: watchdog=foo is unknown; allowed: reset, shutdown, poweroff, pause, "
+	 "debug, none, inject-nmi"},
+	{"-boot menu=on", ENOTSUP,
+	 "-boot: menu=on is not possible: there is no firmware to show one"},
+	{"-boot order=c", EINVAL, "-boot: order is unknown; allowed: strict, menu"},
+	{"-boot c", EINVAL, "-boot: c is unknown; allowed: strict, menu"},
+	{"-msg foo=on", EINVAL, "-msg: foo is unknown; allowed: timestamp, guest-name"},
+	{"-overcommit mem-lock=on", ENOTSUP,
+	 "-overcommit: mem-lock=on is not possible: memory is not locked in this version"},
+	{"-overcommit cpu-pm=on", ENOTSUP,
+	 "-overcommit: cpu-pm=on is not possible: idle CPUs give the host its CPUs back"},
+	{"-sandbox on", ENOTSUP,
+	 "-sandbox: enable=on is not possible: system calls are not filtered in this version"},
+	{"-sandbox on,obsolete=deny", ENOTSUP,
+	 "-sandbox: enable=on is not possible: system calls are not filtered in this version"},
+	{"-display gtk", EINVAL, "-display: type=gtk is unknown; allowed: none"},
+	{"-vga std", EINVAL, "-vga: 'std' is not there; allowed: none"},
+	{"-net user", EINVAL, "-net: 'user' is not there; allowed: none"},
+	{"-nic user", EINVAL, "-nic: 'user' is not there; allowed: none"},
+	{"-parallel pty", EINVAL, "-parallel: 'pty' is not there; allowed: none"},
+	{"-audiodev alsa,id=a", EINVAL, "-audiodev: driver=alsa is unknown; allowed: none"},
+	{"-global foo", EINVAL, "-global: 'foo' sets nothing; allowed: DRIVER.PROPERTY=VALUE"},
+	{"-global virtio-mem-pci.block-size=4M", EINVAL,
+	 "-global: 'virtio-mem-pci.block-size=4M' is not there to be set; properties are set with "
+	 "-device"},
+	{"-global a.b", EINVAL, "-global: 'a.b' sets nothing; allowed: DRIVER.PROPERTY=VALUE"},
+	{"-add-fd fd=3", EINVAL, "-add-fd: needs set= (number of the set)"},
+	{"-add-fd set=1", EINVAL, "-add-fd: needs fd= (inherited descriptor)"},
+	{"-add-fd set=1,fd=2", ERANGE, "-add-fd: fd=2 is out of range; allowed: 3 to 2147483647"},
+	{"-add-fd set=1,fd=1000", EBADF, "-add-fd: fd=1000 is not open"},
+	{"-pidfile ''", EINVAL, "-pidfile: the name of the file is empty"},
+	{"-chardev socket,id=a,port=1,host=h,delay=maybe", EINVAL,
+	 "-chardev socket,id=a: delay=maybe is neither yes nor no; allowed: on, off"},
+	{"-chardev socket,id=a,port=1,fd=4", EINVAL,
+	 "-chardev socket,id=a: needs one of path= (Unix), port= (TCP) and fd= (inherited)"},
+	{"-chardev stdio,id=a,signal=maybe", EINVAL,
+	 "-chardev stdio,id=a: signal=maybe is neither yes nor no; allowed: on, off"},
+	{"-chardev pty,id=a,path=x", EINVAL,
+	 "-chardev pty,id=a: path is unknown; allowed: id, mux"},
+};
+
+static void test_sentences(void **state)
+{
+	(void)state;
+	fixture_check_errors(rows, ARRAY_SIZE(rows));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_sentences)};
+
+	return cmocka_run_group_tests(tests, fixture_setup, fixture_teardown);
+}
