@@ -31,7 +31,7 @@ struct guard {
 	_Atomic uint32_t nr_present;
 };
 
-/* Cheap to be wrong about: a run is done in pieces that end where a slot ends. */
+/* A run is done in pieces that end where a slot ends. */
 struct guard_piece {
 	struct guard_slot *slot;
 	uint64_t slot_offset, slot_size; /* of the whole slot, bytes */
@@ -52,6 +52,17 @@ static struct guard_piece guard_piece_at(const struct guard *guard, uint64_t off
 	p.block = offset / c->block_size;
 	p.nr_blocks = (p.next - offset) / c->block_size;
 	return p;
+}
+
+/*
+ * How many blocks of the piece are granted. Slots that are absent, or wholly inside the run, are
+ * not looked into, so that the cost of a run over everything grows with the slots, not the blocks.
+ */
+static uint64_t guard_piece_granted(const struct guard *guard, const struct guard_piece *p)
+{
+	if (!p->slot->nr_granted || p->nr_blocks == p->slot_size / guard->config.block_size)
+		return p->slot->nr_granted;
+	return bitmap_count(guard->granted, p->block, p->nr_blocks);
 }
 
 int guard_new(const struct guard_config *config, struct guard **ret_guard, struct err **err)
@@ -92,16 +103,43 @@ void guard_free(struct guard *guard)
 	free(guard);
 }
 
-/* Mark the blocks of [offset, end) as not granted and remove slots that became empty. */
-static int guard_ungrant(struct guard *guard, uint64_t offset, uint64_t end)
+int guard_grant(struct guard *guard, uint64_t offset, uint64_t size)
 {
 	const struct guard_config *c = &guard->config;
+	uint64_t end = offset + size;
 
 	while (offset < end) {
 		struct guard_piece p = guard_piece_at(guard, offset, end);
-		uint64_t granted = bitmap_count(guard->granted, p.block, p.nr_blocks);
+		uint64_t granted = guard_piece_granted(guard, &p);
 
-		if (granted && p.slot->nr_granted == granted) {
+		if (!p.slot->nr_granted) {
+			int ret = c->slot_ops->add(c->opaque, p.slot_offset, p.slot_size,
+						   &p.slot->slot);
+
+			if (ret)
+				return ret;
+			guard->nr_present++;
+		}
+		p.slot->nr_granted += p.nr_blocks - granted;
+		bitmap_set(guard->granted, p.block, p.nr_blocks);
+		offset = p.next;
+	}
+	return 0;
+}
+
+int guard_revoke(struct guard *guard, uint64_t offset, uint64_t size)
+{
+	const struct guard_config *c = &guard->config;
+	uint64_t end = offset + size;
+
+	while (offset < end) {
+		struct guard_piece p = guard_piece_at(guard, offset, end);
+		uint64_t granted = guard_piece_granted(guard, &p);
+
+		offset = p.next;
+		if (!granted)
+			continue;
+		if (p.slot->nr_granted == granted) {
 			int ret = c->slot_ops->remove(c->opaque, p.slot->slot);
 
 			if (ret)
@@ -110,66 +148,32 @@ static int guard_ungrant(struct guard *guard, uint64_t offset, uint64_t end)
 		}
 		p.slot->nr_granted -= granted;
 		bitmap_clear(guard->granted, p.block, p.nr_blocks);
-		offset = p.next;
 	}
 	return 0;
 }
 
-int guard_grant(struct guard *guard, uint64_t offset, uint64_t size)
+/* The advice for the run; only a signal makes it try again: everything else is the caller's. */
+static int guard_advise(struct guard *guard, uint64_t offset, uint64_t size, int advice)
 {
-	const struct guard_config *c = &guard->config;
-	uint64_t at = offset, end = offset + size;
+	char *at = (char *)guard->config.memory + offset;
 
-	while (at < end) {
-		struct guard_piece p = guard_piece_at(guard, at, end);
-		uint64_t granted = bitmap_count(guard->granted, p.block, p.nr_blocks);
-
-		if (!p.slot->nr_granted) {
-			int ret = c->slot_ops->add(c->opaque, p.slot_offset, p.slot_size,
-						   &p.slot->slot);
-
-			if (ret) {
-				/* A slot that cannot be removed stays, and stays granted here. */
-				guard_ungrant(guard, offset, at);
-				return ret;
-			}
-			guard->nr_present++;
-		}
-		p.slot->nr_granted += p.nr_blocks - granted;
-		bitmap_set(guard->granted, p.block, p.nr_blocks);
-		at = p.next;
-	}
+	while (madvise(at, size, advice) < 0)
+		if (errno != EINTR)
+			return -errno;
 	return 0;
-}
-
-int guard_revoke(struct guard *guard, uint64_t offset, uint64_t size)
-{
-	return guard_ungrant(guard, offset, offset + size);
 }
 
 int guard_populate(struct guard *guard, uint64_t offset, uint64_t size)
 {
-	char *at = (char *)guard->config.memory + offset;
+	int ret = guard_advise(guard, offset, size, MADV_POPULATE_WRITE);
 
-	while (madvise(at, size, MADV_POPULATE_WRITE) < 0) {
-		if (errno == EINTR || errno == EAGAIN)
-			continue;
-		/* EFAULT and EHWPOISON: pages that the host cannot give. */
-		return errno == EFAULT ? -ENOMEM : -errno;
-	}
-	return 0;
+	/* A touch would be a SIGBUS: there is no page to be had, of huge pages in the first place. */
+	return ret == -EFAULT ? -ENOMEM : ret;
 }
 
 int guard_discard(struct guard *guard, uint64_t offset, uint64_t size)
 {
-	char *at = (char *)guard->config.memory + offset;
-
-	while (madvise(at, size, MADV_DONTNEED) < 0) {
-		if (errno == EINTR || errno == EAGAIN)
-			continue;
-		return -errno;
-	}
-	return 0;
+	return guard_advise(guard, offset, size, MADV_DONTNEED);
 }
 
 uint32_t guard_slots_present(const struct guard *guard)

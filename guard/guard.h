@@ -12,6 +12,8 @@
  *     it gets zeros. (A guest that writes to a revoked block of a present slot can make the host
  *     hold a page again: enforcing that is what block-level protection will add, in revoke.)
  * I3  Memory beside the given run is never touched.
+ * I4  The work of a call grows with the slots of the run and with what is granted in it, not with
+ *     its blocks: a run may be a whole device of terabytes.
  *
  * Ownership: the memory and the slot ops belong to the caller and outlive the guard.
  * Threads: the caller serialises; only guard_slots_present() may be called from any thread.

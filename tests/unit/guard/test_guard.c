@@ -1,0 +1,527 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The guard on real anonymous memory, with memory slots that are kept in a list: guard.h, I1 to I4,
+ * and a failure at every call into the hypervisor in turn.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/num.h"
+#include "guard/guard.h"
+
+#define PAGE  4096
+#define SLOTS 64
+
+/* The hypervisor: which slots there are, and when it fails. */
+struct host {
+	struct guard *guard;
+	struct guard_config config;
+	char *memory;
+	struct range slot[SLOTS]; /* by number; size 0: free */
+	unsigned int adds, removes, calls;
+	unsigned int fail_at; /* the call that fails, from 1; 0: none */
+	int error;
+};
+
+static bool host_fails(struct host *h)
+{
+	return ++h->calls == h->fail_at;
+}
+
+static int host_add(void *opaque, uint64_t offset, uint64_t size, uint32_t *ret_slot)
+{
+	struct host *h = opaque;
+	uint32_t free_slot = SLOTS;
+
+	if (host_fails(h))
+		return h->error;
+	assert_true(size > 0 && offset + size <= h->config.size);
+	for (uint32_t i = SLOTS; i-- > 0;) {
+		assert_false(range_overlaps(h->slot[i], (struct range){offset, size}));
+		if (!h->slot[i].size)
+			free_slot = i;
+	}
+	assert_true(free_slot < SLOTS);
+	h->slot[free_slot] = (struct range){offset, size};
+	h->adds++;
+	*ret_slot = free_slot;
+	return 0;
+}
+
+static int host_remove(void *opaque, uint32_t slot)
+{
+	struct host *h = opaque;
+
+	if (host_fails(h))
+		return h->error;
+	assert_true(slot < SLOTS && h->slot[slot].size);
+	h->slot[slot].size = 0;
+	h->removes++;
+	return 0;
+}
+
+static const struct guard_slot_ops host_ops = {.add = host_add, .remove = host_remove};
+
+static void host_start(struct host *h, uint64_t size, uint64_t block, uint64_t memslot)
+{
+	memset(h, 0, sizeof(*h));
+	h->error = -ENOSPC;
+	h->memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	assert_true(h->memory != MAP_FAILED);
+	h->config = (struct guard_config){
+		.memory = h->memory,
+		.size = size,
+		.block_size = block,
+		.memslot_size = memslot,
+		.slot_ops = &host_ops,
+		.opaque = h,
+	};
+	assert_int_equal(guard_new(&h->config, &h->guard, NULL), 0);
+}
+
+static void host_end(struct host *h)
+{
+	h->fail_at = 0;
+	guard_free(h->guard);
+	for (uint32_t i = 0; i < SLOTS; i++)
+		assert_int_equal(h->slot[i].size, 0);
+	munmap(h->memory, h->config.size);
+}
+
+/* Is there a slot that is exactly this range? */
+static bool host_has(const struct host *h, uint64_t offset, uint64_t size)
+{
+	for (uint32_t i = 0; i < SLOTS; i++)
+		if (h->slot[i].size == size && h->slot[i].start == offset)
+			return true;
+	return false;
+}
+
+static unsigned int host_slots(const struct host *h)
+{
+	unsigned int n = 0;
+
+	for (uint32_t i = 0; i < SLOTS; i++)
+		n += h->slot[i].size != 0;
+	return n;
+}
+
+/* How many pages of [offset, offset + size) the host holds: present or swapped out. */
+static uint64_t host_pages(const struct host *h, uint64_t offset, uint64_t size)
+{
+	uint64_t entry, pages = 0, first = ((uintptr_t)h->memory + offset) / PAGE;
+	FILE *f = fopen("/proc/self/pagemap", "rb");
+
+	assert_non_null(f);
+	assert_int_equal(fseek(f, (long)(first * sizeof(entry)), SEEK_SET), 0);
+	for (uint64_t i = 0; i < size / PAGE; i++) {
+		assert_int_equal(fread(&entry, sizeof(entry), 1, f), 1);
+		pages += (entry >> 62) != 0;
+	}
+	fclose(f);
+	return pages;
+}
+
+static void test_slots_are_present_while_granted(void **state)
+{
+	struct host h;
+
+	(void)state;
+	host_start(&h, 8 * MIB, MIB, 4 * MIB);
+	assert_int_equal(guard_slots_present(h.guard), 0);
+	assert_int_equal(guard_grant(h.guard, 2 * MIB, MIB), 0);
+	assert_true(host_has(&h, 0, 4 * MIB));
+	assert_int_equal(guard_slots_present(h.guard), 1);
+	/* Another block of the same slot, and one that is granted already. */
+	assert_int_equal(guard_grant(h.guard, MIB, 2 * MIB), 0);
+	assert_int_equal(h.adds, 1);
+	assert_int_equal(guard_revoke(h.guard, 2 * MIB, MIB), 0);
+	assert_int_equal(h.removes, 0);
+	/* Never granted, and revoked twice: nothing happens. */
+	assert_int_equal(guard_revoke(h.guard, 3 * MIB, MIB), 0);
+	assert_int_equal(guard_revoke(h.guard, 2 * MIB, MIB), 0);
+	assert_int_equal(guard_revoke(h.guard, 4 * MIB, 4 * MIB), 0);
+	assert_int_equal(h.removes, 0);
+	assert_true(host_has(&h, 0, 4 * MIB));
+	/* The last one. */
+	assert_int_equal(guard_revoke(h.guard, MIB, MIB), 0);
+	assert_int_equal(h.removes, 1);
+	assert_int_equal(guard_slots_present(h.guard), 0);
+	assert_int_equal(guard_revoke(h.guard, 0, 8 * MIB), 0);
+	assert_int_equal(h.removes, 1);
+	host_end(&h);
+}
+
+static void test_runs_cross_slots(void **state)
+{
+	struct host h;
+
+	(void)state;
+	/* The last slot is half a slot. */
+	host_start(&h, 10 * MIB, MIB, 4 * MIB);
+	assert_int_equal(guard_grant(h.guard, 3 * MIB, 6 * MIB), 0);
+	assert_int_equal(guard_slots_present(h.guard), 3);
+	assert_true(host_has(&h, 0, 4 * MIB));
+	assert_true(host_has(&h, 4 * MIB, 4 * MIB));
+	assert_true(host_has(&h, 8 * MIB, 2 * MIB));
+	/* The middle one becomes empty, the others keep a block each. */
+	assert_int_equal(guard_revoke(h.guard, 4 * MIB, 4 * MIB), 0);
+	assert_int_equal(host_slots(&h), 2);
+	assert_false(host_has(&h, 4 * MIB, 4 * MIB));
+	assert_int_equal(guard_grant(h.guard, 9 * MIB, MIB), 0);
+	assert_int_equal(guard_revoke(h.guard, 8 * MIB, MIB), 0);
+	assert_true(host_has(&h, 8 * MIB, 2 * MIB));
+	/* All at once, with blocks that never were. */
+	assert_int_equal(guard_revoke(h.guard, 0, 10 * MIB), 0);
+	assert_int_equal(host_slots(&h), 0);
+	assert_int_equal(h.adds, 3);
+	assert_int_equal(h.removes, 3);
+	host_end(&h);
+}
+
+static void test_free_removes_slots(void **state)
+{
+	struct host h;
+
+	(void)state;
+	host_start(&h, 8 * MIB, MIB, MIB);
+	assert_int_equal(guard_grant(h.guard, 0, 3 * MIB), 0);
+	host_end(&h);
+	assert_int_equal(h.removes, 3);
+	guard_free(NULL);
+}
+
+static void test_sizes(void **state)
+{
+	const uint64_t blocks[] = {PAGE, 64 * KIB, 2 * MIB, GIB};
+	struct host h;
+
+	(void)state;
+	for (unsigned int i = 0; i < ARRAY_SIZE(blocks); i++) {
+		for (uint64_t memslot = blocks[i]; memslot <= 4 * blocks[i]; memslot *= 2) {
+			uint64_t size = 7 * blocks[i], end = size - blocks[i];
+			uint64_t last = num_align_down(end, memslot);
+
+			host_start(&h, size, blocks[i], memslot);
+			assert_int_equal(guard_grant(h.guard, end, blocks[i]), 0);
+			assert_int_equal(host_slots(&h), 1);
+			assert_true(host_has(&h, last, size - last));
+			assert_int_equal(guard_grant(h.guard, 0, size), 0);
+			assert_int_equal(host_slots(&h), (size + memslot - 1) / memslot);
+			assert_int_equal(guard_revoke(h.guard, 0, end), 0);
+			assert_int_equal(host_slots(&h), 1);
+			assert_int_equal(guard_discard(h.guard, 0, size), 0);
+			host_end(&h);
+		}
+	}
+}
+
+static void test_one_slot_for_a_small_device(void **state)
+{
+	struct host h;
+
+	(void)state;
+	host_start(&h, 2 * MIB, MIB, 128 * MIB);
+	assert_int_equal(guard_grant(h.guard, MIB, MIB), 0);
+	assert_true(host_has(&h, 0, 2 * MIB));
+	host_end(&h);
+}
+
+static void test_wrong_sizes_are_refused(void **state)
+{
+	char *memory = mmap(NULL, MIB, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	const struct guard_config good = {memory, MIB, 64 * KIB, 128 * KIB, &host_ops, NULL};
+	struct guard_config bad[] = {good, good, good, good, good, good, good, good};
+	struct guard *guard = NULL;
+	struct err *err;
+
+	(void)state;
+	bad[0].block_size = 0;
+	bad[1].block_size = 2048;
+	bad[2].block_size = 96 * KIB;
+	bad[3].memslot_size = 0;
+	bad[4].memslot_size = 32 * KIB;
+	bad[5].memslot_size = 192 * KIB;
+	bad[6].size = MIB - PAGE;
+	bad[7].memory = memory + 8;
+	for (unsigned int i = 0; i < ARRAY_SIZE(bad); i++) {
+		err = NULL;
+		assert_int_equal(guard_new(&bad[i], &guard, &err), -EINVAL);
+		assert_non_null(err);
+		assert_null(guard);
+		err_free(err);
+	}
+	munmap(memory, MIB);
+}
+
+/* Populated means there; discarded means gone, exactly the run, and zeros afterwards. */
+static void test_pages_come_and_go(void **state)
+{
+	const uint64_t block = 64 * KIB;
+	struct host h;
+
+	(void)state;
+	host_start(&h, 16 * block, block, 4 * block);
+	/* Page by page, so that no neighbour comes along with a huge page. */
+	madvise(h.memory, 16 * block, MADV_NOHUGEPAGE);
+	assert_int_equal(guard_grant(h.guard, 0, 16 * block), 0);
+	assert_int_equal(host_pages(&h, 0, 16 * block), 0);
+	assert_int_equal(guard_populate(h.guard, 3 * block, 5 * block), 0);
+	assert_int_equal(host_pages(&h, 3 * block, 5 * block), 5 * block / PAGE);
+	assert_int_equal(host_pages(&h, 0, 16 * block), 5 * block / PAGE);
+	memset(h.memory, 0xa5, 16 * block);
+
+	assert_int_equal(guard_revoke(h.guard, 5 * block, 2 * block), 0);
+	/* Revoking changes no content. */
+	assert_int_equal(host_pages(&h, 0, 16 * block), 16 * block / PAGE);
+	assert_int_equal(guard_discard(h.guard, 5 * block, 2 * block), 0);
+	assert_int_equal(host_pages(&h, 5 * block, 2 * block), 0);
+	assert_int_equal(host_pages(&h, 0, 16 * block), 14 * block / PAGE);
+	for (uint64_t i = 0; i < 16 * block; i++)
+		assert_int_equal((uint8_t)h.memory[i], i / block == 5 || i / block == 6 ? 0 : 0xa5);
+	/* Discarding what holds nothing, and populating what is there: nothing to do. */
+	assert_int_equal(guard_revoke(h.guard, 0, 16 * block), 0);
+	assert_int_equal(guard_discard(h.guard, 0, 16 * block), 0);
+	assert_int_equal(guard_discard(h.guard, 0, 16 * block), 0);
+	assert_int_equal(host_pages(&h, 0, 16 * block), 0);
+	assert_int_equal(guard_grant(h.guard, 0, block), 0);
+	assert_int_equal(guard_populate(h.guard, 0, block), 0);
+	h.memory[0] = 1;
+	assert_int_equal(guard_populate(h.guard, 0, block), 0);
+	assert_int_equal(h.memory[0], 1);
+	host_end(&h);
+}
+
+/* A grant over blocks that a failed unplug revoked but did not discard keeps their content. */
+static void test_grant_keeps_content(void **state)
+{
+	struct host h;
+
+	(void)state;
+	host_start(&h, 4 * MIB, MIB, MIB);
+	assert_int_equal(guard_grant(h.guard, 0, 2 * MIB), 0);
+	memset(h.memory, 0x5a, 2 * MIB);
+	assert_int_equal(guard_revoke(h.guard, 0, 2 * MIB), 0);
+	assert_int_equal(guard_grant(h.guard, 0, 2 * MIB), 0);
+	assert_int_equal(h.memory[2 * MIB - 1], 0x5a);
+	host_end(&h);
+}
+
+/* Memory that cannot be had: a hole in the mapping, and pages that may not be written. */
+static void test_populate_and_discard_fail(void **state)
+{
+	struct host h;
+
+	(void)state;
+	host_start(&h, 4 * MIB, MIB, MIB);
+	assert_int_equal(guard_grant(h.guard, 0, 4 * MIB), 0);
+	assert_int_equal(munmap(h.memory + 2 * MIB, MIB), 0);
+	assert_int_equal(guard_populate(h.guard, MIB, 2 * MIB), -ENOMEM);
+	assert_int_equal(guard_discard(h.guard, MIB, 2 * MIB), -ENOMEM);
+	assert_int_equal(guard_populate(h.guard, 0, MIB), 0);
+	assert_int_equal(mprotect(h.memory, MIB, PROT_READ), 0);
+	assert_true(guard_populate(h.guard, 0, MIB) < 0);
+	host_end(&h);
+}
+
+/* The pages of a mapping behind the end of its file are a SIGBUS: the host has not the memory. */
+static void test_populate_beyond_what_is_there(void **state)
+{
+	int fd = memfd_create("guard", 0);
+	struct host h;
+
+	(void)state;
+	host_start(&h, 2 * MIB, MIB, MIB);
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, (off_t)MIB), 0);
+	assert_true(mmap(h.memory, 2 * MIB, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd,
+			 0) != MAP_FAILED);
+	assert_int_equal(guard_populate(h.guard, 0, MIB), 0);
+	assert_int_equal(guard_populate(h.guard, 0, 2 * MIB), -ENOMEM);
+	close(fd);
+	host_end(&h);
+}
+
+/* For each slot: is it there exactly if the guard says that something in it may be used? */
+static void check_count(const struct host *h)
+{
+	assert_int_equal(guard_slots_present(h->guard), host_slots(h));
+}
+
+/*
+ * Each call into the hypervisor fails in turn, in a grant and in a revoke over four slots of which
+ * one is granted already. What was granted before stays granted; the opposite call over the same
+ * run brings all back.
+ */
+static void test_every_slot_call_fails(void **state)
+{
+	struct host h;
+
+	(void)state;
+	for (unsigned int fail = 1; fail <= 3; fail++) {
+		host_start(&h, 4 * MIB, MIB / 2, MIB);
+		assert_int_equal(guard_grant(h.guard, 0, MIB / 2), 0);
+		h.calls = 0;
+		h.fail_at = fail;
+		assert_int_equal(guard_grant(h.guard, 0, 4 * MIB), -ENOSPC);
+		assert_int_equal(h.calls, fail);
+		check_count(&h);
+		assert_true(host_has(&h, 0, MIB));
+		/* Once more, and it goes on from there. */
+		h.fail_at = 0;
+		assert_int_equal(guard_grant(h.guard, 0, 4 * MIB), 0);
+		assert_int_equal(h.adds, 4);
+		assert_int_equal(host_slots(&h), 4);
+		host_end(&h);
+	}
+	for (unsigned int fail = 1; fail <= 4; fail++) {
+		host_start(&h, 4 * MIB, MIB / 2, MIB);
+		assert_int_equal(guard_grant(h.guard, 0, 4 * MIB), 0);
+		h.calls = 0;
+		h.fail_at = fail;
+		h.error = -EIO;
+		assert_int_equal(guard_revoke(h.guard, 0, 4 * MIB), -EIO);
+		assert_int_equal(h.calls, fail);
+		check_count(&h);
+		assert_int_equal(host_slots(&h), 5 - fail);
+		h.fail_at = 0;
+		if (fail & 1) {
+			/* Undone. */
+			assert_int_equal(guard_grant(h.guard, 0, 4 * MIB), 0);
+			assert_int_equal(host_slots(&h), 4);
+		} else {
+			/* Tried again. */
+			assert_int_equal(guard_revoke(h.guard, 0, 4 * MIB), 0);
+			assert_int_equal(host_slots(&h), 0);
+		}
+		check_count(&h);
+		host_end(&h);
+	}
+}
+
+/* A revoke that failed in one slot lost nothing of it: its blocks still count. */
+static void test_failed_revoke_keeps_the_slot(void **state)
+{
+	struct host h;
+
+	(void)state;
+	host_start(&h, 2 * MIB, MIB / 2, MIB);
+	assert_int_equal(guard_grant(h.guard, 0, MIB), 0);
+	h.fail_at = h.calls + 1;
+	assert_int_equal(guard_revoke(h.guard, 0, MIB), -ENOSPC);
+	h.fail_at = 0;
+	assert_int_equal(guard_revoke(h.guard, 0, MIB / 2), 0);
+	assert_true(host_has(&h, 0, MIB));
+	assert_int_equal(guard_revoke(h.guard, MIB / 2, MIB / 2), 0);
+	assert_int_equal(host_slots(&h), 0);
+	host_end(&h);
+}
+
+/* Against a naive count of granted blocks, by random runs and failures. */
+static void test_random_runs(void **state)
+{
+	enum { BLOCKS = 64, PER_SLOT = 8 };
+	bool granted[BLOCKS] = {false};
+	uint64_t seed = 0x9e3779b97f4a7c15;
+	struct host h;
+
+	(void)state;
+	host_start(&h, (uint64_t)BLOCKS * PAGE - 3 * PAGE, PAGE, PER_SLOT * PAGE);
+	for (unsigned int step = 0; step < 20000; step++) {
+		uint64_t first, count;
+		bool grant;
+
+		seed = seed * 6364136223846793005 + 1442695040888963407;
+		first = (seed >> 33) % (BLOCKS - 3);
+		count = 1 + (seed >> 40) % (BLOCKS - 3 - first);
+		grant = seed >> 63;
+		assert_int_equal(
+			(grant ? guard_grant : guard_revoke)(h.guard, first * PAGE, count * PAGE),
+			0);
+		memset(granted + first, grant, count);
+		for (unsigned int s = 0; s < BLOCKS / PER_SLOT; s++) {
+			uint64_t end = num_min((s + 1) * PER_SLOT, BLOCKS - 3);
+			bool any = memchr(granted + s * PER_SLOT, true, PER_SLOT) != NULL;
+
+			assert_int_equal(host_has(&h, (uint64_t)s * PER_SLOT * PAGE,
+						  (end - s * PER_SLOT) * PAGE),
+					 any);
+		}
+		check_count(&h);
+	}
+	host_end(&h);
+}
+
+/*
+ * 16 TiB of 4 KiB blocks, of which hardly any is granted, revoked and discarded as a whole again
+ * and again, as UNPLUG_ALL does it (I4): block by block this would take hours.
+ */
+static void test_a_huge_device(void **state)
+{
+	const uint64_t size = 16 * TIB;
+	struct host h;
+
+	(void)state;
+	memset(&h, 0, sizeof(h));
+	h.config = (struct guard_config){
+		.memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0),
+		.size = size,
+		.block_size = PAGE,
+		.memslot_size = GIB,
+		.slot_ops = &host_ops,
+		.opaque = &h,
+	};
+	if (h.config.memory == MAP_FAILED || guard_new(&h.config, &h.guard, NULL)) {
+		print_message("this process may not have 16 TiB of addresses\n");
+		skip();
+	}
+	h.memory = h.config.memory;
+	for (unsigned int i = 0; i < 200; i++) {
+		assert_int_equal(guard_grant(h.guard, 0, PAGE), 0);
+		assert_int_equal(guard_grant(h.guard, size - PAGE, PAGE), 0);
+		h.memory[0] = h.memory[size - 1] = 1;
+		assert_int_equal(host_slots(&h), 2);
+		assert_int_equal(guard_revoke(h.guard, 0, size), 0);
+		assert_int_equal(host_slots(&h), 0);
+		assert_int_equal(guard_discard(h.guard, 0, size), 0);
+		assert_int_equal(h.memory[0] | h.memory[size - 1], 0);
+	}
+	host_end(&h);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_slots_are_present_while_granted),
+		cmocka_unit_test(test_runs_cross_slots),
+		cmocka_unit_test(test_free_removes_slots),
+		cmocka_unit_test(test_sizes),
+		cmocka_unit_test(test_one_slot_for_a_small_device),
+		cmocka_unit_test(test_wrong_sizes_are_refused),
+		cmocka_unit_test(test_pages_come_and_go),
+		cmocka_unit_test(test_grant_keeps_content),
+		cmocka_unit_test(test_populate_and_discard_fail),
+		cmocka_unit_test(test_populate_beyond_what_is_there),
+		cmocka_unit_test(test_every_slot_call_fails),
+		cmocka_unit_test(test_failed_revoke_keeps_the_slot),
+		cmocka_unit_test(test_random_runs),
+		cmocka_unit_test(test_a_huge_device),
+	};
+
+	return cmocka_run_group_tests_name("guard", tests, NULL, NULL);
+}
