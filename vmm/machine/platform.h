@@ -19,12 +19,12 @@
  * PCI configuration space, 1 MiB a bus. Only the buses that exist are announced: Linux looks for
  * devices on every bus up to the last one, 32 accesses each, and each of them leaves the guest.
  */
-#define PLATFORM_ECAM_BASE     0xE0000000
-#define PLATFORM_ECAM_SIZE     0x00100000
-#define PLATFORM_IOAPIC_BASE   0xFEC00000
-#define PLATFORM_IOAPIC_SIZE   0x00001000
-#define PLATFORM_LAPIC_BASE    0xFEE00000
-#define PLATFORM_LAPIC_SIZE    0x00100000 /* also where MSI addresses point */
+#define PLATFORM_ECAM_BASE   0xE0000000
+#define PLATFORM_ECAM_SIZE   0x00100000
+#define PLATFORM_IOAPIC_BASE 0xFEC00000
+#define PLATFORM_IOAPIC_SIZE 0x00001000
+#define PLATFORM_LAPIC_BASE  0xFEE00000
+#define PLATFORM_LAPIC_SIZE  0x00100000 /* also where MSI addresses point */
 /* KVM on Intel hosts keeps three pages and one page here for real mode. Nothing else is there. */
 #define PLATFORM_KVM_TSS_BASE      0xFFFBD000
 #define PLATFORM_KVM_IDENTITY_BASE 0xFFFBC000
