@@ -193,8 +193,8 @@ class Host:
             stream.expect(MONITOR_PROMPT, timeout)
             self._monitors[path] = stream
         stream.take()
+        before = stream.take_mark()
         stream.write(command + "\n")
-        before = len(stream.output)
         stream.expect(MONITOR_PROMPT, timeout)
         return clean_monitor(stream.output[before:], command)
 
@@ -289,6 +289,11 @@ class Nest(Host):
             if PANIC.search(recent) and self.link.failure is None:
                 self.link.fail("the emulated host's kernel panicked")
         self.link.fail("the emulated host ended by itself")
+
+    @property
+    def machine_pid(self):
+        """The process number of the emulated machine."""
+        return self._machine.pid
 
     def console_log(self):
         """What the emulated host's own console showed so far."""
