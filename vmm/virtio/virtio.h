@@ -24,9 +24,10 @@
  * Threads and locks: each device has one mutex, the device lock. Registers (vCPU threads), queues
  * (the loop's thread) and calls of monitors take it; all ops run with it held. A device's own state
  * is guarded by it. Lock order: PCI host lock, device lock, interrupt and guest memory locks; the
- * main loop's own data are not locked by any of these, so events to monitors go by loop_post(). An
- * op may release the lock with virtio_unlock() for lengthy work and take it again: the device may
- * have been reset meanwhile, then the chain it holds is void (queue.h, I6).
+ * main loop's own data are not locked by any of these, so events to monitors go by loop_post().
+ * ops->queue_kick(), and no other, may release the lock with virtio_unlock() for lengthy work and
+ * take it again: the device may have been reset meanwhile, then the chain that it holds is void
+ * (queue.h, I6).
  *
  * The guest controls: all register values, the time of each access, and the rings.
  */

@@ -2,6 +2,8 @@
 /*
  * Rings that break the rules, one class of malformation a case: each must end in DEVICE_NEEDS_RESET
  * with one configuration interrupt and a stopped queue, and a reset must bring the device back.
+ *
+ * The file is long because each case is a function of its own, named after what it breaks.
  */
 #include <errno.h>
 #include <setjmp.h>
