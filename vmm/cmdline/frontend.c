@@ -2,7 +2,8 @@
 /*
  * -serial, -monitor and -mon: what sits on character devices, and what is there when nothing was
  * said. The two short options make a character device of their own: DEV is one of
- *	none  null  stdio  pty  file:PATH  unix:PATH[,...]  tcp:HOST:PORT[,...]  chardev:ID  mon:DEV
+ *	none  null  stdio  pty  file:PATH  unix:PATH[,...]  tcp:HOST:PORT[,...]
+ *	chardev:ID  mon:DEV
  */
 #include <errno.h>
 #include <stdio.h>

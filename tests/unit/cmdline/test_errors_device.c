@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Wrong options: devices, character devices, consoles, the rest. Each row: what is added to "-kernel K -nodefaults",
- * and the error that follows, word for word. */
+/*
+ * Wrong options: devices, character devices, consoles, the rest.
+ * Each row: what is added to "-kernel K -nodefaults", and the error that follows, word for word.
+ */
 #include <errno.h>
 
 #include "base/num.h"
