@@ -42,11 +42,12 @@ static struct vmem devices[VMEM_MAX];
 static uint64_t follow_goal(const struct follow *f)
 {
 	uint64_t goal = vmem_requested(f->vmem);
+	uint64_t kept = f->keep < f->plugged ? f->keep : f->plugged;
 
 	if (goal > f->most)
 		goal = f->most;
-	if (goal < f->keep)
-		goal = f->plugged < f->keep ? f->plugged : f->keep;
+	if (goal < kept)
+		goal = kept;
 	return goal & ~(f->vmem->block_size - 1);
 }
 

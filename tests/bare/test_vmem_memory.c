@@ -188,26 +188,32 @@ static void storm_fill(const struct vmem *v, struct storm_slot *slots)
 	}
 }
 
-/* One batch, all in the ring at once; the device answers in order, so each is right: 0 refused. */
+/*
+ * One batch, with as much of it in the ring at once as fits. The device answers in order, so every
+ * request is right: 0 refused.
+ */
 static unsigned int storm_round(struct vmem *v, struct storm_slot *slots)
 {
-	unsigned int wrong = 0;
+	unsigned int added = 0, wrong = 0;
 	uint32_t len;
 
 	storm_fill(v, slots);
-	for (unsigned int i = 0; i < STORM_BATCH; i++) {
-		const struct vring_segment segments[] = {
-			{(uint64_t)&slots[i].req, sizeof(slots[i].req), false},
-			{(uint64_t)&slots[i].resp, sizeof(slots[i].resp), true},
-		};
+	for (unsigned int done = 0; done < STORM_BATCH; done++) {
+		while (added < STORM_BATCH) {
+			const struct vring_segment segments[] = {
+				{(uint64_t)&slots[added].req, sizeof(slots[added].req), false},
+				{(uint64_t)&slots[added].resp, sizeof(slots[added].resp), true},
+			};
 
-		vring_add(&v->virtio.queue, segments, 2);
-		if (vring_kick_needed(&v->virtio.queue))
-			virtio_notify(&v->virtio);
-	}
-	for (unsigned int i = 0; i < STORM_BATCH; i++)
+			if (!vring_add(&v->virtio.queue, segments, 2))
+				break;
+			added++;
+			if (vring_kick_needed(&v->virtio.queue))
+				virtio_notify(&v->virtio);
+		}
 		if (!virtio_wait(&v->virtio, &len))
 			return STORM_BATCH;
+	}
 	for (unsigned int i = 0; i < STORM_BATCH; i++)
 		wrong += slots[i].resp.type != VMEM_RESP_ACK ||
 			 (i % 3 == 1 && slots[i].resp.state_type != VMEM_STATE_PLUGGED);
