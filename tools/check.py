@@ -1,0 +1,324 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""The checks behind ./check: build, run every kind of test, count.
+
+Usage text and options are in the shell script ./check, which has set the machine up. Each part is
+a function that fills a Tally; parts share the folders below build-check/, so that one part alone
+can be run. What a part printed is shown when it failed, and kept in build-check/NAME.log.
+
+Invariant: a test that did not run is never counted as passed. A program that ends before it has
+reported the tests that it planned, a part that cannot start and a result file that is missing all
+count as failures.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree
+
+TOOLS = pathlib.Path(__file__).resolve().parent
+ROOT = TOOLS.parent
+CHECK = ROOT / "build-check"
+PROGRAM = "vmm/main/ebb"
+SHOWN_LINES = 60
+# Longer than any part takes on two slow processors; a part that hangs must not hang the rest.
+PART_TIMEOUT_S = {"linux": 1080, "bare": 600}
+PART_TIMEOUT_DEFAULT_S = 600
+
+ASAN_ENV = {
+    "ASAN_OPTIONS": "detect_stack_use_after_return=1:strict_string_checks=1",
+    "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
+}
+TSAN_ENV = {"TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1"}
+
+
+class PartFailed(Exception):
+    """A part could not do its work; the text says why."""
+
+
+class Tally:
+    """What a part found. FAILED and SKIPPED hold a line for each test."""
+
+    def __init__(self, name):
+        self.name = name
+        self.passed = 0
+        self.failed = []
+        self.skipped = []
+        self.seconds = 0.0
+        self.log = CHECK / f"{name}.log"
+
+    def run(self, words, env=None, shown=None):
+        """Run WORDS with its output in the log; returns the status. The process and what it
+        started end when this is left."""
+        if shown:
+            say(f"{self.name}: {shown}")
+        with open(self.log, "ab") as log:
+            log.write(f"$ {' '.join(map(str, words))}\n".encode())
+            log.flush()
+            process = subprocess.Popen(
+                [str(word) for word in words],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=ROOT,
+                env={**os.environ, **(env or {})},
+                start_new_session=True,
+            )
+            limit = PART_TIMEOUT_S.get(self.name, PART_TIMEOUT_DEFAULT_S)
+            try:
+                return process.wait(limit)
+            except subprocess.TimeoutExpired as late:
+                raise PartFailed(f"{words[0]} did not end in {limit} s") from late
+            finally:
+                end_group(process)
+
+    def check(self, name, words, env=None, shown=None):
+        """A command that is a test by itself."""
+        status = self.run(words, env, shown)
+        if status == 0:
+            self.passed += 1
+        else:
+            self.failed.append(f"{name} (status {status})")
+        return status == 0
+
+
+def end_group(process):
+    """End PROCESS, gently first so that it can tidy up."""
+    for signo, seconds in ((signal.SIGTERM, 20), (signal.SIGKILL, 20)):
+        if process.poll() is not None:
+            return
+        try:
+            os.killpg(process.pid, signo)
+            process.wait(seconds)
+        except (ProcessLookupError, subprocess.TimeoutExpired):
+            continue
+
+
+def say(text):
+    print(f"[{time.monotonic() - BEGIN:4.0f} s] {text}", flush=True)
+
+
+BEGIN = time.monotonic()
+
+
+def build(tally, name, compiler, *options):
+    """Configure and build build-check/NAME; a warning is an error. Returns the folder."""
+    folder = CHECK / name
+    if not (folder / "build.ninja").exists():
+        words = ["meson", "setup", "-Dwerror=true", *options, folder, ROOT]
+        if tally.run(words, {"CC": compiler}, f"configuring with {compiler}"):
+            raise PartFailed(f"meson setup failed for {compiler}")
+    if not tally.check(f"build with {compiler}", ["ninja", "-C", folder], shown="building"):
+        raise PartFailed(f"{compiler} does not build the tree without a warning")
+    return folder
+
+
+def count_tap(text, result):
+    """(passed, failed names, skipped lines) of a program that reports in TAP and that meson gave
+    RESULT. Without any report, the program itself is the test."""
+    passed, failed, skipped = 0, [], []
+    planned = sum(int(n) for n in re.findall(r"^1\.\.(\d+)", text, re.M))
+    for bad, name, why in re.findall(
+        r"^(not )?ok \d+(?: -)? (.*?)(?: # SKIP(.*))?$", text, re.M | re.I
+    ):
+        if bad:
+            failed.append(name)
+        elif why or name.upper().startswith("# SKIP"):
+            skipped.append(f"{name}{why}")
+        else:
+            passed += 1
+    missing = planned - passed - len(failed) - len(skipped)
+    if missing > 0:
+        failed.append(f"{missing} tests that did not report (meson says {result})")
+    elif result not in ("OK", "SKIP", "EXPECTEDFAIL") and not failed:
+        failed.append(f"ended badly: {result}")
+    elif result == "SKIP" and not skipped:
+        skipped.append("the program says that it cannot run here")
+    elif not planned and not failed and not skipped:
+        passed = max(passed, 1)
+    return passed, failed, skipped
+
+
+def meson_test(tally, folder, suite, env=None, slower=1):
+    """Run the meson tests of SUITE and count each test that their programs report."""
+    log = folder / "meson-logs" / "testlog.json"
+    log.unlink(missing_ok=True)
+    words = ["meson", "test", "-C", folder, "--no-rebuild", "--suite", suite]
+    words += ["--timeout-multiplier", str(slower), "--print-errorlogs"]
+    status = tally.run(words, {"CMOCKA_MESSAGE_OUTPUT": "TAP", **(env or {})}, f"suite {suite}")
+    if not log.exists():
+        raise PartFailed(f"meson test wrote no results for suite {suite}")
+    before = len(tally.failed)
+    for line in log.read_text().splitlines():
+        test = json.loads(line)
+        output = (test.get("stdout") or "") + "\n" + (test.get("stderr") or "")
+        passed, failed, skipped = count_tap(output, test["result"])
+        tally.passed += passed
+        tally.failed += [f"{test['name']}: {text}" for text in failed]
+        tally.skipped += [f"{test['name']}: {text}" for text in skipped]
+    if status and len(tally.failed) == before:
+        tally.failed.append(f"meson test ended with status {status}")
+
+
+def pytest(tally, folder, build_folder):
+    """Run the pytest tests in FOLDER and count them."""
+    results = CHECK / f"{tally.name}.xml"
+    results.unlink(missing_ok=True)
+    env = {
+        "EBB": str(build_folder / PROGRAM),
+        "EBB_BUILD": str(build_folder),
+        "EBB_GUEST": str(build_folder / "tests/bare/bare-guest"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    words = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-v", "-rs"]
+    words += ["--tb=short", f"--junitxml={results}", ROOT / folder]
+    status = tally.run(words, env, f"{folder}, log in {tally.log.relative_to(ROOT)}")
+    if not results.exists():
+        raise PartFailed(f"pytest wrote no results for {folder} (status {status})")
+    before = len(tally.failed)
+    for case in xml.etree.ElementTree.parse(results).iter("testcase"):
+        name = case.get("name")
+        skip = case.find("skipped")
+        if case.find("failure") is not None or case.find("error") is not None:
+            tally.failed.append(name)
+        elif skip is not None:
+            tally.skipped.append(f"{name}: {skip.get('message')}")
+        else:
+            tally.passed += 1
+    if status and len(tally.failed) == before:
+        tally.failed.append(f"pytest ended with status {status}")
+
+
+def part_gcc(tally):
+    meson_test(tally, build(tally, "gcc", "gcc"), "unit")
+
+
+def part_clang(tally):
+    """clang with ASan and UBSan, which also builds the fuzz targets: a short run of each."""
+    folder = build(
+        tally,
+        "clang",
+        "clang",
+        *("-Db_sanitize=address,undefined", "-Db_lundef=false", "-Dfuzz=true"),
+    )
+    meson_test(tally, folder, "unit", ASAN_ENV, slower=4)
+    meson_test(tally, folder, "fuzz", ASAN_ENV, slower=4)
+
+
+def part_tsan(tally):
+    folder = build(tally, "tsan", "clang", "-Db_sanitize=thread", "-Db_lundef=false")
+    meson_test(tally, folder, "unit", TSAN_ENV, slower=10)
+
+
+def gcc_build(tally):
+    """The folder of the plain build, made when part gcc did not."""
+    folder = CHECK / "gcc"
+    return folder if (folder / PROGRAM).exists() else build(tally, "gcc", "gcc")
+
+
+def part_arrows(tally):
+    folder = gcc_build(tally)
+    before = tally.log.stat().st_size if tally.log.exists() else 0
+    status = tally.run([sys.executable, "-B", ROOT / "tests/arrows.py", folder])
+    text = tally.log.read_text()[before:]
+    tally.passed += len(re.findall(r"^ok ", text, re.M))
+    tally.failed += re.findall(r"^FAILED (.*)$", text, re.M)
+    if status and not tally.failed:
+        tally.failed.append(f"arrows.py ended with status {status}")
+
+
+def part_bare(tally):
+    pytest(tally, "tests/vm", gcc_build(tally))
+
+
+def part_linux(tally):
+    folder = gcc_build(tally)
+    if tally.run([sys.executable, "-B", TOOLS / "nest/fetch.py", "all"], shown="fetching kernels"):
+        raise PartFailed("fetching the kernels failed")
+    pytest(tally, "tests/linux", folder)
+
+
+PARTS = {
+    "gcc": part_gcc,
+    "arrows": part_arrows,
+    "bare": part_bare,
+    "clang": part_clang,
+    "tsan": part_tsan,
+    "linux": part_linux,
+}
+SLOW_PARTS = ("linux",)
+
+
+def run_part(name):
+    """Run a part; whatever goes wrong in it is a failure of that part."""
+    tally = Tally(name)
+    tally.log.unlink(missing_ok=True)
+    begin = time.monotonic()
+    try:
+        PARTS[name](tally)
+        if not tally.passed and not tally.failed and not tally.skipped:
+            tally.failed.append("no test was found")
+    except (PartFailed, OSError) as error:
+        tally.failed.append(str(error))
+    tally.seconds = time.monotonic() - begin
+    say(f"{name}: {counted(tally.passed, tally.failed, tally.skipped)}")
+    if tally.failed and tally.log.exists():
+        print(f"----- the end of {tally.log.relative_to(ROOT)}")
+        lines = tally.log.read_text(errors="replace").splitlines()
+        print("\n".join(lines[-SHOWN_LINES:]))
+        print("-----", flush=True)
+    return tally
+
+
+def counted(passed, failed, skipped):
+    text = f"{passed} passed, {len(failed)} failed"
+    return f"{text}, {len(skipped)} skipped" if skipped else text
+
+
+def summary(tallies):
+    """Print what was found; returns the exit status."""
+    print("\nSummary")
+    for tally in tallies:
+        result = counted(tally.passed, tally.failed, tally.skipped)
+        print(f"  {tally.name:8} {tally.seconds:6.0f} s  {result}")
+        for text in tally.failed:
+            print(f"             FAILED {text}")
+        for text in tally.skipped:
+            print(f"             skipped {text}")
+    passed = sum(tally.passed for tally in tallies)
+    failed = [text for tally in tallies for text in tally.failed]
+    skipped = [text for tally in tallies for text in tally.skipped]
+    print(f"\n{counted(passed, failed, skipped)}", flush=True)
+    return 1 if failed or not passed else 0
+
+
+def raise_exit(signo, _frame):
+    raise SystemExit(128 + signo)
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="./check", add_help=False, allow_abbrev=False)
+    parser.add_argument("--fast", action="store_true")
+    parser.add_argument("--only", action="append", choices=list(PARTS), default=[])
+    args = parser.parse_args()
+    names = [n for n in PARTS if n in (args.only or PARTS) and not (args.fast and n in SLOW_PARTS)]
+    if not names:
+        parser.error("nothing is left to check")
+    for signo in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signo, raise_exit)
+    CHECK.mkdir(exist_ok=True)
+    try:
+        return summary([run_part(name) for name in names])
+    except KeyboardInterrupt:
+        say("ended")
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
