@@ -61,17 +61,16 @@ int vcpu_cpuid_set(int vcpu_fd, const struct kvm_cpuid_entry2 *entries, size_t n
 /* One MSR; false when the kernel refuses it. */
 static bool vcpu_msr_io(int vcpu_fd, unsigned long request, struct kvm_msr_entry *entry)
 {
-	struct {
-		struct kvm_msrs header;
-		struct kvm_msr_entry entry;
-	} one;
+	/* One header with room for one entry behind it. */
+	union {
+		struct kvm_msrs msrs;
+		char bytes[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
+	} one = {.msrs = {.nmsrs = 1}};
 
-	memset(&one, 0, sizeof(one));
-	one.header.nmsrs = 1;
-	one.entry = *entry;
+	memcpy(one.bytes + sizeof(one.msrs), entry, sizeof(*entry));
 	if (ioctl(vcpu_fd, request, &one) != 1)
 		return false;
-	*entry = one.entry;
+	memcpy(entry, one.bytes + sizeof(one.msrs), sizeof(*entry));
 	return true;
 }
 
