@@ -326,7 +326,7 @@ def main():
         return 0
     try:
         fetch(parts, args.update)
-    except (FetchError, OSError) as error:
+    except (FetchError, ValueError, OSError) as error:
         print(f"fetch: {error}", file=sys.stderr)
         return 1
     return 0

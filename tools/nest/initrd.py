@@ -8,7 +8,7 @@ The guest's disk holds busybox, the kernel modules for the virtio devices with e
 depend on, and an init that says "ebb-guest: ready" as the guest's first userspace line, loads the
 modules and then runs a shell on the console (prompt PROMPT). Besides busybox it knows
 
-    meminfo         one line per NUMA node: node0 MemTotal 4029912 kB MemFree 3921000 kB ...
+    meminfo         one line per NUMA node: node0 MemTotal 9904 kB MemFree 9607 kB MemUsed 297 kB
     fill MIB        take MIB mebibytes of memory and keep them (a file in a RAM disk)
     unfill          give them back
 
@@ -55,7 +55,7 @@ done
 
 MEMINFO = """#!/bin/sh
 for node in /sys/devices/system/node/node[0-9]*; do
-\tawk '{ sub(":", "", $3); line = line " " $3 " " $4 " kB" }
+\tawk '$3 ~ /^Mem(Total|Free|Used):/ { sub(":", "", $3); line = line " " $3 " " $4 " kB" }
 \t     END { print "node" $2 line }' "$node/meminfo"
 done
 """

@@ -216,8 +216,11 @@ def clean_monitor(raw, command):
 class Nest(Host):
     """An emulated host. Use it in a with statement, or call start and close."""
 
-    def __init__(self, files=None, programs=None, memory="8G", smp=None, phys_bits=None, modules=()):
+    def __init__(
+        self, files=None, programs=None, memory="8G", smp=None, phys_bits=None, cpu="max", modules=()
+    ):
         super().__init__()
+        self.cpu = cpu
         self.dir = "/ebb"
         self.files = dict(files or {})
         self.programs = dict(programs or {})
@@ -251,7 +254,7 @@ class Nest(Host):
     def _arguments(self, image, channel):
         kernel = ebbcache.kernel_dir(ebbcache.HOST_KERNEL)
         smp = self.smp or (2 if ebbcache.qemu_version() >= (10,) else 1)
-        cpu = "max" + (f",phys-bits={self.phys_bits}" if self.phys_bits else "")
+        cpu = self.cpu + (f",phys-bits={self.phys_bits}" if self.phys_bits else "")
         return [
             *("setpriv", "--pdeathsig", "KILL"),
             str(ebbcache.part_dir("qemu") / "run"),

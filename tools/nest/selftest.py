@@ -6,9 +6,15 @@
 
 For each kernel: a stock guest with two NUMA nodes and two virtio-mem devices boots under KVM in
 the emulated host, grows by 4 GiB and shrinks by 1 GiB; what its nodes say must follow. Prints the
-times. Not part of the tests of ebb: it is for whoever changes the nest.
+times. Then an emulated host is made to panic, to hang and to lose its test: the first two must be
+told apart from a failure of what runs in it, the last must end it. Not part of the tests of ebb: it is for whoever changes the nest.
 """
 
+import os
+import re
+import select
+import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -98,12 +104,56 @@ def once(kernel, tmp):
         exercise(host, kernel)
 
 
+def expect_infra(name, harm, reason):
+    """HARM(host) must end in a NestInfraError whose text holds REASON, with the log kept."""
+    try:
+        with nest.Nest() as host:
+            harm(host)
+    except nest.NestInfraError as error:
+        log = re.search(r"kept in (\S+);", str(error))
+        if reason not in str(error) or not log:
+            raise nest.CommandFailed(f"{name}: told as: {error}") from error
+        os.unlink(log.group(1))
+        print(f"{name}: told as: {str(error).splitlines()[0]}", flush=True)
+        return
+    raise nest.CommandFailed(f"{name} was not noticed")
+
+
+def panic(host):
+    host.run("echo 1 > /proc/sys/kernel/sysrq; echo c > /proc/sysrq-trigger", 60)
+
+
+def hang(host):
+    os.kill(host.machine_pid, signal.SIGSTOP)
+    host.link.ping(3)
+
+
+def check_lost():
+    """An emulated host must end when the process that uses it is killed."""
+    code = "import nest, time; h = nest.Nest().start(); print(h.machine_pid, flush=True); input()"
+    here = os.path.dirname(os.path.abspath(__file__))
+    user = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=here, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    machine = os.pidfd_open(int(user.stdout.readline()))
+    user.kill()
+    user.communicate()
+    ended, _, _ = select.select([machine], [], [], 30)
+    os.close(machine)
+    if not ended:
+        raise nest.CommandFailed("the emulated host outlived the process that used it")
+    print("a killed user: the emulated host ended", flush=True)
+
+
 def main():
     kernels = sys.argv[1:] or ["6.12-cloud", "6.1-cloud"]
     with tempfile.TemporaryDirectory(prefix="ebb-selftest-") as tmp:
         for kernel in kernels:
             nest.retry_infra(lambda kernel=kernel: once(kernel, tmp))
-    print(f"{len(kernels)} passed, 0 failed")
+    expect_infra("a panic", panic, "panicked")
+    expect_infra("a hang", hang, "did not answer")
+    check_lost()
+    print(f"{len(kernels) + 3} passed, 0 failed")
 
 
 if __name__ == "__main__":
