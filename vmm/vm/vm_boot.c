@@ -15,7 +15,6 @@
 #include "vmm/machine/layout.h"
 #include "vmm/machine/platform.h"
 #include "vmm/pci/pci.h"
-#include "vmm/virtio/virtio.h"
 #include "vmm/vm/vm_internal.h"
 
 #define KERNEL_MAGIC_OFFSET 0x202 /* of "HdrS" in a bzImage (Linux boot protocol) */
@@ -178,16 +177,12 @@ static void vm_boot_apply(void *opaque, struct kvm_regs *regs, struct kvm_sregs 
 
 static void vm_reset_devices(struct vm *vm)
 {
-	for (size_t i = 0; i < vm->config->nr_devices; i++) {
-		struct vm_device *d = &vm->devices[i];
-
-		if (d->virtio)
-			virtio_system_reset(d->virtio);
-		if (d->serial)
-			serial_reset(d->serial);
-	}
+	for (size_t i = 0; i < vm->config->nr_devices; i++)
+		if (vm->devices[i].serial)
+			serial_reset(vm->devices[i].serial);
 	power_reset(vm->power);
 	rtc_reset(vm->rtc);
+	/* Virtio devices are reset by their place on the bus. */
 	pci_host_reset(vm->pci);
 }
 
