@@ -66,8 +66,8 @@ static int gm_insert(struct gm *gm, struct gm_region *r)
 	struct gm_region **regions;
 	size_t at = gm->nregions;
 
-	if (!r->gpa.size || !range_valid(r->gpa) || !num_is_aligned(r->gpa.start, GM_PAGE_SIZE) ||
-	    !num_is_aligned(r->gpa.size, GM_PAGE_SIZE))
+	if (!r->gpa.size || !range_valid(r->gpa) ||
+	    !num_is_aligned(r->gpa.start | r->gpa.size | (uintptr_t)r->host, GM_PAGE_SIZE))
 		return -EINVAL;
 	for (size_t i = 0; i < gm->nregions; i++)
 		if (range_overlaps(gm->regions[i]->gpa, r->gpa))

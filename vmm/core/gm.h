@@ -34,7 +34,11 @@ struct gm_region;
 struct gm *gm_new(void);
 void gm_free(struct gm *gm);
 
-/* -EEXIST when the range overlaps another region, -EINVAL when it is not page-aligned, -ENOMEM. */
+/*
+ * -EEXIST when the range overlaps another region, -EINVAL when it is empty, wraps around, or it or
+ * @host is not page-aligned (I4 needs both), or @block_size is no power of two that divides it,
+ * -ENOMEM.
+ */
 int gm_add_ram(struct gm *gm, struct range gpa, void *host);
 int gm_add_device_memory(struct gm *gm, struct range gpa, void *host, uint64_t block_size,
 			 struct gm_region **ret_region);
@@ -60,9 +64,10 @@ int gm_store_release(struct gm *gm, uint64_t gpa, unsigned int size, uint64_t va
 
 /*
  * Let @fn work on the host bytes of [gpa, gpa + size), in order, one or more pieces; for system
- * calls that read or write guest memory directly (read(2), getrandom(2)). The pieces stay accessible during the call
- * and not after it. Returns -EFAULT before calling @fn at all when the range is not accessible,
- * else the first non-zero result of @fn, else 0.
+ * calls that read or write guest memory directly (read(2), getrandom(2)). The pieces stay
+ * accessible during the call and not after it; a revoke waits for it, so @fn must not block, nor
+ * access guest memory through this module. Returns -EFAULT before calling @fn at all when the range
+ * is not accessible, else the first non-zero result of @fn, else 0.
  */
 int gm_access(struct gm *gm, uint64_t gpa, uint64_t size,
 	      int (*fn)(void *opaque, void *host, size_t size), void *opaque);

@@ -116,7 +116,9 @@ static void loop_close_handle(uv_handle_t *handle, void *arg)
 static void loop_destroy(struct loop *loop)
 {
 	uv_walk(&loop->uv, loop_close_handle, NULL);
-	uv_run(&loop->uv, UV_RUN_DEFAULT);
+	/* A stop that a late post asked for would make it return before all is closed. */
+	while (uv_run(&loop->uv, UV_RUN_DEFAULT))
+		;
 	uv_loop_close(&loop->uv);
 	pthread_cond_destroy(&loop->job_done);
 	pthread_mutex_destroy(&loop->lock);
@@ -171,13 +173,17 @@ void loop_free(struct loop *loop)
 	}
 	/* Posts that arrived too late still run, so that nothing they own is lost. */
 	loop->stopping = false;
-	loop_run_jobs(&loop->wake);
+	while (loop->first)
+		loop_run_jobs(&loop->wake);
 	loop_destroy(loop);
 }
 
 void loop_run(struct loop *loop)
 {
 	uv_run(&loop->uv, UV_RUN_DEFAULT);
+	pthread_mutex_lock(&loop->lock);
+	loop->stopping = false;
+	pthread_mutex_unlock(&loop->lock);
 }
 
 void loop_stop(struct loop *loop)

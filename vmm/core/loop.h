@@ -26,12 +26,15 @@ struct loop_watch;
 struct loop *loop_new_main(struct err **err);
 /* A loop with a thread of its own, named @name (15 characters at most). */
 struct loop *loop_new_thread(const char *name, struct err **err);
-/* Stops the thread, closes what is left. NULL is allowed. */
+/*
+ * Stops the thread, runs the posts that it did not come to, also those that these post, and closes
+ * what is left. Its watches must be gone, and nobody else may use it any more. NULL is allowed.
+ */
 void loop_free(struct loop *loop);
 
-/* Main loop only: run until loop_stop(). */
+/* Main loop only: run until loop_stop(), also one that came before; may be run again then. */
 void loop_run(struct loop *loop);
-/* From any thread. */
+/* From any thread. What was posted before it still runs. */
 void loop_stop(struct loop *loop);
 
 bool loop_on_thread(const struct loop *loop);
