@@ -14,7 +14,7 @@
 #include "tests.h"
 
 #define CR0_PE_PG 0x80000001ull
-#define CR4_PAE	  0x20ull
+#define CR4_PAE   0x20ull
 #define MSR_EFER  0xc0000080u
 #define EFER_LMA  0x400ull
 #define FIRMWARE  0x100000ull /* at most this much below 1 MiB may be missing from the map */

@@ -16,7 +16,7 @@
 #include "lib/trap.h"
 #include "tests.h"
 
-#define ADDS	     2000u
+#define ADDS         2000u
 #define LEAF_TOPO    0xbu
 #define LEVEL_THREAD 1u
 #define LEVEL_CORE   2u

@@ -15,14 +15,14 @@
 #include "vmm/machine/platform.h"
 
 #define REG_DATA 0u
-#define REG_IER	 1u
-#define REG_IIR	 2u
-#define REG_FCR	 2u
-#define REG_LCR	 3u
-#define REG_MCR	 4u
-#define REG_LSR	 5u
-#define REG_MSR	 6u
-#define REG_SCR	 7u
+#define REG_IER  1u
+#define REG_IIR  2u
+#define REG_FCR  2u
+#define REG_LCR  3u
+#define REG_MCR  4u
+#define REG_LSR  5u
+#define REG_MSR  6u
+#define REG_SCR  7u
 
 #define LSR_DATA    0x01u
 #define LSR_OVERRUN 0x02u
@@ -39,16 +39,16 @@
 #define RTC_SECONDS 0x00u
 #define RTC_MINUTES 0x02u
 #define RTC_HOURS   0x04u
-#define RTC_DAY	    0x07u
+#define RTC_DAY     0x07u
 #define RTC_MONTH   0x08u
 #define RTC_YEAR    0x09u
-#define RTC_A	    0x0au
-#define RTC_B	    0x0bu
-#define RTC_D	    0x0du
+#define RTC_A       0x0au
+#define RTC_B       0x0bu
+#define RTC_D       0x0du
 #define RTC_CENTURY 0x32u
-#define RTC_UIP	    0x80u
+#define RTC_UIP     0x80u
 #define RTC_BINARY  0x04u
-#define RTC_24H	    0x02u
+#define RTC_24H     0x02u
 #define RTC_VALID   0x80u
 
 struct serial_result {
@@ -86,8 +86,8 @@ static void serial_loopback(struct serial_result *r)
 	r->loop_data = r->loop_data && (serial_in(REG_LSR) & LSR_DATA) == 0;
 	for (unsigned int i = 0; i < 17; i++)
 		serial_out(REG_DATA, 0x55);
-	r->loop_overrun = (serial_in(REG_LSR) & LSR_OVERRUN) != 0 &&
-			  (serial_in(REG_LSR) & LSR_OVERRUN) == 0;
+	r->loop_overrun =
+		(serial_in(REG_LSR) & LSR_OVERRUN) != 0 && (serial_in(REG_LSR) & LSR_OVERRUN) == 0;
 	/* DTR, RTS, OUT1, OUT2 come back as DSR, CTS, RI, DCD */
 	serial_out(REG_MCR, MCR_LOOP | 0x0f);
 	r->loop_msr = (serial_in(REG_MSR) & 0xf0) == 0xf0;

@@ -13,7 +13,7 @@
 #include "tests.h"
 
 #define HOLE_GPA 0x7ff000000000ull /* in no RAM and no device, also with few address bits */
-#define SMALL	 8u		   /* ring size of most cases */
+#define SMALL    8u                /* ring size of most cases */
 
 static struct vmem devices[VMEM_MAX];
 
@@ -92,8 +92,12 @@ static void rings_check_addresses(struct vmem *v)
 		uint64_t addr;
 		uint32_t len;
 	} bad[] = {
-		{HOLE_GPA, 24},		  {UINT64_MAX - 7, 24},	       {UINT64_MAX & ~0xfffull, 0x2000},
-		{v->virtio.common, 24},	  {v->addr, 24},	       {v->addr + v->region_size - 8, 24},
+		{HOLE_GPA, 24},
+		{UINT64_MAX - 7, 24},
+		{UINT64_MAX & ~0xfffull, 0x2000},
+		{v->virtio.common, 24},
+		{v->addr, 24},
+		{v->addr + v->region_size - 8, 24},
 		{(uint64_t)v->req, 0xffffffffu},
 	};
 
@@ -219,7 +223,7 @@ static void rings_check_ring_places(struct vmem *v)
 		mmio_write16(common + VIRTIO_C_QUEUE_SIZE, SMALL);
 		vring_init(&v->virtio.queue, SMALL, v->virtio.queue.packed, false, false, true);
 		for (unsigned int j = 0; j < 3; j++) {
-			uint64_t gpa = j == 0	? (uint64_t)v->virtio.queue.desc
+			uint64_t gpa = j == 0   ? (uint64_t)v->virtio.queue.desc
 				       : j == 1 ? (uint64_t)v->virtio.queue.driver
 						: (uint64_t)v->virtio.queue.device;
 
@@ -245,13 +249,15 @@ static void rings_check_ring_places(struct vmem *v)
  */
 static void rings_check_lengths(struct vmem *v)
 {
-	static const uint32_t lengths[][2] = {{8, 10}, {23, 10}, {24, 9}, {24, 2}, {0, 10}, {24, 0}};
+	static const uint32_t lengths[][2] = {{8, 10}, {23, 10}, {24, 9},
+					      {24, 2}, {0, 10},  {24, 0}};
 
 	for (unsigned int i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
 		uint64_t start = cpu_ticks();
 		bool answered = false;
 
-		*v->req = (struct vmem_req){.type = VMEM_REQ_STATE, .addr = v->addr, .nb_blocks = 1};
+		*v->req =
+			(struct vmem_req){.type = VMEM_REQ_STATE, .addr = v->addr, .nb_blocks = 1};
 		ring_desc(v, 1, (uint64_t)v->resp, lengths[i][1], VRING_WRITE, 0);
 		ring_desc(v, 0, (uint64_t)v->req, lengths[i][0], VRING_NEXT, 1);
 		ring_publish(v, 0, 1);

@@ -83,19 +83,25 @@ void test_vmem_config(void)
 /* What is wrong with a range is wrong for each request that has one. */
 static void vmem_check_bad_ranges(struct vmem *v)
 {
-	static uint16_t (*const fns[])(struct vmem *v, uint64_t addr, uint64_t blocks) = {
-		vmem_plug, vmem_unplug, vmem_state};
+	static uint16_t (*const fns[])(struct vmem * v, uint64_t addr,
+				       uint64_t blocks) = {vmem_plug, vmem_unplug, vmem_state};
 	static const char *const names[] = {"vmem-bad-plug", "vmem-bad-unplug", "vmem-bad-state"};
 	uint64_t usable = vmem_usable(v), end = v->addr + usable, bs = v->block_size;
 	const struct {
 		uint64_t addr, blocks;
 	} bad[] = {
-		{v->addr + 1, 1},	{v->addr + bs / 2, 1},
-		{v->addr, 0},		{v->addr - bs, 1},
-		{v->addr - bs, 2},	{end, 1},
-		{end - bs, 2},		{v->addr + v->region_size, 1},
-		{0, 1},			{0 - bs, 1},
-		{0 - bs, 2},		{v->addr + (1ull << 63), 1},
+		{v->addr + 1, 1},
+		{v->addr + bs / 2, 1},
+		{v->addr, 0},
+		{v->addr - bs, 1},
+		{v->addr - bs, 2},
+		{end, 1},
+		{end - bs, 2},
+		{v->addr + v->region_size, 1},
+		{0, 1},
+		{0 - bs, 1},
+		{0 - bs, 2},
+		{v->addr + (1ull << 63), 1},
 		{end - bs + 1, 1},
 	};
 
@@ -109,7 +115,8 @@ static void vmem_check_bad_ranges(struct vmem *v)
 	}
 	/* as many blocks as the field holds, if the region is smaller than that */
 	if (0xffff * bs > usable)
-		check_equal(vmem_state(v, v->addr, 0xffff), VMEM_RESP_ERROR, "vmem-bad-most-blocks");
+		check_equal(vmem_state(v, v->addr, 0xffff), VMEM_RESP_ERROR,
+			    "vmem-bad-most-blocks");
 	check_equal(vmem_plugged(v), 0, "vmem-bad-changes-nothing");
 }
 

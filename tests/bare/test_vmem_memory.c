@@ -16,7 +16,7 @@
 #include "lib/vmem.h"
 #include "tests.h"
 
-#define BLOCKS	    64u /* of each device that are looked at */
+#define BLOCKS      64u /* of each device that are looked at */
 #define STORM_BATCH 48u
 
 static struct vmem devices[VMEM_MAX];

@@ -19,8 +19,9 @@ import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-EBB = pathlib.Path(os.environ.get("EBB", ROOT / "build/vmm/main/ebb"))
-GUEST = pathlib.Path(os.environ.get("EBB_BARE", ROOT / "build/tests/bare/bare-guest"))
+BUILD = pathlib.Path(os.environ.get("EBB_BUILD", ROOT / "build"))
+EBB = pathlib.Path(os.environ.get("EBB", BUILD / "vmm/main/ebb"))
+GUEST = pathlib.Path(os.environ.get("EBB_BARE", BUILD / "tests/bare/bare-guest"))
 # Everything takes less than a second on an idle machine; builders are not always idle.
 TIMEOUT_S = float(os.environ.get("EBB_TIMEOUT", "60"))
 

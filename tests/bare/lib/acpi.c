@@ -13,7 +13,7 @@
 #define AML_NAME     0x08u
 #define AML_PACKAGE  0x12u
 #define AML_ZERO     0x00u
-#define AML_ONE	     0x01u
+#define AML_ONE      0x01u
 #define AML_BYTE     0x0au
 
 bool acpi_checksum_ok(const void *table, size_t size)
@@ -142,7 +142,7 @@ static bool acpi_find_s5(const struct acpi_header *table, uint32_t *ret_type)
 		if (memcmp(p, "_S5_", 4) != 0 || *q++ != AML_PACKAGE)
 			continue;
 		q += (*q >> 6) + 1; /* package length: its top bits tell how many bytes follow */
-		q++;		    /* number of elements */
+		q++;                /* number of elements */
 		if (*q == AML_BYTE)
 			q++;
 		*ret_type = *q;

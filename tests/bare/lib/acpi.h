@@ -35,19 +35,19 @@ struct acpi_gas {
 	uint64_t address;
 } __attribute__((packed));
 
-#define ACPI_FADT_RESET		  (1u << 10)
-#define ACPI_FADT_HW_REDUCED	  (1u << 20)
-#define ACPI_SPACE_MEMORY	  0u
-#define ACPI_SPACE_IO		  1u
-#define ACPI_MADT_LAPIC		  0u
-#define ACPI_MADT_IOAPIC	  1u
-#define ACPI_MADT_OVERRIDE	  2u
-#define ACPI_MADT_X2APIC	  9u
-#define ACPI_SRAT_CPU		  0u
-#define ACPI_SRAT_MEMORY	  1u
-#define ACPI_SRAT_X2APIC	  2u
-#define ACPI_SRAT_ENABLED	  1u
-#define ACPI_SRAT_HOTPLUG	  2u
+#define ACPI_FADT_RESET      (1u << 10)
+#define ACPI_FADT_HW_REDUCED (1u << 20)
+#define ACPI_SPACE_MEMORY    0u
+#define ACPI_SPACE_IO        1u
+#define ACPI_MADT_LAPIC      0u
+#define ACPI_MADT_IOAPIC     1u
+#define ACPI_MADT_OVERRIDE   2u
+#define ACPI_MADT_X2APIC     9u
+#define ACPI_SRAT_CPU        0u
+#define ACPI_SRAT_MEMORY     1u
+#define ACPI_SRAT_X2APIC     2u
+#define ACPI_SRAT_ENABLED    1u
+#define ACPI_SRAT_HOTPLUG    2u
 
 struct acpi_fadt {
 	struct acpi_header header;

@@ -6,26 +6,26 @@
 #include "apic.h"
 #include "cpu.h"
 
-#define REG_ID		0x020u
-#define REG_EOI		0x0b0u
-#define REG_SPURIOUS	0x0f0u
-#define REG_ICR_LOW	0x300u
-#define REG_ICR_HIGH	0x310u
-#define REG_LVT_TIMER	0x320u
-#define REG_TIMER_INIT	0x380u
-#define REG_TIMER_LEFT	0x390u
-#define REG_TIMER_DIV	0x3e0u
-#define XAPIC_GPA	0xfee00000u
-#define BASE_ENABLE	0x800u
-#define BASE_X2		0x400u
+#define REG_ID          0x020u
+#define REG_EOI         0x0b0u
+#define REG_SPURIOUS    0x0f0u
+#define REG_ICR_LOW     0x300u
+#define REG_ICR_HIGH    0x310u
+#define REG_LVT_TIMER   0x320u
+#define REG_TIMER_INIT  0x380u
+#define REG_TIMER_LEFT  0x390u
+#define REG_TIMER_DIV   0x3e0u
+#define XAPIC_GPA       0xfee00000u
+#define BASE_ENABLE     0x800u
+#define BASE_X2         0x400u
 #define SPURIOUS_ENABLE 0x100u
-#define ICR_PENDING	0x1000u
-#define LVT_MASKED	0x10000u
-#define LVT_PERIODIC	0x20000u
-#define LVT_DEADLINE	0x40000u
-#define DIV_BY_1	0xbu
-#define PIC1_MASK	0x21u
-#define PIC2_MASK	0xa1u
+#define ICR_PENDING     0x1000u
+#define LVT_MASKED      0x10000u
+#define LVT_PERIODIC    0x20000u
+#define LVT_DEADLINE    0x40000u
+#define DIV_BY_1        0xbu
+#define PIC1_MASK       0x21u
+#define PIC2_MASK       0xa1u
 
 #define IOAPIC_INDEX   0x00u
 #define IOAPIC_DATA    0x10u

@@ -11,11 +11,11 @@
 
 #define APIC_SPURIOUS_VECTOR 0xffu
 #define APIC_TICK_VECTOR     0x20u
-#define APIC_IPI_VECTOR	     0x21u
+#define APIC_IPI_VECTOR      0x21u
 
 /* ICR bits for apic_ipi() */
-#define APIC_IPI_FIXED	 0x00000000u
-#define APIC_IPI_INIT	 0x00004500u
+#define APIC_IPI_FIXED   0x00000000u
+#define APIC_IPI_INIT    0x00004500u
 #define APIC_IPI_STARTUP 0x00004600u
 
 /* On each processor, after trap_init(). */

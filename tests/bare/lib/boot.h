@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define BOOT_MAGIC	0x336ec578u
+#define BOOT_MAGIC      0x336ec578u
 #define BOOT_MEMORY_RAM 1u
 
 struct boot_info {

@@ -9,14 +9,14 @@
 #include "cpu.h"
 
 #define REG_DATA     0u
-#define REG_IER	     1u
-#define REG_FCR	     2u
-#define REG_LCR	     3u
-#define REG_MCR	     4u
-#define REG_LSR	     5u
+#define REG_IER      1u
+#define REG_FCR      2u
+#define REG_LCR      3u
+#define REG_MCR      4u
+#define REG_LSR      5u
 #define LCR_DLAB     0x80u
-#define LCR_8N1	     0x03u
-#define FCR_ON	     0x07u /* enable and clear both FIFOs */
+#define LCR_8N1      0x03u
+#define FCR_ON       0x07u /* enable and clear both FIFOs */
 #define MCR_DTR_RTS  0x0bu /* and OUT2, which lets the interrupt through */
 #define LSR_DATA     0x01u
 #define LSR_THR_FREE 0x20u

@@ -13,9 +13,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define MEM_PAGE_BYTES	 4096u
-#define MEM_LARGE_BYTES	 0x200000ull
-#define MEM_POOL_END	 0x1000000ull /* a guest of 16 MiB has room */
+#define MEM_PAGE_BYTES   4096u
+#define MEM_LARGE_BYTES  0x200000ull
+#define MEM_POOL_END     0x1000000ull /* a guest of 16 MiB has room */
 #define MEM_ALIGN(x, to) (((x) + (to)-1) & ~((uint64_t)(to)-1))
 
 /* Map [gpa, gpa + size). Stops the guest when the tables are full (MEM_TABLES). */

@@ -12,16 +12,16 @@
 #define PORT_ADDRESS  0xcf8u
 #define PORT_DATA     0xcfcu
 #define ADDRESS_ON    0x80000000u
-#define BAR_IO	      0x1u
+#define BAR_IO        0x1u
 #define BAR_64BIT     0x4u
 #define BAR_PREFETCH  0x8u
 #define MSIX_CONTROL  2u
 #define MSIX_TABLE    4u
 #define MSIX_PBA      8u
-#define MSIX_ON	      0x8000u
+#define MSIX_ON       0x8000u
 #define MSIX_ENTRY    16u
 #define MSIX_MASKED   1u
-#define MSI_GPA	      0xfee00000u
+#define MSI_GPA       0xfee00000u
 #define MULTIFUNCTION 0x80u
 
 static uint64_t pci_ecam;
@@ -116,8 +116,7 @@ bool pci_find(uint16_t vendor, uint16_t device, unsigned int nth, struct pci_dev
 		struct pci_dev first = {0, dev.slot, 0};
 		uint32_t id;
 
-		if (dev.function != 0 &&
-		    (pci_read(first, PCI_HEADER_TYPE, 1) & MULTIFUNCTION) == 0)
+		if (dev.function != 0 && (pci_read(first, PCI_HEADER_TYPE, 1) & MULTIFUNCTION) == 0)
 			continue;
 		id = pci_read(dev, PCI_VENDOR_ID, 4);
 		if ((id & 0xffff) == 0xffff) {

@@ -8,24 +8,24 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define PCI_VENDOR_ID	  0x00u
-#define PCI_DEVICE_ID	  0x02u
-#define PCI_COMMAND	  0x04u
-#define PCI_STATUS	  0x06u
-#define PCI_CLASS	  0x08u
-#define PCI_HEADER_TYPE	  0x0eu
-#define PCI_BAR0	  0x10u
+#define PCI_VENDOR_ID     0x00u
+#define PCI_DEVICE_ID     0x02u
+#define PCI_COMMAND       0x04u
+#define PCI_STATUS        0x06u
+#define PCI_CLASS         0x08u
+#define PCI_HEADER_TYPE   0x0eu
+#define PCI_BAR0          0x10u
 #define PCI_CAPABILITIES  0x34u
 #define PCI_INTERRUPT_PIN 0x3du
 
-#define PCI_COMMAND_IO	   0x1u
+#define PCI_COMMAND_IO     0x1u
 #define PCI_COMMAND_MEMORY 0x2u
 #define PCI_COMMAND_MASTER 0x4u
 #define PCI_COMMAND_NOINTX 0x400u
-#define PCI_STATUS_CAPS	   0x10u
-#define PCI_CAP_VENDOR	   0x09u
-#define PCI_CAP_MSIX	   0x11u
-#define PCI_BARS	   6u
+#define PCI_STATUS_CAPS    0x10u
+#define PCI_CAP_VENDOR     0x09u
+#define PCI_CAP_MSIX       0x11u
+#define PCI_BARS           6u
 
 struct pci_dev {
 	uint8_t bus, slot, function;

@@ -9,12 +9,12 @@
 #include "cpu.h"
 #include "power.h"
 
-#define RESET_PORT	0xcf9u
-#define RESET_HARD	0x06u
-#define SLEEP_ENABLE	0x20u
-#define SLEEP_SHIFT	2u
-#define PM1_ENABLE	0x2000u
-#define PM1_SHIFT	10u
+#define RESET_PORT      0xcf9u
+#define RESET_HARD      0x06u
+#define SLEEP_ENABLE    0x20u
+#define SLEEP_SHIFT     2u
+#define PM1_ENABLE      0x2000u
+#define PM1_SHIFT       10u
 #define PVPANIC_PANICED 0x01u
 
 static void __attribute__((noreturn)) power_unanswered(const char *what)
@@ -37,8 +37,7 @@ void power_off(void)
 	if (fadt == NULL || !acpi_sleep_type(&type))
 		power_unanswered("power-off (no FADT or no _S5_)");
 	if (fadt->header.length >= sizeof(*fadt) && fadt->sleep_control.address != 0)
-		acpi_gas_write(&fadt->sleep_control,
-			       (uint8_t)(SLEEP_ENABLE | type << SLEEP_SHIFT));
+		acpi_gas_write(&fadt->sleep_control, (uint8_t)(SLEEP_ENABLE | type << SLEEP_SHIFT));
 	else
 		cpu_outw((uint16_t)fadt->pm1a_control, (uint16_t)(PM1_ENABLE | type << PM1_SHIFT));
 	power_unanswered("power-off");

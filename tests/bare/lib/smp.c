@@ -13,8 +13,8 @@
 #include "text.h"
 #include "trap.h"
 
-#define AP_PAGE_GPA	0x8000u
-#define AP_STACK_PAGES	4u
+#define AP_PAGE_GPA    0x8000u
+#define AP_STACK_PAGES 4u
 /* Between INIT and SIPI real hardware wants 10 ms; a virtual local APIC wants nothing. */
 #define AP_SIPI_PATIENCE (CPU_PATIENCE / 4)
 

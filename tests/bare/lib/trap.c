@@ -8,10 +8,10 @@
 #include "power.h"
 #include "trap.h"
 
-#define TRAP_VECTORS	256u
+#define TRAP_VECTORS    256u
 #define TRAP_ENTRY_SIZE 16u
-#define GATE_INTERRUPT	0x8e00u
-#define SEL_CODE64	8u
+#define GATE_INTERRUPT  0x8e00u
+#define SEL_CODE64      8u
 
 struct gate {
 	uint16_t offset_low, selector, type, offset_mid;

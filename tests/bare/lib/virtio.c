@@ -15,11 +15,11 @@
 
 #define CAP_COMMON 1u
 #define CAP_NOTIFY 2u
-#define CAP_ISR	   3u
+#define CAP_ISR    3u
 #define CAP_DEVICE 4u
 
 #define CAP_TYPE       3u
-#define CAP_BAR	       4u
+#define CAP_BAR        4u
 #define CAP_OFFSET     8u
 #define CAP_LENGTH     12u
 #define CAP_MULTIPLIER 16u
@@ -109,8 +109,9 @@ bool virtio_open(struct virtio *v, unsigned int type, unsigned int nth)
 	virtio_find_registers(v);
 	if (v->common == 0 || v->notify == 0 || v->isr == 0)
 		return false;
-	v->irq = arg_is("irq", "poll") ? VIRTIO_POLL : arg_is("irq", "intx") ? VIRTIO_INTX
-									     : VIRTIO_MSIX;
+	v->irq = arg_is("irq", "poll")   ? VIRTIO_POLL
+		 : arg_is("irq", "intx") ? VIRTIO_INTX
+					 : VIRTIO_MSIX;
 	if (v->irq == VIRTIO_MSIX && v->msix.vectors < 2)
 		return false;
 	v->vector = VECTOR_FIRST + 2 * vectors++;
@@ -193,8 +194,8 @@ void virtio_queue_setup(struct virtio *v, uint16_t size)
 
 void virtio_driver_ok(struct virtio *v)
 {
-	mmio_write8(v->common + VIRTIO_C_STATUS, VIRTIO_ACKNOWLEDGE | VIRTIO_DRIVER |
-							 VIRTIO_FEATURES_OK | VIRTIO_DRIVER_OK);
+	mmio_write8(v->common + VIRTIO_C_STATUS,
+		    VIRTIO_ACKNOWLEDGE | VIRTIO_DRIVER | VIRTIO_FEATURES_OK | VIRTIO_DRIVER_OK);
 }
 
 bool virtio_start(struct virtio *v, uint64_t features)
@@ -246,8 +247,7 @@ bool virtio_wait(struct virtio *v, uint32_t *ret_len)
 	bool interrupts = v->irq != VIRTIO_POLL;
 
 	cpu_interrupts_off();
-	while (!vring_has_used(&v->queue) ||
-	       (interrupts && v->queue_interrupts == v->queue_seen)) {
+	while (!vring_has_used(&v->queue) || (interrupts && v->queue_interrupts == v->queue_seen)) {
 		if (cpu_ticks() - start > CPU_PATIENCE) {
 			console_printf("virtio: no %s from slot %u, status 0x%x\n",
 				       vring_has_used(&v->queue) ? "interrupt" : "answer",

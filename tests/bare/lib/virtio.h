@@ -17,40 +17,40 @@
 #include "pci.h"
 #include "vring.h"
 
-#define VIRTIO_VENDOR	  0x1af4u
-#define VIRTIO_DEVICE_0	  0x1040u
+#define VIRTIO_VENDOR     0x1af4u
+#define VIRTIO_DEVICE_0   0x1040u
 #define VIRTIO_ID_ENTROPY 4u
 
 #define VIRTIO_ACKNOWLEDGE 1u
-#define VIRTIO_DRIVER	   2u
+#define VIRTIO_DRIVER      2u
 #define VIRTIO_DRIVER_OK   4u
 #define VIRTIO_FEATURES_OK 8u
 #define VIRTIO_NEEDS_RESET 64u
-#define VIRTIO_FAILED	   128u
+#define VIRTIO_FAILED      128u
 
 #define VIRTIO_F_INDIRECT  (1ull << 28)
 #define VIRTIO_F_EVENT_IDX (1ull << 29)
 #define VIRTIO_F_VERSION_1 (1ull << 32)
-#define VIRTIO_F_PACKED	   (1ull << 34)
+#define VIRTIO_F_PACKED    (1ull << 34)
 #define VIRTIO_NO_VECTOR   0xffffu
 
 /* struct virtio_pci_common_cfg, by offset */
 #define VIRTIO_C_DEVICE_FEATURE_SELECT 0x00u
-#define VIRTIO_C_DEVICE_FEATURE	       0x04u
+#define VIRTIO_C_DEVICE_FEATURE        0x04u
 #define VIRTIO_C_DRIVER_FEATURE_SELECT 0x08u
-#define VIRTIO_C_DRIVER_FEATURE	       0x0cu
-#define VIRTIO_C_CONFIG_VECTOR	       0x10u
-#define VIRTIO_C_NUM_QUEUES	       0x12u
-#define VIRTIO_C_STATUS		       0x14u
-#define VIRTIO_C_GENERATION	       0x15u
-#define VIRTIO_C_QUEUE_SELECT	       0x16u
-#define VIRTIO_C_QUEUE_SIZE	       0x18u
-#define VIRTIO_C_QUEUE_VECTOR	       0x1au
-#define VIRTIO_C_QUEUE_ENABLE	       0x1cu
-#define VIRTIO_C_QUEUE_NOTIFY	       0x1eu
-#define VIRTIO_C_QUEUE_DESC	       0x20u
-#define VIRTIO_C_QUEUE_DRIVER	       0x28u
-#define VIRTIO_C_QUEUE_DEVICE	       0x30u
+#define VIRTIO_C_DRIVER_FEATURE        0x0cu
+#define VIRTIO_C_CONFIG_VECTOR         0x10u
+#define VIRTIO_C_NUM_QUEUES            0x12u
+#define VIRTIO_C_STATUS                0x14u
+#define VIRTIO_C_GENERATION            0x15u
+#define VIRTIO_C_QUEUE_SELECT          0x16u
+#define VIRTIO_C_QUEUE_SIZE            0x18u
+#define VIRTIO_C_QUEUE_VECTOR          0x1au
+#define VIRTIO_C_QUEUE_ENABLE          0x1cu
+#define VIRTIO_C_QUEUE_NOTIFY          0x1eu
+#define VIRTIO_C_QUEUE_DESC            0x20u
+#define VIRTIO_C_QUEUE_DRIVER          0x28u
+#define VIRTIO_C_QUEUE_DEVICE          0x30u
 
 enum virtio_irq { VIRTIO_MSIX, VIRTIO_INTX, VIRTIO_POLL };
 
@@ -58,7 +58,7 @@ struct virtio {
 	struct pci_dev pci;
 	struct pci_msix msix;
 	enum virtio_irq irq;
-	unsigned int vector; /* configuration changes; the queue's is the next */
+	unsigned int vector;                  /* configuration changes; the queue's is the next */
 	uint64_t common, isr, config, notify; /* gpa */
 	uint32_t notify_multiplier;
 	uint64_t notify_gpa; /* of queue 0 */

@@ -11,12 +11,12 @@
 #include "vring.h"
 
 #define AVAIL_NO_INTERRUPT 1u
-#define USED_NO_NOTIFY	   1u
-#define EVENT_ENABLE	   0u
-#define EVENT_DISABLE	   1u
-#define EVENT_DESC	   2u
-#define SIZE_MAX_RING	   256u
-#define RING_PAGES	   3u
+#define USED_NO_NOTIFY     1u
+#define EVENT_ENABLE       0u
+#define EVENT_DISABLE      1u
+#define EVENT_DESC         2u
+#define SIZE_MAX_RING      256u
+#define RING_PAGES         3u
 
 static uint16_t load16(const uint16_t *p)
 {
@@ -127,10 +127,10 @@ static void vring_add_packed(struct vring *vring, const struct vring_segment *se
 
 	for (unsigned int i = 0; i < count; i++) {
 		struct vring_desc *desc = &vring->desc[vring->next];
-		uint16_t flags = packed_flags(vring->avail_wrap,
-					      (uint16_t)(extra |
-							 (segments[i].write ? VRING_WRITE : 0) |
-							 (i + 1 < count ? VRING_NEXT : 0)));
+		uint16_t flags =
+			packed_flags(vring->avail_wrap,
+				     (uint16_t)(extra | (segments[i].write ? VRING_WRITE : 0) |
+						(i + 1 < count ? VRING_NEXT : 0)));
 
 		desc->addr = segments[i].gpa;
 		desc->len = segments[i].size;
@@ -159,8 +159,8 @@ bool vring_add(struct vring *vring, const struct vring_segment *segments, unsign
 	if ((vring->indirect ? 1 : count) > (unsigned int)(vring->size - vring->outstanding))
 		return false;
 	if (vring->indirect) {
-		uint16_t head = vring->packed ? vring->next
-					      : vring->next & (uint16_t)(vring->size - 1);
+		uint16_t head =
+			vring->packed ? vring->next : vring->next & (uint16_t)(vring->size - 1);
 
 		table = vring_fill_table(vring, head, segments, count);
 		segments = &table;
@@ -236,8 +236,7 @@ static void vring_get_packed(struct vring *vring, uint32_t *ret_id, uint32_t *re
 
 	*ret_id = id;
 	*ret_len = desc->len;
-	vring->used_idx =
-		(uint16_t)(vring->used_idx + (id < vring->size ? vring->chain[id] : 0));
+	vring->used_idx = (uint16_t)(vring->used_idx + (id < vring->size ? vring->chain[id] : 0));
 	if (vring->used_idx >= vring->size) {
 		vring->used_idx = (uint16_t)(vring->used_idx - vring->size);
 		vring->used_wrap = !vring->used_wrap;
