@@ -185,9 +185,14 @@ void virtio_resume(struct virtio_device *vdev)
 	virtio_unlock(vdev);
 }
 
-void virtio_config_changed_locked(struct virtio_device *vdev)
+void virtio_config_touched_locked(struct virtio_device *vdev)
 {
 	vdev->config_stale = true;
+}
+
+void virtio_config_changed_locked(struct virtio_device *vdev)
+{
+	virtio_config_touched_locked(vdev);
 	if (vdev->status & VIRTIO_STATUS_DRIVER_OK)
 		virtio_config_interrupt(vdev);
 	else

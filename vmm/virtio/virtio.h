@@ -147,8 +147,10 @@ void virtio_config_changed(struct virtio_device *vdev);
  * the driver never sees old and new mixed under one generation. Never waits.
  */
 void virtio_config_changed_locked(struct virtio_device *vdev);
+/* The same without the interrupt, for changes that the standard does not announce. */
+void virtio_config_touched_locked(struct virtio_device *vdev);
 
-/* A driver is there (DRIVER_OK) and the device works (no reset needed). */
+/* A driver is there (DRIVER_OK) and the device works (no reset needed). Also without the lock. */
 bool virtio_driver_ready(const struct virtio_device *vdev);
 /* The negotiated features; 0 before FEATURES_OK. */
 uint64_t virtio_features(const struct virtio_device *vdev);

@@ -7,6 +7,7 @@
 #define VMM_VIRTIO_VIRTIO_STATE_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "vmm/virtio/virtio_transport.h"
 
@@ -45,7 +46,7 @@ struct virtio_device {
 	unsigned int kicks_running; /* ops->queue_kick() calls under way */
 	const struct virtio_transport_ops *transport;
 	void *transport_opaque;
-	uint8_t status;
+	_Atomic uint8_t status; /* may be read without the lock */
 	uint64_t driver_features;
 	uint8_t config_generation;
 	bool config_stale;   /* changed since it was last read: the next read is a new generation */
