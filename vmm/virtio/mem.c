@@ -7,7 +7,9 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/err.h"
 #include "base/num.h"
@@ -28,18 +30,24 @@ struct virtio_mem {
 	struct gm_region *gm_region;
 	struct bus_region absent;  /* what answers for absent slots (I2) */
 	struct vq_chain *chain;    /* the loop's */
+	struct loop_watch *resize; /* calls virtio_mem_apply() */
+	int resize_fd;
 	_Atomic uint64_t wanted;   /* requested_size as last asked for */
 	_Atomic uint64_t moved_ms; /* when guest or monitor last did something about the size */
-	_Atomic bool driver_ready;
 	_Atomic bool host_refused; /* the last plug request was refused for want of host memory */
 };
 
-static uint64_t virtio_mem_now_ms(void)
+static uint64_t virtio_mem_clock_ms(void)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static void virtio_mem_moved(struct virtio_mem *mem)
+{
+	mem->moved_ms = mem->config.now_ms();
 }
 
 /* ---- the engine's host ---- */
@@ -84,12 +92,20 @@ static void virtio_mem_config_changed(void *host)
 	virtio_config_changed_locked(mem->vdev);
 }
 
+static void virtio_mem_plugged_changed(void *host)
+{
+	struct virtio_mem *mem = host;
+
+	virtio_config_touched_locked(mem->vdev);
+}
+
 static const struct vmem_host_ops virtio_mem_host_ops = {
 	.grant = virtio_mem_grant,
 	.populate = virtio_mem_populate,
 	.revoke = virtio_mem_revoke,
 	.discard = virtio_mem_discard,
 	.config_changed = virtio_mem_config_changed,
+	.plugged_changed = virtio_mem_plugged_changed,
 };
 
 /* ---- the guard's slots ---- */
@@ -159,31 +175,52 @@ static bool virtio_mem_features_ok(void *opaque, uint64_t features)
 
 static void virtio_mem_driver_ok(void *opaque)
 {
-	struct virtio_mem *mem = opaque;
-
-	mem->moved_ms = virtio_mem_now_ms();
-	mem->driver_ready = true;
+	virtio_mem_moved(opaque);
 }
 
-/* Note what the answer says about the progress of a resize. */
+static uint64_t virtio_mem_failures(const struct vmem_device_info *info)
+{
+	return info->host_failures + info->host_faults;
+}
+
+/* Note what the answer says about the progress of a resize, and what it changed. */
 static void virtio_mem_note(struct virtio_mem *mem, uint16_t type, uint16_t answer,
-			    uint64_t failures_before)
+			    const struct vmem_device_info *before)
 {
 	struct vmem_device_info info;
 
 	if (type == VMEM_REQ_STATE)
 		return;
-	mem->moved_ms = virtio_mem_now_ms();
-	if (type != VMEM_REQ_PLUG)
-		return;
+	virtio_mem_moved(mem);
 	vmem_device_info(mem->engine, &info);
-	mem->host_refused = answer != VMEM_RESP_ACK && info.host_failures != failures_before;
+	if (type == VMEM_REQ_PLUG)
+		mem->host_refused = answer != VMEM_RESP_ACK &&
+				    virtio_mem_failures(&info) != virtio_mem_failures(before);
+	/* UNPLUG_ALL shrinks it without a notification. */
+	if (info.usable_region_size != before->usable_region_size)
+		virtio_config_touched_locked(mem->vdev);
+}
+
+/* Can the first @size bytes of the chain's writable segments be written? */
+static bool virtio_mem_has_room(const struct virtio_mem *mem, uint64_t size)
+{
+	const struct vq_chain *chain = mem->chain;
+
+	for (unsigned int i = 0; i < chain->nr_writable && size; i++) {
+		const struct vq_segment *s = &chain->segments[chain->nr_readable + i];
+		uint64_t part = num_min(size, s->len);
+
+		if (!gm_valid(mem->config.gm, s->gpa, part))
+			return false;
+		size -= part;
+	}
+	return !size;
 }
 
 static void virtio_mem_handle(struct virtio_mem *mem)
 {
 	struct vq *vq = virtio_queue(mem->vdev, 0);
-	struct vmem_device_info info;
+	struct vmem_device_info before;
 	struct vmem_resp resp;
 	struct vmem_req req;
 	uint16_t answer;
@@ -196,11 +233,15 @@ static void virtio_mem_handle(struct virtio_mem *mem)
 		virtio_set_needs_reset(mem->vdev, "virtio-mem request outside of memory");
 		return;
 	}
-	vmem_device_info(mem->engine, &info);
-	answer = vmem_device_request(mem->engine, &req, &resp);
-	virtio_mem_note(mem, le16toh(req.type), answer, info.host_failures);
-	if (vq_chain_write(vq, mem->chain, 0, &resp, sizeof(resp))) {
+	if (!virtio_mem_has_room(mem, sizeof(resp))) {
 		virtio_set_needs_reset(mem->vdev, "virtio-mem answer outside of memory");
+		return;
+	}
+	vmem_device_info(mem->engine, &before);
+	answer = vmem_device_request(mem->engine, &req, &resp);
+	virtio_mem_note(mem, le16toh(req.type), answer, &before);
+	if (vq_chain_write(vq, mem->chain, 0, &resp, sizeof(resp))) {
+		virtio_set_needs_reset(mem->vdev, "virtio-mem request that unplugs its answer");
 		return;
 	}
 	virtio_queue_push(mem->vdev, 0, mem->chain, sizeof(resp));
@@ -212,14 +253,6 @@ static void virtio_mem_queue_kick(void *opaque, unsigned int index)
 
 	while (virtio_queue_pop(mem->vdev, index, mem->chain))
 		virtio_mem_handle(mem);
-}
-
-/* A device reset changes no block (VIRTIO 1.3, 5.15.5.2). */
-static void virtio_mem_reset(void *opaque)
-{
-	struct virtio_mem *mem = opaque;
-
-	mem->driver_ready = false;
 }
 
 static void virtio_mem_system_reset(void *opaque)
@@ -236,9 +269,21 @@ static const struct virtio_device_ops virtio_mem_ops = {
 	.features_ok = virtio_mem_features_ok,
 	.driver_ok = virtio_mem_driver_ok,
 	.queue_kick = virtio_mem_queue_kick,
-	.reset = virtio_mem_reset,
+	/* No .reset: a device reset changes no block (VIRTIO 1.3, 5.15.5.2). */
 	.system_reset = virtio_mem_system_reset,
 };
+
+/* On the loop: bring the engine to what is wanted now, however many calls asked for it. */
+static void virtio_mem_apply(void *opaque)
+{
+	struct virtio_mem *mem = opaque;
+
+	virtio_lock(mem->vdev);
+	/* Cannot fail: virtio_mem_resize() checked what the engine checks. */
+	vmem_device_resize(mem->engine, mem->wanted);
+	virtio_mem_moved(mem);
+	virtio_unlock(mem->vdev);
+}
 
 static int virtio_mem_make_virtio(struct virtio_mem *mem, struct err **err)
 {
@@ -263,7 +308,14 @@ static int virtio_mem_make_virtio(struct virtio_mem *mem, struct err **err)
 	if (!mem->vdev)
 		return -EIO;
 	mem->chain = vq_chain_new(virtio_queue(mem->vdev, 0));
-	return mem->chain ? 0 : err_set(err, ENOMEM, "out of memory");
+	if (!mem->chain)
+		return err_set(err, ENOMEM, "out of memory");
+	mem->resize_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (mem->resize_fd < 0)
+		return err_set(err, errno, "cannot create an event descriptor for '%s': %s", c->id,
+			       strerror(errno));
+	mem->resize = loop_watch_new(c->loop, mem->resize_fd, virtio_mem_apply, mem, err);
+	return mem->resize ? 0 : -EIO;
 }
 
 static int virtio_mem_init(struct virtio_mem *mem, struct err **err)
@@ -282,7 +334,8 @@ static int virtio_mem_init(struct virtio_mem *mem, struct err **err)
 
 	ret = vmem_device_new(&c->device, &virtio_mem_host_ops, mem, &mem->engine);
 	if (ret)
-		return err_set(err, -ret, "%s", strerror(-ret));
+		return err_set(err, -ret, "its address, sizes and block size do not fit: %s",
+			       strerror(-ret));
 	mem->wanted = c->device.requested_size;
 	ret = guard_new(&guard, &mem->guard, err);
 	if (ret)
@@ -311,6 +364,9 @@ struct virtio_mem *virtio_mem_new(const struct virtio_mem_config *config, struct
 		return NULL;
 	}
 	mem->config = *config;
+	if (!mem->config.now_ms)
+		mem->config.now_ms = virtio_mem_clock_ms;
+	mem->resize_fd = -1;
 	if (virtio_mem_init(mem, err)) {
 		virtio_mem_free(mem);
 		return NULL;
@@ -323,8 +379,13 @@ void virtio_mem_free(struct virtio_mem *mem)
 	if (!mem)
 		return;
 	bus_remove(mem->config.mmio, &mem->absent);
+	loop_watch_free(mem->resize);
+	if (mem->resize_fd >= 0)
+		close(mem->resize_fd);
 	virtio_device_free(mem->vdev);
 	vq_chain_free(mem->chain);
+	if (mem->gm_region)
+		gm_revoke(mem->gm_region, 0, mem->config.device.region_size);
 	guard_free(mem->guard);
 	vmem_device_free(mem->engine);
 	free(mem);
@@ -337,23 +398,11 @@ struct virtio_device *virtio_mem_device(struct virtio_mem *mem)
 
 /* ---- for monitors ---- */
 
-/* On the loop: bring the engine to what is wanted now, however many calls asked for it. */
-static void virtio_mem_apply(void *opaque)
-{
-	struct virtio_mem *mem = opaque;
-
-	virtio_lock(mem->vdev);
-	/* Cannot fail: virtio_mem_resize() checked what the engine checks. */
-	vmem_device_resize(mem->engine, mem->wanted);
-	mem->moved_ms = virtio_mem_now_ms();
-	virtio_unlock(mem->vdev);
-}
-
 int virtio_mem_resize(struct virtio_mem *mem, uint64_t requested_size, struct err **err)
 {
 	const struct vmem_device_config *c = &mem->config.device;
-	uint64_t before;
-	int ret;
+	uint64_t one = 1;
+	ssize_t n;
 
 	if (!num_is_aligned(requested_size, c->block_size))
 		return err_set(err, EINVAL,
@@ -366,13 +415,12 @@ int virtio_mem_resize(struct virtio_mem *mem, uint64_t requested_size, struct er
 			       "requested size %llu is beyond the size of '%s', %llu bytes",
 			       (unsigned long long)requested_size, mem->config.id,
 			       (unsigned long long)c->region_size);
-	before = atomic_exchange(&mem->wanted, requested_size);
-	mem->moved_ms = virtio_mem_now_ms();
-	ret = loop_post(mem->config.loop, virtio_mem_apply, mem);
-	if (ret) {
-		mem->wanted = before;
-		return err_set(err, -ret, "out of memory");
-	}
+	/* In this order: nobody sees the new size together with the old time. */
+	virtio_mem_moved(mem);
+	mem->wanted = requested_size;
+	/* Fails only when its counter is full: the signal is pending then. */
+	n = write(mem->resize_fd, &one, sizeof(one));
+	(void)n;
 	return 0;
 }
 
@@ -385,13 +433,16 @@ void virtio_mem_info(const struct virtio_mem *mem, struct vmem_device_info *ret_
 enum virtio_mem_progress virtio_mem_progress(struct virtio_mem *mem)
 {
 	struct vmem_device_info info;
+	uint64_t moved_ms;
 
 	virtio_mem_info(mem, &info);
-	if (!mem->driver_ready)
+	/* Before the clock, which is then never behind it. */
+	moved_ms = mem->moved_ms;
+	if (!virtio_driver_ready(mem->vdev))
 		return VIRTIO_MEM_NO_DRIVER;
 	if (info.plugged_size == info.requested_size)
 		return VIRTIO_MEM_DONE;
-	if (virtio_mem_now_ms() - mem->moved_ms < VIRTIO_MEM_STALL_MS)
+	if (mem->config.now_ms() - moved_ms < VIRTIO_MEM_STALL_MS)
 		return VIRTIO_MEM_IN_PROGRESS;
 	return mem->host_refused && info.plugged_size < info.requested_size ? VIRTIO_MEM_HOST_OOM
 									    : VIRTIO_MEM_VM_OOM;

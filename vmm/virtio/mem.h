@@ -7,10 +7,12 @@
  * I1  Blocks that are not plugged are unreachable for emulated devices (gm) before the guard takes
  *     them from the guest, and become reachable only after the guard granted them.
  * I2  A read that leaves the guest because a slot is absent gives zeros; a write is dropped.
- * I3  A request that is too short, or whose answer has no room, is the driver's breach of protocol:
- *     DEVICE_NEEDS_RESET; no block changes.
+ * I3  A request that is too short, or whose answer has no room or no accessible place, is the
+ *     driver's breach of protocol: DEVICE_NEEDS_RESET; no block changes. So is a request that
+ *     unplugs the memory its own answer belongs in, but that is known only afterwards. Bytes beyond
+ *     a request's or an answer's size are not looked at.
  * I4  Monitor calls never wait for a request under way: a new size is noted at once and handed to
- *     the device's loop.
+ *     the device's loop, which looks at the last one only.
  *
  * Ownership: the caller owns the memory, the gm, the loop, and ends the transport first.
  * Threads: requests and the engine run on the loop's thread with the device lock held; the public
@@ -45,6 +47,7 @@ struct virtio_mem_config {
 	/* A driver that does not accept VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE is refused. */
 	bool require_inaccessible;
 	bool packed, event_idx, indirect_desc; /* ring features to offer */
+	uint64_t (*now_ms)(void);              /* a clock for tests; NULL: the monotonic one */
 };
 
 struct virtio_mem *virtio_mem_new(const struct virtio_mem_config *config, struct err **err);
