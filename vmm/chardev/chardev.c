@@ -96,13 +96,14 @@ static int chr_open_terminal(struct chardev *chr, struct err **err)
 	ret = chr_open_stdio(chr->id, &chr->in_fd, &chr->out_fd, err);
 	if (ret)
 		return ret;
+	chr_term_keep_flags(chr->term);
 	if (!isatty(STDIN_FILENO))
 		return 0;
 	ret = chr_init_signals(chr);
 	if (ret)
 		return err_set(err, -ret, "chardev '%s': cannot watch for Ctrl-Z: %s", chr->id,
 			       uv_strerror(ret));
-	chr_term_raw(chr->term);
+	chr->raw = chr_term_raw(chr->term);
 	return 0;
 }
 

@@ -24,7 +24,9 @@
 
 #define CHR_PORT_FDS 16
 /* Typed ahead on a mux while the front-end takes nothing. */
-#define CHR_MUX_BYTES     1024
+#define CHR_MUX_BYTES 1024
+/* How often a background process looks whether it has the terminal now; no signal tells. */
+#define CHR_FOREGROUND_MS 1000
 #define CHR_LINGER_MS     1000
 #define CHR_FREE_DRAIN_MS 500
 
@@ -73,10 +75,11 @@ struct chardev {
 	bool open;    /* somebody is at the stream's other end */
 	struct chr_stream *stream;
 	struct chr_socket socket;
-	struct chr_term *term;
-	int in_fd, out_fd; /* stdio, file, pty: before they become the stream */
-	int connect_fd;    /* a connection in progress */
-	int watch_fd;      /* pty: inotify */
+	struct chr_term *term; /* stdio */
+	bool raw;              /* the terminal is in raw mode, as far as we know */
+	int in_fd, out_fd;     /* stdio, file, pty: before they become the stream */
+	int connect_fd;        /* a connection in progress */
+	int watch_fd;          /* pty: inotify */
 	char *pty_path;
 
 	const struct chr_server_ops *server;

@@ -41,11 +41,19 @@ static struct chr_port *chr_only_port(const struct chardev *chr)
 	return port;
 }
 
+/* A background process that reads the terminal is stopped, and its machine with it. */
+static bool chr_may_read(const struct chardev *chr)
+{
+	return !chr->term || chr_term_foreground(chr->term);
+}
+
 static size_t chr_stream_room(void *opaque)
 {
 	struct chardev *chr = opaque;
 	struct chr_port *port = chr_only_port(chr);
 
+	if (!chr_may_read(chr))
+		return 0;
 	if (chr->mux)
 		return chr_mux_room(chr);
 	return port ? chr_port_room(port) : 0;
@@ -117,7 +125,9 @@ static const struct chr_stream_ops chr_own_ops = {
 
 static size_t chr_client_room(void *opaque)
 {
-	return chr_port_room(opaque);
+	struct chr_port *port = opaque;
+
+	return chr_may_read(port->chr) ? chr_port_room(port) : 0;
 }
 
 static void chr_client_input(void *opaque, const uint8_t *buf, size_t size)
@@ -401,10 +411,24 @@ static void chr_service_port(struct chr_port *port)
 	chr_port_service(port);
 }
 
+/* Started in the background, or brought back to the foreground by a shell that told nobody. */
+static void chr_service_terminal(struct chardev *chr)
+{
+	if (!chr->term)
+		return;
+	if (!chr_term_foreground(chr->term)) {
+		chr->raw = false;
+		chr_timer_arm(chr, CHR_FOREGROUND_MS);
+	} else if (!chr->raw) {
+		chr->raw = chr_term_raw(chr->term);
+	}
+}
+
 static void chr_service(struct chardev *chr)
 {
 	struct chr_port *port;
 
+	chr_service_terminal(chr);
 	for (port = chr->ports; port; port = port->next)
 		chr_service_port(port);
 	if (chr->stream)
@@ -445,7 +469,7 @@ void chr_stop_signal(uv_signal_t *handle, int signum)
 	(void)signum;
 	chr_term_restore(chr->term);
 	raise(SIGSTOP);
-	chr_term_raw(chr->term);
+	chr->raw = chr_term_raw(chr->term);
 	chr_wake(chr);
 }
 
@@ -454,6 +478,6 @@ void chr_cont_signal(uv_signal_t *handle, int signum)
 	struct chardev *chr = handle->data;
 
 	(void)signum;
-	chr_term_raw(chr->term);
+	chr->raw = chr_term_raw(chr->term);
 	chr_wake(chr);
 }

@@ -17,7 +17,8 @@ struct chr_term {
 	bool is_tty;
 	bool signal;
 	struct termios found;
-	int flags, out_flags; /* as found; -1 unknown */
+	int flags, out_flags;         /* as found; -1 unknown */
+	int our_flags, our_out_flags; /* while we use them */
 };
 
 struct chr_term *chr_term_new(int fd, int out_fd, bool signal)
@@ -31,8 +32,22 @@ struct chr_term *chr_term_new(int fd, int out_fd, bool signal)
 	term->signal = signal;
 	term->flags = fcntl(fd, F_GETFL);
 	term->out_flags = fcntl(out_fd, F_GETFL);
+	term->our_flags = term->flags;
+	term->our_out_flags = term->out_flags;
 	term->is_tty = !tcgetattr(fd, &term->found);
 	return term;
+}
+
+void chr_term_keep_flags(struct chr_term *term)
+{
+	term->our_flags = fcntl(term->fd, F_GETFL);
+	term->our_out_flags = fcntl(term->out_fd, F_GETFL);
+}
+
+static void chr_term_set_flags(int fd, int flags)
+{
+	if (flags >= 0)
+		fcntl(fd, F_SETFL, flags);
 }
 
 void chr_term_free(struct chr_term *term)
@@ -56,10 +71,12 @@ bool chr_term_raw(struct chr_term *term)
 {
 	struct termios raw = term->found;
 
-	if (!term->is_tty)
-		return true;
 	if (!chr_term_foreground(term))
 		return false;
+	chr_term_set_flags(term->fd, term->our_flags);
+	chr_term_set_flags(term->out_fd, term->our_out_flags);
+	if (!term->is_tty)
+		return true;
 	/* Input as typed, 8 bits; output is still processed, so that "\n" starts a new line. */
 	raw.c_iflag &=
 		~(tcflag_t)(IGNBRK | BRKINT | PARMRK | ISTRIP | INLCR | IGNCR | ICRNL | IXON);
@@ -80,8 +97,6 @@ void chr_term_restore(const struct chr_term *term)
 		return;
 	if (term->is_tty && chr_term_foreground(term))
 		tcsetattr(term->fd, TCSANOW, &term->found);
-	if (term->flags >= 0)
-		fcntl(term->fd, F_SETFL, term->flags);
-	if (term->out_flags >= 0)
-		fcntl(term->out_fd, F_SETFL, term->out_flags);
+	chr_term_set_flags(term->fd, term->flags);
+	chr_term_set_flags(term->out_fd, term->out_flags);
 }

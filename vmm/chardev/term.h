@@ -22,6 +22,11 @@ struct chr_term *chr_term_new(int fd, int out_fd, bool signal);
 /* Restores first. NULL is allowed. */
 void chr_term_free(struct chr_term *term);
 
+/*
+ * The descriptors' status flags are now ours (non-blocking, where they could not be opened anew):
+ * chr_term_raw() sets these again.
+ */
+void chr_term_keep_flags(struct chr_term *term);
 /* Enter raw mode; a background process does not and returns false. */
 bool chr_term_raw(struct chr_term *term);
 /* Mode and status flags as they were found. Async-signal-safe. NULL is allowed. */

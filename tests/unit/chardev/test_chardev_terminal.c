@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
@@ -34,7 +35,33 @@ static void crash_handler(int signum)
 	_exit(42);
 }
 
-/* Echo; q ends, k crashes. */
+/* Another process group gets the terminal until its process is ended; then ours does again. */
+static void child_go_background(void)
+{
+	pid_t other = fork(), keeper;
+
+	if (!other) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		setpgid(0, 0);
+		for (;;)
+			pause();
+	}
+	setpgid(other, other);
+	keeper = fork();
+	if (!keeper) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		/* Not in the foreground itself, so SIGTTOU must not stop it. */
+		signal(SIGTTOU, SIG_IGN);
+		while (!kill(other, 0) && waitpid(other, NULL, WNOHANG) <= 0)
+			poll(NULL, 0, 5);
+		tcsetpgrp(0, getpgrp());
+		_exit(0);
+	}
+	tcsetpgrp(0, other);
+	signal(SIGCHLD, SIG_IGN); /* a dead process is gone at once */
+}
+
+/* Echo; q ends, k crashes, B goes to the background. */
 static void child_receive(void *opaque, const uint8_t *buf, size_t size)
 {
 	struct child *c = opaque;
@@ -46,6 +73,8 @@ static void child_receive(void *opaque, const uint8_t *buf, size_t size)
 			loop_stop(c->loop);
 		if (buf[i] == 'k')
 			raise(SIGABRT);
+		if (buf[i] == 'B')
+			child_go_background();
 	}
 }
 
@@ -74,6 +103,8 @@ static void child_main(int slave, bool sig)
 	struct child c = {0};
 	struct chr_config config;
 
+	/* When the test fails, nobody stays behind. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	setsid();
 	ioctl(slave, TIOCSCTTY, 0);
 	dup2(slave, 0);
@@ -210,24 +241,26 @@ static void stop_restores_and_continue_is_raw_again(void **state)
 	terminal_end(&t, 0);
 }
 
+/* The child starts in the background: neither mode nor input are touched until it is in front. */
 static void background_process_leaves_the_terminal_alone(void **state)
 {
 	struct terminal t;
-	struct chr_term *term;
-	int status;
-	pid_t pid;
+	pid_t front;
 
 	(void)state;
 	terminal_start(&t, false);
 	terminal_expect(&t, "ready");
-	/* A descriptor that is not our controlling terminal counts as ours (no group to ask). */
-	pid = fork();
-	if (!pid) {
-		term = chr_term_new(t.slave, t.slave, true);
-		_exit(term && chr_term_foreground(term) ? 0 : 1);
-	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0);
+	/* A process group of its own in the child's session takes the terminal. */
+	assert_int_equal(write(t.master, "B", 1), 1);
+	terminal_expect(&t, "B");
+	while (tcgetpgrp(t.master) == t.pid)
+		poll(NULL, 0, 1);
+	front = tcgetpgrp(t.master);
+	assert_true(front > 0);
+	assert_int_equal(write(t.master, "typed\n", 6), 6);
+	/* It was not stopped for reading, and what was typed is read once it is in front again. */
+	kill(front, SIGTERM);
+	terminal_expect(&t, "typed");
 	assert_int_equal(write(t.master, "q", 1), 1);
 	terminal_end(&t, 0);
 }
