@@ -35,7 +35,7 @@ void vm_request(struct vm *vm, unsigned int bits)
 static void vm_vcpu_shutdown(void *opaque, unsigned int index)
 {
 	(void)index;
-	vm_request(opaque, VM_REQUEST_RESET);
+	vm_request(opaque, VM_REQUEST_TRIPLE_FAULT | VM_REQUEST_RESET);
 }
 
 static void vm_vcpu_failed(void *opaque, unsigned int index, const char *why)
@@ -244,6 +244,8 @@ static void vm_on_requests(void *opaque)
 	}
 	if (requests & VM_REQUEST_CRASH_LOADED)
 		fprintf(stderr, "ebb: the guest crashed and goes on in its crash kernel\n");
+	if (requests & VM_REQUEST_TRIPLE_FAULT)
+		fprintf(stderr, "ebb: a triple fault resets the guest\n");
 	if (requests & VM_REQUEST_PANICKED)
 		vm_on_panic(vm);
 	if (requests & VM_REQUEST_SHUTDOWN && vm->state == VM_RUNNING)

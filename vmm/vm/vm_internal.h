@@ -47,6 +47,7 @@ enum {
 	VM_REQUEST_PANICKED = 1 << 2,
 	VM_REQUEST_CRASH_LOADED = 1 << 3,
 	VM_REQUEST_FAILED = 1 << 4,
+	VM_REQUEST_TRIPLE_FAULT = 1 << 5, /* comes with VM_REQUEST_RESET */
 };
 
 struct vm {
