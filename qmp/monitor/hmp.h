@@ -102,7 +102,10 @@ struct hmp_session_ops {
 /* Prints banner and prompt. NULL when memory is out or the client does not take them. */
 struct hmp_session *hmp_session_new(struct hmp *hmp, const struct hmp_session_ops *ops,
 				    void *opaque);
-/* A pending call outlives the session. May be called from its own handlers and ops; nothing follows. */
+/*
+ * A pending call outlives the session. May be called from its own handlers and ops; nothing
+ * follows.
+ */
 void hmp_session_free(struct hmp_session *session);
 /* How many bytes hmp_session_input() takes now. */
 size_t hmp_session_room(const struct hmp_session *session);

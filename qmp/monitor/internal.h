@@ -16,7 +16,9 @@ struct hmp {
 
 /* args.c */
 
-/* Skip blanks, then copy one word (or "quoted string") to @word. 0; 1 at the line's end; -EINVAL. */
+/*
+ * Skip blanks, then copy one word (or "quoted string") to @word. 0; 1 at the line's end; -EINVAL.
+ */
 int hmp_word_next(const char **at, char word[HMP_LINE_BYTES], struct err **err);
 /* The arguments of @cmd from the rest of a line, as a new object. */
 int hmp_args_parse(const struct hmp_command *cmd, const char *rest, json_t **ret_args,

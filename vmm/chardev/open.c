@@ -82,7 +82,9 @@ int chr_open_file(const struct chr_config *config, int *ret_fd, struct err **err
 	return 0;
 }
 
-/* Open and close the slave once: from then on the master sees a hang-up while nobody has it open. */
+/*
+ * Open and close the slave once: from then on the master sees a hang-up while nobody has it open.
+ */
 static int chr_pty_prepare(const char *path)
 {
 	struct termios mode;

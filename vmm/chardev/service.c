@@ -317,7 +317,9 @@ void chr_close_connect(struct chardev *chr)
 		uv_close((uv_handle_t *)&chr->connect_poll, chr_connect_closed);
 }
 
-/* A reconnection succeeded or failed: the handle goes, the descriptor goes on if it is connected. */
+/*
+ * A reconnection succeeded or failed: the handle goes, the descriptor goes on if it is connected.
+ */
 static void chr_connect_ready(uv_poll_t *poll, int status, int events)
 {
 	struct chardev *chr = poll->data;
