@@ -30,8 +30,10 @@ struct hv_ops {
 
 	/*
 	 * msi_new makes a message source that delivers nothing until msi_route gave it an address
-	 * and data. msi_route(NULL-message, i.e. enable=false) takes it off again; signals that
-	 * arrive meanwhile are lost, so a masked vector is kept pending by its owner, not here.
+	 * and data; -EINVAL for an address that is no interrupt controller's, and the old message
+	 * stays after any failure. msi_route(enable=false) says that the owner will not signal the
+	 * source until it is routed again: a masked vector is kept pending by its owner, and a
+	 * signal sent here meanwhile may be delivered or lost.
 	 */
 	int (*msi_new)(struct hv *hv, struct hv_msi *ret_msi);
 	int (*msi_route)(struct hv *hv, struct hv_msi *msi, bool enable, uint64_t address,

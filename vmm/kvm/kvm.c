@@ -37,11 +37,6 @@ int kvm_vm_fd(const struct kvm_vm *kvm)
 	return kvm->vm_fd;
 }
 
-int kvm_vm_dev_fd(const struct kvm_vm *kvm)
-{
-	return kvm->dev_fd;
-}
-
 size_t kvm_vm_run_size(const struct kvm_vm *kvm)
 {
 	return kvm->run_size;
@@ -117,7 +112,14 @@ static int kvm_create(struct kvm_vm *kvm, struct err **err)
 	kvm->slots = bitmap_new(slots > 0 ? (uint64_t)slots : 32);
 	if (!kvm->slots)
 		return err_set(err, ENOMEM, "out of memory");
-	return kvm_vm_init_arch(kvm, err);
+	ret = kvm_vm_init_arch(kvm, err);
+	if (ret)
+		return ret;
+	ret = kvm_routes_commit(kvm);
+	if (ret)
+		return err_set(err, -ret, "KVM refuses the wiring of the interrupts: %s",
+			       strerror(-ret));
+	return 0;
 }
 
 struct kvm_vm *kvm_vm_new(struct err **err)

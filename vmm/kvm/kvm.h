@@ -62,6 +62,9 @@ int kvm_vm_init_arch(struct kvm_vm *kvm, struct err **err);
 /* Fill @entries with the wired part of the routing table; returns how many (at most @max). */
 unsigned int kvm_wired_routes(struct kvm_irq_routing_entry *entries, unsigned int max);
 
+/* Is this an address that interrupt messages go to? Elsewhere they would be writes to memory. */
+bool kvm_message_valid(uint64_t address);
+
 /* The number of wired inputs: message routes get GSIs from here up. */
 #define KVM_WIRED_GSIS 24
 

@@ -29,10 +29,9 @@ static void kvm_line_set(struct hv *hv, uint32_t gsi, bool level)
 	ioctl(kvm_of(hv)->vm_fd, KVM_IRQ_LINE, &irq);
 }
 
-/* Hand the whole table to the kernel (kvm.h, I1). The lock is held. */
-static int kvm_routes_commit(struct kvm_vm *kvm)
+int kvm_routes_commit(struct kvm_vm *kvm)
 {
-	const unsigned int wired_max = 64;
+	const unsigned int wired_max = KVM_WIRED_ROUTES_MAX;
 	struct kvm_irq_routing *table;
 	unsigned int n;
 	int ret = 0;
@@ -71,7 +70,7 @@ static int kvm_route_take(struct kvm_vm *kvm)
 			break;
 	if (i == kvm->nroutes) {
 		limit = (unsigned int)kvm_vm_capability(kvm, KVM_CAP_IRQ_ROUTING);
-		if (KVM_WIRED_GSIS + i >= limit)
+		if (KVM_WIRED_ROUTES_MAX + i >= limit)
 			return -ENOSPC;
 		routes = realloc(kvm->routes, (i + 1) * sizeof(*routes));
 		if (!routes)
@@ -146,6 +145,8 @@ static int kvm_msi_route(struct hv *hv, struct hv_msi *msi, bool enable, uint64_
 
 	if (!enable)
 		return 0;
+	if (!kvm_message_valid(address))
+		return -EINVAL;
 	pthread_mutex_lock(&kvm->lock);
 	ret = kvm_route_set(kvm, msi, &kvm->routes[msi->gsi - KVM_WIRED_GSIS], address, data);
 	pthread_mutex_unlock(&kvm->lock);

@@ -33,6 +33,10 @@ struct kvm_route {
 
 extern const struct hv_ops kvm_hv_ops;
 
-int kvm_vm_dev_fd(const struct kvm_vm *kvm);
+/* Room for the wired inputs in the routing table: each goes to two controllers at most. */
+#define KVM_WIRED_ROUTES_MAX (2 * KVM_WIRED_GSIS)
+
+/* Hand the whole routing table to the kernel (kvm.h, I1). The lock is held, or the VM is new. */
+int kvm_routes_commit(struct kvm_vm *kvm);
 
 #endif

@@ -13,6 +13,14 @@
 #define CPUID_1_ECX_VMX        (1u << 5)
 #define CPUID_80000001_ECX_SVM (1u << 2)
 
+/* Not in the headers of Linux before 6.12. */
+#ifndef KVM_X86_QUIRK_SLOT_ZAP_ALL
+#define KVM_X86_QUIRK_SLOT_ZAP_ALL (1u << 7)
+#endif
+#ifndef KVM_CAP_DISABLE_QUIRKS2
+#define KVM_CAP_DISABLE_QUIRKS2 213 /* Linux 5.18 */
+#endif
+
 #define KVM_PIC_PINS         16
 #define KVM_IOAPIC_TIMER_PIN 2
 
@@ -23,6 +31,29 @@ bool kvm_host_has_virtualization(void)
 	if (__get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & CPUID_1_ECX_VMX))
 		return true;
 	return __get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx) && (ecx & CPUID_80000001_ECX_SVM);
+}
+
+/*
+ * Where the kernel offers it, removing a memory slot zaps that slot's mappings only, not all of the
+ * VM, which the guest would have to fault in again one by one. An unplug does no worse without it
+ * but for its time, so a refusal is no error.
+ */
+static void kvm_zap_slots_alone(struct kvm_vm *kvm)
+{
+	struct kvm_enable_cap cap = {
+		.cap = KVM_CAP_DISABLE_QUIRKS2,
+		.args = {KVM_X86_QUIRK_SLOT_ZAP_ALL},
+	};
+
+	if ((unsigned int)kvm_vm_capability(kvm, KVM_CAP_DISABLE_QUIRKS2) &
+	    KVM_X86_QUIRK_SLOT_ZAP_ALL)
+		ioctl(kvm->vm_fd, KVM_ENABLE_CAP, &cap);
+}
+
+bool kvm_message_valid(uint64_t address)
+{
+	return address >= PLATFORM_LAPIC_BASE &&
+	       address - PLATFORM_LAPIC_BASE < PLATFORM_LAPIC_SIZE;
 }
 
 int kvm_vm_init_arch(struct kvm_vm *kvm, struct err **err)
@@ -37,6 +68,7 @@ int kvm_vm_init_arch(struct kvm_vm *kvm, struct err **err)
 	if (ioctl(kvm->vm_fd, KVM_CREATE_IRQCHIP, 0) < 0)
 		return err_set(err, errno, "KVM cannot create the interrupt controllers: %s",
 			       strerror(errno));
+	kvm_zap_slots_alone(kvm);
 	return 0;
 }
 

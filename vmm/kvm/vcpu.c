@@ -102,7 +102,8 @@ int vcpus_create(struct vcpus *vcpus, unsigned int index, const struct vcpu_iden
 	v->msrs = calloc(identity->nr_msrs + 1, sizeof(*v->msrs));
 	if (!v->msrs)
 		return err_set(err, ENOMEM, "out of memory");
-	memcpy(v->msrs, identity->msrs, identity->nr_msrs * sizeof(*v->msrs));
+	for (size_t i = 0; i < identity->nr_msrs; i++)
+		v->msrs[i] = identity->msrs[i];
 	v->nr_msrs = identity->nr_msrs;
 	vcpu_msrs_set(v->fd, v->msrs, v->nr_msrs);
 	return 0;
