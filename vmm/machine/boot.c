@@ -262,7 +262,7 @@ size_t boot_map_build(const struct machine_layout *layout, struct boot_map_entry
 	const struct boot_map_entry entries[] = {
 		{{0, BOOT_EBDA_GPA}, BOOT_MAP_RAM},
 		{{BOOT_EBDA_GPA, BOOT_VGA_GPA - BOOT_EBDA_GPA}, BOOT_MAP_RESERVED},
-		{{BOOT_ACPI_BASE, BOOT_ACPI_SIZE}, BOOT_MAP_RESERVED},
+		{{BOOT_ACPI_BASE, BOOT_KERNEL_MIN - BOOT_ACPI_BASE}, BOOT_MAP_RESERVED},
 		{{BOOT_KERNEL_MIN, range_end(layout->low_ram) - BOOT_KERNEL_MIN}, BOOT_MAP_RAM},
 		{layout->ecam, BOOT_MAP_RESERVED},
 		{{PLATFORM_KVM_IDENTITY_BASE,
@@ -321,6 +321,27 @@ static int boot_write_cpu_tables(const struct boot_job *job, const struct boot_c
 	return ret;
 }
 
+/*
+ * Real-mode code at the reset vector: reset by the register that the FADT names, then wait.
+ * mov dx, port; mov al, value; out dx, al; hlt; jmp to the hlt
+ */
+static int boot_write_reset_vector(const struct boot_job *job, struct err **err)
+{
+	static const uint8_t code[] = {0xBA,
+				       PLATFORM_RESET_PORT & 0xFF,
+				       PLATFORM_RESET_PORT >> 8,
+				       0xB0,
+				       PLATFORM_RESET_VALUE,
+				       0xEE,
+				       0xF4,
+				       0xEB,
+				       0xFD};
+
+	_Static_assert(BOOT_ACPI_BASE + BOOT_ACPI_SIZE <= BOOT_RESET_VECTOR_GPA, "behind ACPI");
+	_Static_assert(BOOT_RESET_VECTOR_GPA + sizeof(code) <= BOOT_KERNEL_MIN, "below 1 MiB");
+	return boot_write(job, BOOT_RESET_VECTOR_GPA, code, sizeof(code), err);
+}
+
 int boot_load(struct gm *gm, const struct boot_config *config, struct boot_cpu_state *ret_state,
 	      struct err **err)
 {
@@ -349,6 +370,8 @@ int boot_load(struct gm *gm, const struct boot_config *config, struct boot_cpu_s
 		return ret;
 	state.pml4_gpa = state.long_mode ? BOOT_PML4_GPA : 0;
 	ret = boot_write_cpu_tables(&job, &state, err);
+	if (!ret)
+		ret = boot_write_reset_vector(&job, err);
 	if (!ret)
 		*ret_state = state;
 	return ret;

@@ -10,7 +10,9 @@
  *	0x007000  zero page (struct boot_params)
  *	0x009000  identity page tables of the first 4 GiB, 2 MiB pages
  *	0x020000  command line, 64 KiB at most
- *	0x0E0000  ACPI tables, up to 1 MiB
+ *	0x0E0000  ACPI tables
+ *	0x0FFFF0  reset vector of the firmware that is not there: a few instructions that reset. A
+ *	          kernel told of no other way jumps there (Linux with hardware-reduced ACPI does)
  *	0x100000  and up: kernel; initrd as high as its limit and low RAM allow, else above 4 GiB
  *
  * I1  Nothing is placed over anything else, and all of it is in RAM.
@@ -37,7 +39,10 @@ struct machine_layout;
 
 /* Where the ACPI tables go; reserved in every memory map given to the guest. */
 #define BOOT_ACPI_BASE 0xE0000
-#define BOOT_ACPI_SIZE 0x20000
+#define BOOT_ACPI_SIZE 0x1F000
+
+/* Where a PC in real mode starts, and what a kernel jumps to for a reset; reserved likewise. */
+#define BOOT_RESET_VECTOR_GPA 0xFFFF0
 
 struct boot_config {
 	const struct machine_layout *layout;

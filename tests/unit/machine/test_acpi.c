@@ -364,7 +364,7 @@ static void test_write_and_limit(void **state)
 	assert_non_null(machine->config.cpus);
 	machine->config.nr_cpus = 4096;
 	ret = acpi_image_build(&machine->config, &image, &err);
-	assert_refused(ret, EFBIG, err, "4096 CPUs", "128 KiB");
+	assert_refused(ret, EFBIG, err, "4096 CPUs", "124 KiB");
 	free((void *)machine->config.cpus);
 	machine_free(machine);
 	fixture_free(fixture);

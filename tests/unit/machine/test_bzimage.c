@@ -228,6 +228,9 @@ static void test_cpu_state(void **state)
 /* A reset loads over what the guest left behind and gives the same start. */
 static void test_again(void **state)
 {
+	/* mov dx, 0xCF9; mov al, 6; out dx, al; hlt; jmp to the hlt */
+	static const uint8_t reset_vector[] = {0xBA, 0xF9, 0x0C, 0xB0, 0x06,
+					       0xEE, 0xF4, 0xEB, 0xFD};
 	static struct image image;
 	static uint8_t first[0x100000], second[0x100000];
 	static uint8_t initrd[5000];
@@ -250,6 +253,7 @@ static void test_again(void **state)
 	assert_memory_equal(first + 0x9000, second + 0x9000, 0x6000); /* page tables */
 	assert_memory_equal(first + 0x1000, second + 0x1000, 40);
 	assert_string_equal((char *)second + 0x20000, "quiet");
+	assert_memory_equal((char *)fixture->low + 0xFFFF0, reset_vector, sizeof(reset_vector));
 	check_kernel_at(fixture, &image, PREF_ADDRESS);
 	fixture_free(fixture);
 }
