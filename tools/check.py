@@ -173,7 +173,7 @@ def pytest(tally, folder, build_folder):
     env = {
         "EBB": str(build_folder / PROGRAM),
         "EBB_BUILD": str(build_folder),
-        "EBB_GUEST": str(build_folder / "tests/bare/bare-guest"),
+        "EBB_BARE": str(build_folder / "tests/bare/bare-guest"),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     words = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-v", "-rs"]

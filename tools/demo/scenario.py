@@ -67,29 +67,23 @@ FILL_MIB = 512  # what the guest uses for a while, so that the host has somethin
 HOST_SLACK_MIB = 64  # what of it may stay: ebb's own memory, and pages the guest took meanwhile
 
 
-def host_parts(kernels, ebb, folder):
-    """What nest.open_host() needs for guests with KERNELS; their disks are made in FOLDER."""
+def host_parts(kernels, ebb, folder, modules=()):
+    """What nest.open_host() needs for guests with KERNELS; their disks are made in FOLDER and
+    hold MODULES besides those of every guest."""
     files = {}
     for kernel in kernels:
         image = pathlib.Path(folder) / f"{kernel}.initrd"
-        initrd.build_guest(kernel, image, modules=guest_modules(kernel))
+        initrd.build_guest(kernel, image, modules=modules)
         files[f"{kernel}/vmlinuz"] = ebbcache.kernel_dir(kernel) / "vmlinuz"
         files[f"{kernel}/initrd"] = image
     return {"files": files, "programs": {"ebb": ebb}}
 
 
-def guest_modules(kernel):
-    """Modules beyond those of every guest: the power button and the panic port, where they are
-    modules of this kernel at all."""
-    present = initrd.module_files(kernel)
-    return [name for name in ("button", "evdev", "pvpanic_mmio", "pvpanic_pci") if name in present]
-
-
 @contextlib.contextmanager
-def prepared(kernels, ebb):
+def prepared(kernels, ebb, modules=()):
     """host_parts() in a folder that is removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="ebb-demo-") as folder:
-        yield host_parts(kernels, ebb, folder)
+        yield host_parts(kernels, ebb, folder, modules)
 
 
 def command_text(host, kernel):

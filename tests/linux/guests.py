@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Machines for the tests with stock kernels, and a look into their guests."""
+
+import scenario
+
+MIB = scenario.MIB
+NEWEST = "6.12-cloud"
+# Memory that only movable pages use can always be given back.
+APPEND = "console=ttyS0 quiet panic=-1 memhp_default_state=online_movable"
+END_TIMEOUT_S = 120
+
+
+def machine(host, kernel, *words, memory="1G", append=APPEND):
+    """A run of ebb with KERNEL, its serial port on the standard streams, a monitor and WORDS."""
+    argv = [host.path("ebb"), "-accel", "kvm", "-m", memory, "-machine", "pc", "-nodefaults"]
+    argv += ["-kernel", host.path(f"{kernel}/vmlinuz"), "-initrd", host.path(f"{kernel}/initrd")]
+    argv += ["-append", append, "-chardev", "stdio,id=serial", "-device", "isa-serial,chardev=serial"]
+    argv += ["-chardev", f"socket,id=mon,path={host.path(scenario.MONITOR)},server=on,wait=off"]
+    argv += ["-mon", "chardev=mon,mode=readline", *words]
+    return scenario.Machine(host, argv)
+
+
+def power_off(vm):
+    """The guest powers the machine off: ebb's status must say so."""
+    vm.process.write("poweroff -f\n")
+    assert vm.process.wait(END_TIMEOUT_S) == 0
+
+
+def read(vm, path):
+    """The content of a file in the guest."""
+    done = vm.console.run(f"cat {path}")
+    assert done.status == 0, done.output
+    return done.output.strip()
+
+
+def files(vm, pattern):
+    """{path: content} of the files in the guest that PATTERN matches."""
+    done = vm.console.run(f"grep -H . {pattern}")
+    assert done.status == 0, done.output
+    return dict(line.split(":", 1) for line in done.output.splitlines())
+
+
+def parse_list(text):
+    """The numbers in a list like 0-2,5."""
+    found = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        found += range(int(first), int(last or first) + 1)
+    return found
