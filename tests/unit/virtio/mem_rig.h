@@ -42,6 +42,9 @@ struct rig {
 	struct range slots[RIG_BLOCKS];
 	unsigned int adds, removes;
 	int add_error, remove_error; /* what the next calls return, unless 0 */
+	/* A slot came or went while emulated devices reached its blocks; not asserted on the spot,
+	 * where the device lock is held. */
+	bool order_broken;
 	/* the transport */
 	sem_t answered; /* a queue interrupt */
 	atomic_uint config_irqs;

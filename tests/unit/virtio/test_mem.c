@@ -197,6 +197,27 @@ static void test_discard_fails(void **state)
 	assert_int_equal(rig_reachable(r), 0);
 }
 
+/* An unplug that fails and cannot be undone: plugged in name, but nobody reaches the blocks. */
+static void test_faulted_blocks_are_out_of_reach(void **state)
+{
+	struct rig *r = *state;
+
+	assert_int_equal(rig_request(r, VMEM_REQ_PLUG, 0, 8), VMEM_RESP_ACK);
+	rig_break_block(r, 1);
+	r->add_error = -ENOMEM;
+	assert_int_equal(rig_request(r, VMEM_REQ_UNPLUG, 0, 4), VMEM_RESP_BUSY);
+	assert_int_equal(info_of(r).host_faults, 1);
+	assert_int_equal(info_of(r).faulted_size, 4 * RIG_BLOCK);
+	assert_int_equal(rig_plugged_bytes(r), 8 * RIG_BLOCK);
+	assert_int_equal(rig_reachable(r), 0xf0);
+	assert_int_equal(rig_mapped(r), 0xf0);
+	rig_mend_block(r, 1);
+	r->add_error = 0;
+	assert_int_equal(rig_request(r, VMEM_REQ_UNPLUG, 0, 4), VMEM_RESP_ACK);
+	assert_int_equal(rig_request(r, VMEM_REQ_PLUG, 0, 4), VMEM_RESP_ACK);
+	assert_int_equal(rig_reachable(r), 0xff);
+}
+
 static void with_prealloc(struct virtio_mem_config *config)
 {
 	config->device.prealloc = true;
@@ -391,6 +412,7 @@ int main(void)
 		TEST(test_slot_cannot_be_added),
 		TEST(test_slot_cannot_be_removed),
 		TEST(test_discard_fails),
+		TEST(test_faulted_blocks_are_out_of_reach),
 		cmocka_unit_test(test_prealloc),
 		TEST(test_breaches),
 		TEST(test_unplug_of_its_own_answer),
