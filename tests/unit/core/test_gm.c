@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/*
- * Guest memory: who may reach what (gm.h, I1 and I2), widths and orders (I4), and revocation while
- * others are inside (I3). Built with ThreadSanitizer, the tests with threads prove their orders.
- */
+/* Guest memory: who may reach what (gm.h, I1 and I2), and widths (I4). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,76 +8,11 @@
 #include <cmocka.h>
 
 #include <errno.h>
-#include <pthread.h>
-#include <sched.h>
-#include <semaphore.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "vmm/core/gm.h"
-
-#define PAGE 4096
-
-/* RAM of two pages that touch, device memory of four blocks that touches them, a hole, RAM. */
-#define LOW    UINT64_C(0x10000)
-#define NEXT   (LOW + PAGE)
-#define DEVICE (NEXT + PAGE)
-#define BLOCK  (2 * PAGE)
-#define HOLE   (DEVICE + 4 * BLOCK)
-#define HIGH   (HOLE + PAGE)
-#define END    (HIGH + PAGE)
-
-struct world {
-	struct gm *gm;
-	uint8_t *low, *next, *device, *high;
-	struct gm_region *region;
-};
-
-static uint8_t *pages(uint64_t bytes)
-{
-	uint8_t *p = aligned_alloc(PAGE, bytes);
-
-	assert_non_null(p);
-	memset(p, 0, bytes);
-	return p;
-}
-
-static int setup(void **state)
-{
-	struct world *w = malloc(sizeof(*w));
-
-	assert_non_null(w);
-	w->gm = gm_new();
-	assert_non_null(w->gm);
-	w->low = pages(PAGE);
-	w->next = pages(PAGE);
-	w->device = pages(4 * BLOCK);
-	w->high = pages(PAGE);
-	/* Not in the order of their addresses. */
-	assert_int_equal(gm_add_ram(w->gm, (struct range){HIGH, PAGE}, w->high), 0);
-	assert_int_equal(gm_add_ram(w->gm, (struct range){LOW, PAGE}, w->low), 0);
-	assert_int_equal(gm_add_device_memory(w->gm, (struct range){DEVICE, 4 * BLOCK}, w->device,
-					      BLOCK, &w->region),
-			 0);
-	assert_int_equal(gm_add_ram(w->gm, (struct range){NEXT, PAGE}, w->next), 0);
-	*state = w;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct world *w = *state;
-
-	gm_free(w->gm);
-	free(w->low);
-	free(w->next);
-	free(w->device);
-	free(w->high);
-	free(w);
-	return 0;
-}
+#include "tests/unit/core/gm_world.h"
 
 /* Every way to reach [gpa, gpa + size) says whether it may, and a refused one touches nothing. */
 static int nothing(void *opaque, void *host, size_t size)
@@ -94,7 +26,7 @@ static void check_reach(struct world *w, uint64_t gpa, uint64_t size, bool ok)
 {
 	int want = ok ? 0 : -EFAULT;
 	uint64_t seen = 0;
-	uint8_t *buf = pages(8 * BLOCK), *before = pages(4 * BLOCK);
+	uint8_t *buf = gm_world_pages(8 * BLOCK), *before = gm_world_pages(4 * BLOCK);
 
 	memcpy(before, w->device, 4 * BLOCK);
 	memset(buf, 0xee, 8 * BLOCK);
@@ -169,7 +101,7 @@ static void test_last_bytes_of_the_address_space(void **state)
 {
 	const uint64_t top = UINT64_MAX - 2 * PAGE + 1;
 	struct gm *gm = gm_new();
-	uint8_t *host = pages(PAGE), byte = 7;
+	uint8_t *host = gm_world_pages(PAGE), byte = 7;
 
 	(void)state;
 	assert_int_equal(gm_add_ram(gm, (struct range){top + PAGE, PAGE}, host), -EINVAL);
@@ -370,285 +302,6 @@ static void test_access_pieces(void **state)
 	gm_grant(w->region, 0, BLOCK);
 }
 
-/* ---- threads ---- */
-
-struct worker {
-	struct world *w;
-	pthread_t thread;
-	atomic_bool *stop;
-	atomic_uint *started;
-	unsigned int number;
-	unsigned long done, refused;
-};
-
-/* Reads and writes a page of its own in the device's first block, again and again. */
-static void *worker_run(void *arg)
-{
-	struct worker *me = arg;
-	uint64_t gpa = DEVICE + (uint64_t)me->number * 512;
-	uint8_t in[512], out[512];
-
-	memset(out, 0x40 + (int)me->number, sizeof(out));
-	atomic_fetch_add(me->started, 1);
-	while (!atomic_load(me->stop)) {
-		if (gm_write(me->w->gm, gpa, out, sizeof(out)))
-			me->refused++;
-		else
-			me->done++;
-		if (gm_read(me->w->gm, gpa, in, sizeof(in)) == 0)
-			assert_int_equal(in[0], in[511]);
-	}
-	return NULL;
-}
-
-/*
- * I3: between a revoke and the next grant the memory is the owner's alone. The owner writes it with
- * plain stores, which ThreadSanitizer would report against an access that is still under way, and
- * finds its own bytes there afterwards.
- */
-static void test_revoke_waits_for_accesses(void **state)
-{
-	enum { WORKERS = 3, ROUNDS = 3000 };
-	struct worker worker[WORKERS];
-	struct world *w = *state;
-	atomic_bool stop = false;
-	atomic_uint started = 0;
-	unsigned long done = 0;
-
-	for (unsigned int i = 0; i < WORKERS; i++) {
-		worker[i] =
-			(struct worker){.w = w, .stop = &stop, .started = &started, .number = i};
-		assert_int_equal(pthread_create(&worker[i].thread, NULL, worker_run, &worker[i]),
-				 0);
-	}
-	while (atomic_load(&started) < WORKERS)
-		sched_yield();
-	for (unsigned int round = 0; round < ROUNDS; round++) {
-		gm_grant(w->region, 0, BLOCK);
-		sched_yield();
-		gm_revoke(w->region, 0, BLOCK);
-		memset(w->device, 0, WORKERS * 512);
-		for (unsigned int i = 0; i < 50; i++)
-			for (unsigned int at = 0; at < WORKERS * 512; at += 64)
-				assert_int_equal(((volatile uint8_t *)w->device)[at], 0);
-	}
-	/* Every worker gets through once it may. */
-	gm_grant(w->region, 0, BLOCK);
-	atomic_store(&stop, true);
-	for (unsigned int i = 0; i < WORKERS; i++) {
-		pthread_join(worker[i].thread, NULL);
-		done += worker[i].done + worker[i].refused;
-	}
-	assert_true(done > 0);
-}
-
-struct long_access {
-	struct world *w;
-	sem_t inside, leave;
-	atomic_bool left;
-	int ret;
-};
-
-static int stay_inside(void *opaque, void *host, size_t size)
-{
-	struct long_access *a = opaque;
-
-	(void)size;
-	sem_post(&a->inside);
-	sem_wait(&a->leave);
-	*(uint8_t *)host = 0x77;
-	atomic_store(&a->left, true);
-	return 0;
-}
-
-static void *long_access_run(void *arg)
-{
-	struct long_access *a = arg;
-
-	a->ret = gm_access(a->w->gm, NEXT, DEVICE + BLOCK - NEXT, stay_inside, a);
-	return NULL;
-}
-
-static void *let_leave(void *arg)
-{
-	struct long_access *a = arg;
-
-	/* Gives the revoke every chance to return too early. */
-	for (unsigned int i = 0; i < 1000; i++)
-		sched_yield();
-	sem_post(&a->leave);
-	sem_post(&a->leave);
-	return NULL;
-}
-
-static void test_revoke_waits_for_a_long_access(void **state)
-{
-	struct world *w = *state;
-	struct long_access a = {.w = w};
-	pthread_t inside, helper;
-
-	sem_init(&a.inside, 0, 0);
-	sem_init(&a.leave, 0, 0);
-	gm_grant(w->region, 0, 4 * BLOCK);
-	pthread_create(&inside, NULL, long_access_run, &a);
-	sem_wait(&a.inside);
-	pthread_create(&helper, NULL, let_leave, &a);
-	/* Of another block: it may wait or not. Of its block: it waits. */
-	gm_revoke(w->region, 0, BLOCK);
-	assert_true(atomic_load(&a.left));
-	assert_int_equal(w->next[0], 0x77);
-	assert_false(gm_valid(w->gm, DEVICE, 1));
-	pthread_join(inside, NULL);
-	pthread_join(helper, NULL);
-	assert_int_equal(a.ret, 0);
-	sem_destroy(&a.inside);
-	sem_destroy(&a.leave);
-}
-
-/* Readers that overlap without a gap: one always holds the region when another lets go. */
-struct relay {
-	struct world *w;
-	atomic_uint entered;
-	atomic_bool stop;
-};
-
-static int relay_inside(void *opaque, void *host, size_t size)
-{
-	struct relay *r = opaque;
-	unsigned int mine = atomic_fetch_add(&r->entered, 1);
-
-	(void)host;
-	(void)size;
-	/* Leave only when another one came in, or when it cannot because a writer waits. */
-	for (unsigned int i = 0; i < 2000 && atomic_load(&r->entered) == mine + 1; i++)
-		sched_yield();
-	return 0;
-}
-
-static void *relay_run(void *arg)
-{
-	struct relay *r = arg;
-
-	while (!atomic_load(&r->stop))
-		gm_access(r->w->gm, DEVICE, 1, relay_inside, r);
-	return NULL;
-}
-
-/* With a lock that prefers readers this test does not end. */
-static void test_busy_readers_do_not_starve_a_revoke(void **state)
-{
-	struct world *w = *state;
-	struct relay r = {.w = w};
-	pthread_t thread[3];
-
-	gm_grant(w->region, 0, BLOCK);
-	for (unsigned int i = 0; i < 3; i++)
-		pthread_create(&thread[i], NULL, relay_run, &r);
-	while (atomic_load(&r.entered) < 10)
-		sched_yield();
-	for (unsigned int i = 0; i < 20; i++) {
-		gm_revoke(w->region, 0, BLOCK);
-		gm_grant(w->region, 0, BLOCK);
-	}
-	atomic_store(&r.stop, true);
-	for (unsigned int i = 0; i < 3; i++)
-		pthread_join(thread[i], NULL);
-}
-
-/* I4: values of 2, 4 and 8 bytes are never seen half written, by gm_read() and gm_write() too. */
-struct torn {
-	struct world *w;
-	unsigned int size;
-	bool plain; /* gm_read() and gm_write() */
-	atomic_bool stop;
-};
-
-static void *torn_write(void *arg)
-{
-	struct torn *t = arg;
-	uint64_t value = 0;
-
-	while (!atomic_load(&t->stop)) {
-		value = ~value;
-		if (t->plain)
-			gm_write(t->w->gm, LOW + 64, &value, t->size);
-		else
-			gm_store_release(t->w->gm, LOW + 64, t->size, value);
-	}
-	return NULL;
-}
-
-static void test_no_torn_values(void **state)
-{
-	struct world *w = *state;
-
-	for (unsigned int size = 2; size <= 8; size *= 2) {
-		for (unsigned int plain = 0; plain < 2; plain++) {
-			struct torn t = {.w = w, .size = size, .plain = plain};
-			uint64_t all = size == 8 ? UINT64_MAX : (UINT64_C(1) << 8 * size) - 1;
-			pthread_t thread;
-
-			memset(w->low + 64, 0, 8);
-			pthread_create(&thread, NULL, torn_write, &t);
-			for (unsigned int i = 0; i < 20000; i++) {
-				uint64_t v = 0;
-
-				if (plain)
-					assert_int_equal(gm_read(w->gm, LOW + 64, &v, size), 0);
-				else
-					assert_int_equal(gm_load_acquire(w->gm, LOW + 64, size, &v),
-							 0);
-				assert_true(v == 0 || v == all);
-			}
-			atomic_store(&t.stop, true);
-			pthread_join(thread, NULL);
-		}
-	}
-}
-
-/* Release and acquire: who sees the index sees what was written before it. */
-static void *producer(void *arg)
-{
-	struct world *w = arg;
-
-	for (uint64_t i = 1; i <= 10000; i++) {
-		uint64_t ack = 0;
-		uint8_t data[64];
-
-		memset(data, (int)(i & 0xff), sizeof(data));
-		gm_write(w->gm, NEXT + 64, data, sizeof(data));
-		gm_store_release(w->gm, NEXT, 4, i);
-		do {
-			gm_load_acquire(w->gm, NEXT + 8, 4, &ack);
-			if (ack != i)
-				sched_yield();
-		} while (ack != i);
-	}
-	return NULL;
-}
-
-static void test_release_and_acquire(void **state)
-{
-	struct world *w = *state;
-	pthread_t thread;
-
-	pthread_create(&thread, NULL, producer, w);
-	for (uint64_t i = 1; i <= 10000; i++) {
-		uint64_t seen = 0;
-		uint8_t data[64];
-
-		while (gm_load_acquire(w->gm, NEXT, 4, &seen) == 0 && seen != i)
-			sched_yield();
-		assert_int_equal(gm_read(w->gm, NEXT + 64, data, sizeof(data)), 0);
-		assert_int_equal(data[0], i & 0xff);
-		assert_int_equal(data[63], i & 0xff);
-		gm_store_release(w->gm, NEXT + 8, 4, i);
-	}
-	pthread_join(thread, NULL);
-}
-
-#define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -660,11 +313,6 @@ int main(void)
 		TEST(test_blocks),
 		TEST(test_atomics),
 		TEST(test_access_pieces),
-		TEST(test_revoke_waits_for_accesses),
-		TEST(test_revoke_waits_for_a_long_access),
-		TEST(test_busy_readers_do_not_starve_a_revoke),
-		TEST(test_no_torn_values),
-		TEST(test_release_and_acquire),
 	};
 
 	return cmocka_run_group_tests_name("gm", tests, NULL, NULL);
