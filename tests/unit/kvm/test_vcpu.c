@@ -11,6 +11,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -250,53 +251,47 @@ GUEST(guest_tell_eax, "outl %eax, $0x10\n"
 		      "jmp 1b");
 
 struct busy_device {
-	sem_t inside, leave;
+	sem_t inside;
 	atomic_bool left;
 };
 
+/* Stays until the pause has begun: until the vCPU's thread is signalled. */
 static void busy_device_work(void *opaque)
 {
 	struct busy_device *d = opaque;
+	sigset_t kick;
+	int sig;
 
+	sigemptyset(&kick);
+	sigaddset(&kick, SIGUSR1);
+	pthread_sigmask(SIG_BLOCK, &kick, NULL);
 	sem_post(&d->inside);
-	sem_wait(&d->leave);
-	atomic_store(&d->left, true);
-}
-
-static void *let_leave(void *arg)
-{
-	struct busy_device *d = arg;
-
+	sigwait(&kick, &sig);
+	pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
 	/* Every chance for the pause to return too early. */
 	for (unsigned int i = 0; i < 500; i++)
 		sched_yield();
-	sem_post(&d->leave);
-	return NULL;
+	atomic_store(&d->left, true);
 }
 
 static void pause_inside(struct machine *m, struct recorder *rec, const uint8_t *code,
 			 const uint8_t *end)
 {
 	struct busy_device d = {.left = false};
-	pthread_t helper;
 
 	sem_init(&d.inside, 0, 0);
-	sem_init(&d.leave, 0, 0);
 	rec->opaque = &d;
 	rec->inside = busy_device_work;
 	machine_load(m, code, end);
 	vcpus_resume(m->vcpus);
 	sem_wait(&d.inside);
-	pthread_create(&helper, NULL, let_leave, &d);
 	vcpus_pause(m->vcpus);
 	assert_true(atomic_load(&d.left));
 	/* The instruction is done, the one after it did not begin. */
 	check_stands_still(m);
 	assert_int_equal(machine_peek(m, GUEST_DATA), 0);
-	pthread_join(helper, NULL);
 	rec->inside = NULL;
 	sem_destroy(&d.inside);
-	sem_destroy(&d.leave);
 }
 
 static void test_pause_completes_accesses(void **state)
