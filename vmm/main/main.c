@@ -25,6 +25,7 @@
 #include "vmm/control/control.h"
 #include "vmm/core/loop.h"
 #include "vmm/main/daemon.h"
+#include "vmm/vm/report.h"
 #include "vmm/vm/vm.h"
 
 struct ebb {
@@ -63,7 +64,7 @@ static void ebb_on_signal(uv_signal_t *handle, int sig)
 {
 	struct ebb *ebb = handle->data;
 
-	fprintf(stderr, "ebb: terminating on signal %d\n", sig);
+	report(ebb->config, "terminating on signal %d", sig);
 	vm_quit(ebb->vm, EXIT_SUCCESS);
 }
 
@@ -123,9 +124,9 @@ static void ebb_end(struct ebb *ebb)
 	vm_config_free(ebb->config);
 }
 
-static int ebb_fail(struct err *err)
+static int ebb_fail(const struct vm_config *config, struct err *err)
 {
-	fprintf(stderr, "ebb: %s\n", err_message(err));
+	report(config, "%s", err_message(err));
 	err_free(err);
 	return EXIT_FAILURE;
 }
@@ -137,7 +138,7 @@ int main(int argc, char **argv)
 	int status;
 
 	if (cmdline_parse(argc, argv, &ebb.config, &err))
-		return ebb_fail(err);
+		return ebb_fail(NULL, err);
 	if (ebb.config->output) {
 		fputs(ebb.config->output, stdout);
 		vm_config_free(ebb.config);
@@ -148,8 +149,9 @@ int main(int argc, char **argv)
 	ebb_catch(ebb_fault_signals, ARRAY_SIZE(ebb_fault_signals));
 	ebb_catch(ebb_end_signals, ARRAY_SIZE(ebb_end_signals));
 	if (ebb_start(&ebb, &err)) {
+		status = ebb_fail(ebb.config, err);
 		ebb_end(&ebb);
-		return ebb_fail(err);
+		return status;
 	}
 	loop_run(ebb.loop);
 	status = vm_exit_status(ebb.vm);

@@ -17,6 +17,7 @@
 #include "vmm/kvm/kvm.h"
 #include "vmm/machine/platform.h"
 #include "vmm/virtio/virtio.h"
+#include "vmm/vm/report.h"
 #include "vmm/vm/vm_internal.h"
 
 /* ---- requests from vCPUs ---- */
@@ -202,7 +203,7 @@ static void vm_on_reset(struct vm *vm)
 	if (vm->config->action.reboot == VM_REBOOT_SHUTDOWN) {
 		vm_on_shutdown(vm);
 	} else if (vm_reset(vm, &err)) {
-		fprintf(stderr, "ebb: the guest cannot be reset: %s\n", err_message(err));
+		report(vm->config, "the guest cannot be reset: %s", err_message(err));
 		err_free(err);
 	}
 }
@@ -211,7 +212,7 @@ static void vm_on_panic(struct vm *vm)
 {
 	enum vm_panic_action action = vm->config->action.panic;
 
-	fprintf(stderr, "ebb: the guest panicked\n");
+	report(vm->config, "the guest panicked");
 	if (action == VM_PANIC_SHUTDOWN && vm->config->action.shutdown == VM_SHUTDOWN_PAUSE)
 		action = VM_PANIC_PAUSE;
 	switch (action) {
@@ -240,12 +241,12 @@ static void vm_on_requests(void *opaque)
 	requests = atomic_exchange(&vm->requests, 0);
 	if (requests & VM_REQUEST_FAILED) {
 		vm_halt(vm, VM_INTERNAL_ERROR);
-		fprintf(stderr, "ebb: the guest was stopped: %s\n", vm->failure);
+		report(vm->config, "the guest was stopped: %s", vm->failure);
 	}
 	if (requests & VM_REQUEST_CRASH_LOADED)
-		fprintf(stderr, "ebb: the guest crashed and goes on in its crash kernel\n");
+		report(vm->config, "the guest crashed and goes on in its crash kernel");
 	if (requests & VM_REQUEST_TRIPLE_FAULT)
-		fprintf(stderr, "ebb: a triple fault resets the guest\n");
+		report(vm->config, "the guest shut its CPU down (triple fault): that is a reset");
 	if (requests & VM_REQUEST_PANICKED)
 		vm_on_panic(vm);
 	if (requests & VM_REQUEST_SHUTDOWN && vm->state == VM_RUNNING)

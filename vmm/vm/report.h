@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Messages to whoever started the program, on standard error: one line each, "ebb: ..." with the
+ * time (ISO 8601, UTC) and the guest's name in front where -msg asks for them.
+ *
+ * Threads: any; a line is written at once.
+ */
+#ifndef VMM_VM_REPORT_H
+#define VMM_VM_REPORT_H
+
+#include <stdarg.h>
+
+struct vm_config;
+
+/* No newline in @fmt. @config may be NULL: neither time nor name then. */
+__attribute__((format(printf, 2, 3))) void report(const struct vm_config *config, const char *fmt,
+						  ...);
+
+#endif
