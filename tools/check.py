@@ -121,36 +121,47 @@ def build(tally, name, compiler, *options):
 
 def count_tap(text, result):
     """(passed, failed names, skipped lines) of a program that reports in TAP and that meson gave
-    RESULT. Without any report, the program itself is the test."""
-    passed, failed, skipped = 0, [], []
-    planned = sum(int(n) for n in re.findall(r"^1\.\.(\d+)", text, re.M))
-    for bad, name, why in re.findall(
-        r"^(not )?ok \d+(?: -)? (.*?)(?: # SKIP(.*))?$", text, re.M | re.I
-    ):
-        if bad:
-            failed.append(name)
-        elif why or name.upper().startswith("# SKIP"):
-            skipped.append(f"{name}{why}")
-        else:
-            passed += 1
+    RESULT. Without any report, the program itself is the test. cmocka calls a skipped test "not
+    ok", and has no place for a reason: the line before is taken for it."""
+    passed, failed, skipped, planned, before = 0, [], [], 0, ""
+    for line in text.splitlines():
+        if plan := re.fullmatch(r"1\.\.(\d+)", line):
+            planned += int(plan[1])
+        elif skip := re.match(r"(?:not )?ok \d+ (?:- )?# SKIP (.*)", line):
+            skipped.append(f"{skip[1]}: {before or 'it gives no reason'}")
+        elif test := re.match(r"(not )?ok \d+ (?:- )?(.*)", line):
+            if test[1]:
+                failed.append(test[2])
+            else:
+                passed += 1
+        before = "" if re.match(r"(not )?ok |1\.\.", line) else line.strip()
     missing = planned - passed - len(failed) - len(skipped)
     if missing > 0:
         failed.append(f"{missing} tests that did not report (meson says {result})")
-    elif result not in ("OK", "SKIP", "EXPECTEDFAIL") and not failed:
+    elif result not in ("OK", "SKIP") and not failed:
         failed.append(f"ended badly: {result}")
-    elif result == "SKIP" and not skipped:
-        skipped.append("the program says that it cannot run here")
-    elif not planned and not failed and not skipped:
-        passed = max(passed, 1)
+    elif not planned and not failed:
+        if result == "SKIP":
+            skipped.append(before or "the program says that it cannot run here")
+        else:
+            passed += 1
     return passed, failed, skipped
 
 
-def meson_test(tally, folder, suite, env=None, slower=1):
+def steady_addresses():
+    """What makes a program run without random addresses, where that is allowed: sanitizers of
+    this age find no room for their own memory between widely scattered mappings."""
+    words = ["setarch", "-R"]
+    done = subprocess.run([*words, "true"], stderr=subprocess.DEVNULL, check=False)
+    return ["--wrapper", " ".join(words)] if done.returncode == 0 else []
+
+
+def meson_test(tally, folder, suite, env=None, slower=1, wrapper=()):
     """Run the meson tests of SUITE and count each test that their programs report."""
     log = folder / "meson-logs" / "testlog.json"
     log.unlink(missing_ok=True)
     words = ["meson", "test", "-C", folder, "--no-rebuild", "--suite", suite]
-    words += ["--timeout-multiplier", str(slower), "--print-errorlogs"]
+    words += ["--timeout-multiplier", str(slower), "--print-errorlogs", *wrapper]
     status = tally.run(words, {"CMOCKA_MESSAGE_OUTPUT": "TAP", **(env or {})}, f"suite {suite}")
     if not log.exists():
         raise PartFailed(f"meson test wrote no results for suite {suite}")
@@ -207,13 +218,13 @@ def part_clang(tally):
         "clang",
         *("-Db_sanitize=address,undefined", "-Db_lundef=false", "-Dfuzz=true"),
     )
-    meson_test(tally, folder, "unit", ASAN_ENV, slower=4)
-    meson_test(tally, folder, "fuzz", ASAN_ENV, slower=4)
+    meson_test(tally, folder, "unit", ASAN_ENV, slower=4, wrapper=steady_addresses())
+    meson_test(tally, folder, "fuzz", ASAN_ENV, slower=4, wrapper=steady_addresses())
 
 
 def part_tsan(tally):
     folder = build(tally, "tsan", "clang", "-Db_sanitize=thread", "-Db_lundef=false")
-    meson_test(tally, folder, "unit", TSAN_ENV, slower=10)
+    meson_test(tally, folder, "unit", TSAN_ENV, slower=10, wrapper=steady_addresses())
 
 
 def gcc_build(tally):

@@ -28,7 +28,7 @@ MODULES = ("button", "evdev", "pvpanic_mmio")
 
 
 class Keeper:
-    """The host that the tests share. It is opened when first asked for, and anew after discard()."""
+    """The host that the tests share: opened when first asked for, and anew after discard()."""
 
     def __init__(self, parts):
         self.parts = parts

@@ -14,7 +14,8 @@ def machine(host, kernel, *words, memory="1G", append=APPEND):
     """A run of ebb with KERNEL, its serial port on the standard streams, a monitor and WORDS."""
     argv = [host.path("ebb"), "-accel", "kvm", "-m", memory, "-machine", "pc", "-nodefaults"]
     argv += ["-kernel", host.path(f"{kernel}/vmlinuz"), "-initrd", host.path(f"{kernel}/initrd")]
-    argv += ["-append", append, "-chardev", "stdio,id=serial", "-device", "isa-serial,chardev=serial"]
+    argv += ["-append", append]
+    argv += ["-chardev", "stdio,id=serial", "-device", "isa-serial,chardev=serial"]
     argv += ["-chardev", f"socket,id=mon,path={host.path(scenario.MONITOR)},server=on,wait=off"]
     argv += ["-mon", "chardev=mon,mode=readline", *words]
     return scenario.Machine(host, argv)

@@ -17,7 +17,7 @@ def test_scenario(host, kernel):
     moments = list(scenario.play(host, kernel))
     assert [moment.step.number for moment in moments] == [2, 3, 4, 5]
     for moment in moments:
-        print(f"step {moment.step.number}: {moment.seconds:.1f} s, {moment.node_mib}, {moment.notes}")
+        print(f"step {moment.step.number}: {moment.seconds:.1f} s, {moment.node_mib}")
     assert [problem for moment in moments for problem in moment.problems] == []
 
 

@@ -172,7 +172,8 @@ def show_table(screen, moments, kernel, host):
         step = moment.step
         figures = [f"{step.number} {step.title}"]
         figures.append(" / ".join(str(moment.node_mib.get(n)) for n in scenario.CPUS))
-        figures.append(" / ".join(f"{moment.guest_plugged_mib.get(n, 0):.0f}" for n in scenario.CPUS))
+        plugged = [f"{moment.guest_plugged_mib.get(n, 0):.0f}" for n in scenario.CPUS]
+        figures.append(" / ".join(plugged))
         figures.append(f"{moment.rss_bytes // scenario.MIB}")
         rfc = "2212" if step.left else str(step.nodes[0])
         figures.append(f"{rfc} / {step.nodes[1]}")
@@ -181,9 +182,11 @@ def show_table(screen, moments, kernel, host):
     left = moments[-1].step.left and moments[-1].request.get("Request status")
     if left:
         screen.line()
-        screen.line(f"  Step 5: request status {left}; what is left is what the guest could not give.")
-    where = "an emulated host" if isinstance(host, nest.Nest) else "this machine"
-    screen.line(f"  KVM: {where}. Times there are no measure of speed." if nested() else f"  KVM: {where}.")
+        screen.line(f"  Step 5: request status {left}; {moments[-1].notes[-1]}.")
+    if isinstance(host, nest.Nest):
+        screen.line("  KVM: in an emulated host. Times there are no measure of speed.")
+    else:
+        screen.line("  KVM: this machine's.")
 
 
 def run_scenario(screen, kernel, program):
@@ -217,7 +220,7 @@ def run_play(screen, kernel, program):
         if nested():
             screen.stage("this machine's KVM cannot run stock guests: starting an emulated host")
         with nest.open_host(**parts) as host:
-            screen.stage("the guest boots; try there: meminfo, free -m, fill 512, unfill, poweroff -f")
+            screen.stage("the guest boots; try there: meminfo, fill 512, unfill, poweroff -f")
             screen.line("         and at the monitor: info numa, info memory-devices,")
             screen.line("         info virtio-mem reg0, virtio-mem reg0 2048, help, quit")
             command = scenario.command_line(host, kernel)

@@ -129,7 +129,8 @@ def parse_devices(text):
 
 def parse_numa(text):
     """({node: size in MiB}, {node: [cpu]}) from the output of "info numa"."""
-    sizes = {int(n): int(size) for n, size in re.findall(r"^node (\d+) size: (\d+) MB$", text, re.M)}
+    found = re.findall(r"^node (\d+) size: (\d+) MB$", text, re.M)
+    sizes = {int(node): int(size) for node, size in found}
     cpus = {
         int(n): [int(cpu) for cpu in words.split()]
         for n, words in re.findall(r"^node (\d+) cpus:([ \d]*)$", text, re.M)
