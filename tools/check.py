@@ -149,23 +149,23 @@ def count_tap(text, result):
 
 
 def steady_addresses():
-    """What makes a program run without random addresses, where that is allowed: sanitizers of
-    this age find no room for their own memory between widely scattered mappings."""
+    """The words before a command that run it without random addresses, where that is allowed:
+    sanitizers of this age find no room for their memory between widely scattered mappings."""
     words = ["setarch", "-R"]
     done = subprocess.run([*words, "true"], stderr=subprocess.DEVNULL, check=False)
-    return ["--wrapper", " ".join(words)] if done.returncode == 0 else []
+    return words if done.returncode == 0 else []
 
 
-def meson_test(tally, folder, suite, env=None, slower=1, wrapper=()):
+def meson_test(tally, folder, suite, env=None, slower=1, before=()):
     """Run the meson tests of SUITE and count each test that their programs report."""
     log = folder / "meson-logs" / "testlog.json"
     log.unlink(missing_ok=True)
-    words = ["meson", "test", "-C", folder, "--no-rebuild", "--suite", suite]
-    words += ["--timeout-multiplier", str(slower), "--print-errorlogs", *wrapper]
+    words = [*before, "meson", "test", "-C", folder, "--no-rebuild", "--suite", suite]
+    words += ["--timeout-multiplier", str(slower), "--print-errorlogs"]
     status = tally.run(words, {"CMOCKA_MESSAGE_OUTPUT": "TAP", **(env or {})}, f"suite {suite}")
     if not log.exists():
         raise PartFailed(f"meson test wrote no results for suite {suite}")
-    before = len(tally.failed)
+    count = len(tally.failed)
     for line in log.read_text().splitlines():
         test = json.loads(line)
         output = (test.get("stdout") or "") + "\n" + (test.get("stderr") or "")
@@ -173,7 +173,7 @@ def meson_test(tally, folder, suite, env=None, slower=1, wrapper=()):
         tally.passed += passed
         tally.failed += [f"{test['name']}: {text}" for text in failed]
         tally.skipped += [f"{test['name']}: {text}" for text in skipped]
-    if status and len(tally.failed) == before:
+    if status and len(tally.failed) == count:
         tally.failed.append(f"meson test ended with status {status}")
 
 
@@ -218,13 +218,13 @@ def part_clang(tally):
         "clang",
         *("-Db_sanitize=address,undefined", "-Db_lundef=false", "-Dfuzz=true"),
     )
-    meson_test(tally, folder, "unit", ASAN_ENV, slower=4, wrapper=steady_addresses())
-    meson_test(tally, folder, "fuzz", ASAN_ENV, slower=4, wrapper=steady_addresses())
+    meson_test(tally, folder, "unit", ASAN_ENV, slower=4, before=steady_addresses())
+    meson_test(tally, folder, "fuzz", ASAN_ENV, slower=4, before=steady_addresses())
 
 
 def part_tsan(tally):
     folder = build(tally, "tsan", "clang", "-Db_sanitize=thread", "-Db_lundef=false")
-    meson_test(tally, folder, "unit", TSAN_ENV, slower=10, wrapper=steady_addresses())
+    meson_test(tally, folder, "unit", TSAN_ENV, slower=10, before=steady_addresses())
 
 
 def gcc_build(tally):
