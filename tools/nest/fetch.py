@@ -98,23 +98,33 @@ class Apt:
         return run([program, "-c", str(self.conf), *words], cwd=cwd, env=env)
 
     def update(self):
-        """Read the package lists; find out whether the mirror has backports."""
+        """Read the package lists; find out what the mirror has besides the release itself.
+
+        Kernels newer than the release's come with its security updates, QEMU's with its
+        backports. Security updates that the machine's sources do not name are looked for beside
+        the mirror, where Debian's own are.
+        """
         main, security = system_mirrors()
         signed = f"[arch=amd64 signed-by={KEYRING}] " if KEYRING.exists() else "[arch=amd64] "
-        lines = [f"deb {signed}{main} {RELEASE} main"]
-        if security:
-            lines.append(f"deb {signed}{security} {RELEASE}-security main")
-        sources = self.folder / "sources.list"
+        base = f"deb {signed}{main} {RELEASE} main"
         backports = f"deb {signed}{main} {RELEASE}-backports main"
+        updates = f"deb {signed}{security or main + '-security'} {RELEASE}-security main"
         say("reading Debian's package lists")
-        try:
-            sources.write_text("\n".join(lines + [backports]) + "\n")
-            self.command("apt-get", "update", "--error-on=any")
-            self.has_backports = True
-        except FetchError:
-            say(f"the mirror gives no {RELEASE}-backports")
-            sources.write_text("\n".join(lines) + "\n")
-            self.command("apt-get", "update", "--error-on=any")
+        choices = [[base, updates, backports], [base, updates]]
+        if not security:
+            choices += [[base, backports], [base]]
+        for lines in choices:
+            (self.folder / "sources.list").write_text("\n".join(lines) + "\n")
+            try:
+                self.command("apt-get", "update", "--error-on=any")
+                break
+            except FetchError:
+                if lines is choices[-1]:
+                    raise
+        for line, name in ((updates, "security updates"), (backports, "backports")):
+            if line not in lines:
+                say(f"the mirror gives no {name}")
+        self.has_backports = backports in lines
 
     def closure(self, package, release=None):
         """PACKAGE and all it depends on, as NAME=VERSION words."""
