@@ -34,6 +34,8 @@ struct virtio_mem {
 	int resize_fd;
 	_Atomic uint64_t wanted;   /* requested_size as last asked for */
 	_Atomic uint64_t moved_ms; /* when guest or monitor last did something about the size */
+	_Atomic uint64_t stopped_since_ms; /* 0 while the machine runs */
+	_Atomic uint64_t stopped_total_ms; /* by all stops that are over */
 	_Atomic bool host_refused; /* the last plug request was refused for want of host memory */
 };
 
@@ -45,9 +47,17 @@ static uint64_t virtio_mem_clock_ms(void)
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
+/* Time that does not pass while the machine is stopped. */
+static uint64_t virtio_mem_now_ms(const struct virtio_mem *mem)
+{
+	uint64_t since = mem->stopped_since_ms;
+
+	return (since ? since : mem->config.now_ms()) - mem->stopped_total_ms;
+}
+
 static void virtio_mem_moved(struct virtio_mem *mem)
 {
-	mem->moved_ms = mem->config.now_ms();
+	mem->moved_ms = virtio_mem_now_ms(mem);
 }
 
 /* ---- the engine's host ---- */
@@ -424,6 +434,22 @@ int virtio_mem_resize(struct virtio_mem *mem, uint64_t requested_size, struct er
 	return 0;
 }
 
+void virtio_mem_stop(struct virtio_mem *mem)
+{
+	if (!mem->stopped_since_ms)
+		mem->stopped_since_ms = mem->config.now_ms();
+}
+
+void virtio_mem_cont(struct virtio_mem *mem)
+{
+	uint64_t since = mem->stopped_since_ms;
+
+	if (!since)
+		return;
+	mem->stopped_total_ms += mem->config.now_ms() - since;
+	mem->stopped_since_ms = 0;
+}
+
 void virtio_mem_info(const struct virtio_mem *mem, struct vmem_device_info *ret_info)
 {
 	vmem_device_info(mem->engine, ret_info);
@@ -442,7 +468,7 @@ enum virtio_mem_progress virtio_mem_progress(struct virtio_mem *mem)
 		return VIRTIO_MEM_NO_DRIVER;
 	if (info.plugged_size == info.requested_size)
 		return VIRTIO_MEM_DONE;
-	if (mem->config.now_ms() - moved_ms < VIRTIO_MEM_STALL_MS)
+	if (virtio_mem_now_ms(mem) - moved_ms < VIRTIO_MEM_STALL_MS)
 		return VIRTIO_MEM_IN_PROGRESS;
 	return mem->host_refused && info.plugged_size < info.requested_size ? VIRTIO_MEM_HOST_OOM
 									    : VIRTIO_MEM_VM_OOM;

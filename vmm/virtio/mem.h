@@ -76,6 +76,10 @@ enum virtio_mem_progress {
 #define VIRTIO_MEM_STALL_MS 5000
 
 enum virtio_mem_progress virtio_mem_progress(struct virtio_mem *mem);
+/* The machine stops, and goes on: a guest that cannot run has not given up. On one thread, where
+ * virtio_mem_progress() is called too. No-ops when it is already so. */
+void virtio_mem_stop(struct virtio_mem *mem);
+void virtio_mem_cont(struct virtio_mem *mem);
 /* The spelling of monitors: "done", "in-progress", "vm-oom", "host-oom", "no-driver". */
 const char *virtio_mem_progress_name(enum virtio_mem_progress progress);
 

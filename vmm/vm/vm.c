@@ -16,6 +16,7 @@
 #include "vmm/isa/pvpanic.h"
 #include "vmm/kvm/kvm.h"
 #include "vmm/machine/platform.h"
+#include "vmm/virtio/mem.h"
 #include "vmm/virtio/virtio.h"
 #include "vmm/vm/report.h"
 #include "vmm/vm/vm_internal.h"
@@ -111,12 +112,19 @@ static void vm_each_virtio(struct vm *vm, void (*fn)(struct virtio_device *vdev)
 			fn(vm->devices[i].virtio);
 }
 
+static void vm_each_mem(struct vm *vm, void (*fn)(struct virtio_mem *mem))
+{
+	for (size_t i = 0; i < vm->nr_memory_devices; i++)
+		fn(vm->memory_devices[i].mem);
+}
+
 /* Stop everything that the guest can see move, and be in @state. */
 static void vm_halt(struct vm *vm, enum vm_state state)
 {
 	if (vm->state == VM_RUNNING) {
 		vcpus_pause(vm->vcpus);
 		vm_each_virtio(vm, virtio_pause);
+		vm_each_mem(vm, virtio_mem_stop);
 		kvm_vm_clock_stop(vm->kvm);
 	}
 	vm->state = state;
@@ -129,6 +137,7 @@ static void vm_run(struct vm *vm)
 	vm->failure_noted = false;
 	vm->state = VM_RUNNING;
 	kvm_vm_clock_start(vm->kvm);
+	vm_each_mem(vm, virtio_mem_cont);
 	vm_each_virtio(vm, virtio_resume);
 	vcpus_resume(vm->vcpus);
 	if (vm->requests)

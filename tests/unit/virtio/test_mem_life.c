@@ -326,6 +326,36 @@ static void test_progress(void **state)
 	check_progress(r, "no-driver");
 }
 
+/* While the machine is stopped, its guest is not one that gave up; before that it may have been. */
+static void test_progress_of_a_stopped_machine(void **state)
+{
+	struct rig *r = *state;
+
+	rig_start(r);
+	assert_int_equal(virtio_mem_resize(r->mem, 4 * RIG_BLOCK, NULL), 0);
+	rig_turn(r);
+	clock_now_ms += VIRTIO_MEM_STALL_MS - 1;
+	virtio_mem_stop(r->mem);
+	clock_now_ms += 10 * VIRTIO_MEM_STALL_MS;
+	virtio_mem_stop(r->mem);
+	check_progress(r, "in-progress");
+	virtio_mem_cont(r->mem);
+	virtio_mem_cont(r->mem);
+	check_progress(r, "in-progress");
+	clock_now_ms += 1;
+	check_progress(r, "vm-oom");
+	virtio_mem_stop(r->mem);
+	check_progress(r, "vm-oom");
+	/* A size asked for meanwhile has all its time when the machine goes on. */
+	assert_int_equal(virtio_mem_resize(r->mem, 2 * RIG_BLOCK, NULL), 0);
+	clock_now_ms += 10 * VIRTIO_MEM_STALL_MS;
+	virtio_mem_cont(r->mem);
+	clock_now_ms += VIRTIO_MEM_STALL_MS - 1;
+	check_progress(r, "in-progress");
+	clock_now_ms += 1;
+	check_progress(r, "vm-oom");
+}
+
 static void with_clock_and_prealloc(struct virtio_mem_config *config)
 {
 	with_clock(config);
@@ -517,6 +547,7 @@ int main(void)
 		TEST(test_resize),
 		cmocka_unit_test(test_resize_then_free),
 		TEST(test_progress),
+		TEST(test_progress_of_a_stopped_machine),
 		cmocka_unit_test(test_host_oom),
 		TEST(test_device_reset_keeps_blocks),
 		TEST(test_system_reset_unplugs_all),
