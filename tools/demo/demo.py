@@ -104,7 +104,8 @@ def prepare(screen, kernel):
     parts = ["busybox", f"kernel/{kernel}"]
     if nested():
         parts += ebbcache.BASE_PARTS
-    missing = [p for p in dict.fromkeys(parts) if not (ebbcache.cache_dir() / p).is_dir()]
+    parts = list(dict.fromkeys(parts))
+    missing = [p for p in parts if not (ebbcache.cache_dir() / p).is_dir()]
     if missing:
         screen.stage(f"building, and fetching {', '.join(missing)} meanwhile")
     else:
