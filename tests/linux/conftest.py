@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT / "tools" / "demo"))
 sys.path.insert(0, str(ROOT / "tools" / "nest"))
 
 import ebbcache  # noqa: E402  (the folders are only known now)
+import guests  # noqa: E402
 import nest  # noqa: E402
 import scenario  # noqa: E402
 
@@ -52,6 +53,7 @@ def keeper():
     if not EBB.is_file():
         pytest.exit(f"{EBB} is not there: build it, or set EBB", returncode=2)
     with scenario.prepared(list(ebbcache.KERNELS), EBB, MODULES) as parts:
+        parts["files"][guests.VMLINUX] = ebbcache.kernel_dir(guests.NEWEST) / "vmlinux"
         keeper = Keeper(parts)
         yield keeper
         keeper.discard()

@@ -5,6 +5,8 @@ import scenario
 
 MIB = scenario.MIB
 NEWEST = "6.12-cloud"
+# Its ELF image, in the host's folder.
+VMLINUX = f"{NEWEST}/vmlinux"
 # Memory that only movable pages use can always be given back.
 APPEND = "console=ttyS0 quiet panic=-1 memhp_default_state=online_movable"
 END_TIMEOUT_S = 120
