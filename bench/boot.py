@@ -61,20 +61,34 @@ def boot_once(host, name, words):
     return seconds
 
 
+def expand(host, command):
+    """The words of a COMMAND with {dir} and {boot} filled in."""
+    boot = ["-kernel", host.path("kernel"), "-initrd", host.path("initrd"), "-append", APPEND]
+    words = []
+    for word in shlex.split(command):
+        words += boot if word == "{boot}" else [word.replace("{dir}", host.dir)]
+    return words
+
+
 def measure(host, commands, rounds):
     """Run ROUNDS rounds after a warming one: {name: [seconds...]}."""
-    boot = ["-kernel", host.path("kernel"), "-initrd", host.path("initrd"), "-append", APPEND]
     times = {name: [] for name in commands}
     for turn in range(rounds + 1):
         for name, command in commands.items():
-            words = []
-            for word in shlex.split(command):
-                words += boot if word == "{boot}" else [word.replace("{dir}", host.dir)]
-            seconds = boot_once(host, name, words)
+            seconds = boot_once(host, name, expand(host, command))
             if turn:
                 times[name].append(seconds)
                 print(f"round {turn}: {name} {seconds:.2f} s", flush=True)
     return times
+
+
+def host_files(kernel, image, initrd_path):
+    """What a host needs for the monitors here: QEMU, the kernel's IMAGE, a guest's disk."""
+    return {
+        "qemu": ebbcache.part_dir("qemu"),
+        "kernel": ebbcache.kernel_dir(kernel) / image,
+        "initrd": initrd_path,
+    }
 
 
 def report(times):
@@ -93,11 +107,7 @@ def run(args, commands, tmp):
     """Boot a host with what the monitors need and measure in it."""
     image = f"{tmp}/initrd"
     initrd.build_guest(args.kernel, image)
-    files = {
-        "qemu": ebbcache.part_dir("qemu"),
-        "kernel": ebbcache.kernel_dir(args.kernel) / args.image,
-        "initrd": image,
-    }
+    files = host_files(args.kernel, args.image, image)
     programs = {"ebb": args.ebb} if args.ebb else {}
     with nest.open_host(files=files, programs=programs) as host:
         return measure(host, commands, args.rounds)

@@ -12,7 +12,6 @@ host, in turn, with the same guest.
 import argparse
 import pathlib
 import re
-import shlex
 import sys
 import tempfile
 
@@ -43,20 +42,11 @@ def measure(args, tmp):
     """{monitor: (own, guest)} in KiB."""
     image = f"{tmp}/initrd"
     initrd.build_guest(args.kernel, image)
-    files = {
-        "qemu": ebbcache.part_dir("qemu"),
-        "kernel": ebbcache.kernel_dir(args.kernel) / "vmlinuz",
-        "initrd": image,
-    }
+    files = boot.host_files(args.kernel, "vmlinuz", image)
     found = {}
     with nest.open_host(files=files, programs={"ebb": args.ebb}) as host:
-        words = ["-kernel", host.path("kernel"), "-initrd", host.path("initrd")]
-        words += ["-append", boot.APPEND]
         for name, command in {**boot.MONITORS, "ebb": boot.EBB}.items():
-            line = []
-            for word in shlex.split(command):
-                line += words if word == "{boot}" else [word.replace("{dir}", host.dir)]
-            monitor = host.spawn(name, line)
+            monitor = host.spawn(name, boot.expand(host, command))
             nest.GuestConsole(monitor).login(180)
             smaps = host.read_file(f"/proc/{monitor.pid}/smaps").decode()
             found[name] = own_kib(smaps)
