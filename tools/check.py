@@ -27,9 +27,11 @@ ROOT = TOOLS.parent
 CHECK = ROOT / "build-check"
 PROGRAM = "vmm/main/ebb"
 SHOWN_LINES = 60
-# Longer than any part takes on two slow processors; a part that hangs must not hang the rest.
-PART_TIMEOUT_S = {"linux": 1080, "bare": 600}
-PART_TIMEOUT_DEFAULT_S = 600
+# Longer than any command takes on two slow processors: one that hangs must not hang the rest.
+COMMAND_TIMEOUT_S = {"linux": 1080}
+COMMAND_TIMEOUT_DEFAULT_S = 600
+# Whoever waits for the result gives up a little later: what was found by then shall be told.
+TOTAL_TIMEOUT_S = 1400
 
 ASAN_ENV = {
     "ASAN_OPTIONS": "detect_stack_use_after_return=1:strict_string_checks=1",
@@ -43,7 +45,7 @@ class PartFailed(Exception):
 
 
 class Tally:
-    """What a part found. FAILED and SKIPPED hold a line for each test."""
+    """What a part found. FAILED holds a line, SKIPPED (test, reason), for each test."""
 
     def __init__(self, name):
         self.name = name
@@ -70,11 +72,12 @@ class Tally:
                 env={**os.environ, **(env or {})},
                 start_new_session=True,
             )
-            limit = PART_TIMEOUT_S.get(self.name, PART_TIMEOUT_DEFAULT_S)
+            left = max(0, TOTAL_TIMEOUT_S - (time.monotonic() - BEGIN))
+            limit = min(left, COMMAND_TIMEOUT_S.get(self.name, COMMAND_TIMEOUT_DEFAULT_S))
             try:
                 return process.wait(limit)
             except subprocess.TimeoutExpired as late:
-                raise PartFailed(f"{words[0]} did not end in {limit} s") from late
+                raise PartFailed(f"{words[0]} did not end in {limit:.0f} s") from late
             finally:
                 end_group(process)
 
@@ -90,7 +93,7 @@ class Tally:
 
 def end_group(process):
     """End PROCESS, gently first so that it can tidy up."""
-    for signo, seconds in ((signal.SIGTERM, 20), (signal.SIGKILL, 20)):
+    for signo, seconds in ((signal.SIGINT, 20), (signal.SIGTERM, 10), (signal.SIGKILL, 10)):
         if process.poll() is not None:
             return
         try:
@@ -120,7 +123,7 @@ def build(tally, name, compiler, *options):
 
 
 def count_tap(text, result):
-    """(passed, failed names, skipped lines) of a program that reports in TAP and that meson gave
+    """(passed, failed names, [(skipped name, reason)]) of a program that reports in TAP and that meson gave
     RESULT. Without any report, the program itself is the test. cmocka calls a skipped test "not
     ok", and has no place for a reason: the line before is taken for it."""
     passed, failed, skipped, planned, before = 0, [], [], 0, ""
@@ -128,7 +131,7 @@ def count_tap(text, result):
         if plan := re.fullmatch(r"1\.\.(\d+)", line):
             planned += int(plan[1])
         elif skip := re.match(r"(?:not )?ok \d+ (?:- )?# SKIP (.*)", line):
-            skipped.append(f"{skip[1]}: {before or 'it gives no reason'}")
+            skipped.append((skip[1], before or "it gives no reason"))
         elif test := re.match(r"(not )?ok \d+ (?:- )?(.*)", line):
             if test[1]:
                 failed.append(test[2])
@@ -142,7 +145,7 @@ def count_tap(text, result):
         failed.append(f"ended badly: {result}")
     elif not planned and not failed:
         if result == "SKIP":
-            skipped.append(before or "the program says that it cannot run here")
+            skipped.append(("all of it", before or "it says that it cannot run here"))
         else:
             passed += 1
     return passed, failed, skipped
@@ -172,7 +175,7 @@ def meson_test(tally, folder, suite, env=None, slower=1, before=()):
         passed, failed, skipped = count_tap(output, test["result"])
         tally.passed += passed
         tally.failed += [f"{test['name']}: {text}" for text in failed]
-        tally.skipped += [f"{test['name']}: {text}" for text in skipped]
+        tally.skipped += [(f"{test['name']}: {name}", why) for name, why in skipped]
     if status and len(tally.failed) == count:
         tally.failed.append(f"meson test ended with status {status}")
 
@@ -199,7 +202,7 @@ def pytest(tally, folder, build_folder):
         if case.find("failure") is not None or case.find("error") is not None:
             tally.failed.append(name)
         elif skip is not None:
-            tally.skipped.append(f"{name}: {skip.get('message')}")
+            tally.skipped.append((name, skip.get("message")))
         else:
             tally.passed += 1
     if status and len(tally.failed) == before:
@@ -300,11 +303,13 @@ def summary(tallies):
         print(f"  {tally.name:8} {tally.seconds:6.0f} s  {result}")
         for text in tally.failed:
             print(f"             FAILED {text}")
-        for text in tally.skipped:
-            print(f"             skipped {text}")
+        for reason in dict.fromkeys(why for _, why in tally.skipped):
+            names = [name for name, why in tally.skipped if why == reason]
+            what = names[0] if len(names) == 1 else f"{len(names)} tests"
+            print(f"             skipped {what}: {reason}")
     passed = sum(tally.passed for tally in tallies)
     failed = [text for tally in tallies for text in tally.failed]
-    skipped = [text for tally in tallies for text in tally.skipped]
+    skipped = [entry for tally in tallies for entry in tally.skipped]
     print(f"\n{counted(passed, failed, skipped)}", flush=True)
     return 1 if failed or not passed else 0
 

@@ -61,8 +61,11 @@ PAGE_SIZE = "2097152 bytes"
 BOOT_TIMEOUT_S = 240
 RESIZE_TIMEOUT_S = 240
 AGREE_TIMEOUT_S = 90
+READ_ATTEMPTS = 3
 LOOK_EVERY_S = 0.25  # a monitor cannot be waited on: look again
-STILL_S = 6  # a guest that changed nothing for so long has given what it can
+STILL_S = 6  # a guest that has little left and changed nothing for so long gave what it could
+STALL_S = 60  # any other may only be slow
+LITTLE_MIB = 512
 FILL_MIB = 512  # what the guest uses for a while, so that the host has something to get back
 HOST_SLACK_MIB = 64  # what of it may stay: ebb's own memory, and pages the guest took meanwhile
 
@@ -196,7 +199,7 @@ class Machine:
 
     def await_request(self, device, timeout=RESIZE_TIMEOUT_S, progress=None):
         """Wait until the last resize of DEVICE is done; returns its status then, or the status
-        that it had kept, without a change in size, for STILL_S."""
+        that it had kept, without a change in size, for as long as patience() has."""
         begin = still = time.monotonic()
         last = None
         while True:
@@ -207,7 +210,8 @@ class Machine:
                 last, still = state, now
                 if progress:
                     progress(f"{device}: {mib(request['Plugged size'])} MB")
-            if state[0] == "done" or (state[0] != "in-progress" and now - still > STILL_S):
+            stopped = state[0] != "in-progress" and now - still > patience(request)
+            if state[0] == "done" or stopped:
                 return state[0]
             if now - begin > timeout:
                 raise nest.NestTimeout(f"{device} was still {state[0]} after {timeout} s")
@@ -239,6 +243,12 @@ class Machine:
                 return total
             if time.monotonic() - begin > timeout:
                 raise nest.NestTimeout(f"the guest's nodes have {total} after {timeout} s")
+
+
+def patience(request):
+    """How many seconds a guest may stand still before it is taken to have stopped."""
+    plugged, wanted = mib(request["Plugged size"]), mib(request["Requested size"])
+    return STILL_S if wanted < plugged <= LITTLE_MIB else STALL_S
 
 
 def mib(text):
@@ -310,11 +320,20 @@ class Play:
         self.machine.hmp(f"virtio-mem reg0 {step.target_mib}")
         return self.machine.await_request("reg0", progress=self.progress)
 
+    def read(self, step):
+        """What monitor and guest say, all of it between two changes of the guest's memory."""
+        commands = (*step.shows, "info virtio-mem reg0")
+        for _ in range(READ_ATTEMPTS):
+            plugged, total = self.machine.await_agreement(self.base)
+            shown = [(command, self.machine.hmp(command)) for command in commands]
+            if plugged == self.machine.plugged():
+                break
+        return plugged, total, shown
+
     def moment(self, step, begin, notes):
         """Read everything after STEP."""
-        plugged, total = self.machine.await_agreement(self.base)
+        plugged, total, shown = self.read(step)
         seconds = time.monotonic() - begin
-        shown = [(c, self.machine.hmp(c)) for c in (*step.shows, "info virtio-mem reg0")]
         texts = dict(shown)
         sizes, cpus = parse_numa(texts["info numa"])
         moment = Moment(
@@ -383,7 +402,6 @@ def judge(moment, cpus, plugged, base):
         elif shown != wanted:
             yield f"node {node} has {shown} MB, not {wanted} MB"
     for node in CPUS:
-        # The monitor rounds to whole MB as the guest's figure is compared before rounding.
         says = moment.node_mib.get(node, 0) - BOOT_NODE_MIB
         if says != plugged.get(node, 0) // MIB:
             yield f"info numa and info memory-devices differ on node {node}"
