@@ -36,6 +36,11 @@ OSError: the thing under test did it; never tried again.
 As a program:  nest.py --shell [--file NAME=PATH] [--program NAME=PATH]   a shell in the host
                nest.py --play [...] [--monitor SOCKET] -- COMMAND...      see play.py
 
+$EBB_NEST_SMP and $EBB_NEST_CPU replace the emulated host's number of processors (2, or 1 with a
+QEMU older than 10) and their model (max). One processor is about 1.4 times slower and has never
+been seen to fail; two can fail under load in ways that look like the guest's fault (a triple
+fault, a lost interrupt). Fewer features make a faster emulated processor.
+
 Nothing is left behind: the emulated machine dies with the process that started it (it is told by
 the kernel, and its first process powers it off when the channel ends), and its disk image is
 removed as soon as it has booted.
@@ -217,10 +222,10 @@ class Nest(Host):
     """An emulated host. Use it in a with statement, or call start and close."""
 
     def __init__(
-        self, files=None, programs=None, memory="8G", smp=None, phys_bits=None, cpu="max", modules=()
+        self, files=None, programs=None, memory="8G", smp=None, phys_bits=None, cpu=None, modules=()
     ):
         super().__init__()
-        self.cpu = cpu
+        self.cpu = cpu or os.environ.get("EBB_NEST_CPU") or "max"
         self.dir = "/ebb"
         self.files = dict(files or {})
         self.programs = dict(programs or {})
@@ -253,7 +258,8 @@ class Nest(Host):
 
     def _arguments(self, image, channel):
         kernel = ebbcache.kernel_dir(ebbcache.HOST_KERNEL)
-        smp = self.smp or (2 if ebbcache.qemu_version() >= (10,) else 1)
+        chosen = self.smp or int(os.environ.get("EBB_NEST_SMP", "0"))
+        smp = chosen or (2 if ebbcache.qemu_version() >= (10,) else 1)
         cpu = self.cpu + (f",phys-bits={self.phys_bits}" if self.phys_bits else "")
         return [
             *("setpriv", "--pdeathsig", "KILL"),
