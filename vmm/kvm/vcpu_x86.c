@@ -147,7 +147,8 @@ struct vcpu_state *vcpu_state_save(struct kvm_vm *kvm, int vcpu_fd, struct err *
 		vcpu_state_free(state);
 		return NULL;
 	}
-	state->has_xcrs = ioctl(vcpu_fd, KVM_GET_XCRS, &state->xcrs) == 0;
+	/* A host without XSAVE answers with none and takes none back. */
+	state->has_xcrs = ioctl(vcpu_fd, KVM_GET_XCRS, &state->xcrs) == 0 && state->xcrs.nr_xcrs;
 	ret = vcpu_xsave_save(kvm, vcpu_fd, state);
 	if (ret) {
 		err_set(err, -ret, "KVM does not tell the floating-point state of a vCPU: %s",
