@@ -60,9 +60,3 @@ def work_dir():
     folder = cache_dir() / "work"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def qemu_version():
-    """The version of the fetched QEMU as a tuple of numbers."""
-    text = (part_dir("qemu") / "version").read_text().strip()
-    return tuple(int(n) for n in text.split("."))
