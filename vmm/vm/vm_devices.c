@@ -134,6 +134,8 @@ int vm_build_platform(struct vm *vm, struct err **err)
 
 /* ---- -device ---- */
 
+_Static_assert(VIRTIO_PCI_VECTORS_AUTO == UINT32_MAX, "vm_virtio_config.vectors says so");
+
 /* The region that the layout found for the memory device with this number among its like. */
 static const struct layout_device *vm_mem_place(const struct vm *vm)
 {
@@ -210,13 +212,13 @@ static int vm_build_rng(struct vm *vm, struct vm_device *d, struct err **err)
 
 static int vm_plug_pci(struct vm *vm, struct vm_device *d, struct err **err)
 {
-	const struct vm_virtio_config *v = &d->config->virtio;
 	const struct virtio_pci_config config = {
 		.host = vm->pci,
 		.hv = vm->hv,
 		.slot = d->config->pci.has_addr ? d->config->pci.slot : -1,
 		.class_code = d->mem ? VM_MEM_CLASS : VIRTIO_PCI_CLASS_OTHER,
-		.vectors = v->vectors == UINT16_MAX ? VIRTIO_PCI_VECTORS_AUTO : v->vectors,
+		/* "As many as it needs" is the same number on both sides. */
+		.vectors = d->config->virtio.vectors,
 	};
 
 	if (d->config->pci.has_addr && d->config->pci.function)
