@@ -207,15 +207,43 @@ def test_pidfile_and_daemonize(folder):
             assert os.readlink(f"/proc/{pid}/exe") == str(EBB.resolve())
             assert os.getsid(pid) != os.getsid(0)
             Stream(os.dup(ours.fileno())).expect("^END$")
-            signal.pidfd_send_signal(watch, signal.SIGTERM)
-            assert select.select([watch], [], [], TIMEOUT_S)[0], "the daemon does not end"
-            assert not pid_path.exists()
         finally:
-            try:
-                signal.pidfd_send_signal(watch, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-            os.close(watch)
+            end_daemon(watch)
+        assert not pid_path.exists()
+
+
+def end_daemon(watch):
+    """Terminate the process of the descriptor WATCH, with force when it does not go by itself."""
+    try:
+        signal.pidfd_send_signal(watch, signal.SIGTERM)
+        assert select.select([watch], [], [], TIMEOUT_S)[0], "the daemon does not end"
+    finally:
+        try:
+            signal.pidfd_send_signal(watch, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        os.close(watch)
+
+
+def test_daemonize_removes_relative_names(folder):
+    """Names relative to the folder where it was started are removed from there, at the earliest
+    moment at which somebody can ask for it."""
+    argv = [EBB.resolve(), "-enable-kvm", "-nodefaults", "-display", "none", "-m", "64M"]
+    argv += ["-daemonize", "-pidfile", "pid", "-monitor", "unix:mon,server=on,wait=off"]
+    argv += ["-kernel", GUEST, "-append", "test=none end=halt"]
+    done = subprocess.run(
+        argv,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=TIMEOUT_S,
+        check=False,
+        cwd=folder,
+    )
+    assert done.returncode == 0, done.stderr
+    names = {"pid", "mon"}
+    assert names <= set(os.listdir(folder))
+    end_daemon(os.pidfd_open(int(pathlib.Path(folder, "pid").read_text())))
+    assert not names & set(os.listdir(folder))
 
 
 def test_daemonize_failure_is_reported(folder):

@@ -108,7 +108,8 @@ static int chr_socket_bind_unix(struct chr_socket *sock, int fd, const struct ch
 		return err_set(err, errno, "chardev '%s': cannot make the socket '%s': %s",
 			       config->id, config->path, strerror(errno));
 	if (!lstat(config->path, &st)) {
-		sock->unlink = strdup(config->path);
+		/* Absolute: the process may be in another folder when the path is removed. */
+		sock->unlink = realpath(config->path, NULL);
 		sock->dev = st.st_dev;
 		sock->ino = st.st_ino;
 	}

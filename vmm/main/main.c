@@ -34,7 +34,7 @@ struct ebb {
 	struct vm *vm;
 	struct control *control;
 	int daemon_fd;
-	bool has_pidfile;
+	char *pidfile; /* absolute; once it is made */
 	uv_signal_t signals[3];
 };
 
@@ -100,7 +100,8 @@ static int ebb_start(struct ebb *ebb, struct err **err)
 		ret = daemon_pidfile(c->pidfile, err);
 		if (ret)
 			return ret;
-		ebb->has_pidfile = true;
+		/* In the background the process is in another folder when it ends. */
+		ebb->pidfile = realpath(c->pidfile, NULL);
 	}
 	ebb->vm = vm_new(c, ebb->loop, err);
 	if (!ebb->vm)
@@ -109,9 +110,12 @@ static int ebb_start(struct ebb *ebb, struct err **err)
 	if (!ebb->control)
 		return -EIO;
 	ret = vm_start(ebb->vm, err);
+	/* Before anybody is told that it runs: from then on a signal ends it in an orderly way. */
+	if (!ret)
+		ret = ebb_take_signals(ebb, err);
 	if (!ret && c->daemonize)
 		ret = daemon_ready(ebb->daemon_fd, err);
-	return ret ? ret : ebb_take_signals(ebb, err);
+	return ret;
 }
 
 static void ebb_end(struct ebb *ebb)
@@ -119,8 +123,9 @@ static void ebb_end(struct ebb *ebb)
 	control_free(ebb->control);
 	vm_free(ebb->vm);
 	loop_free(ebb->loop);
-	if (ebb->has_pidfile)
-		unlink(ebb->config->pidfile);
+	if (ebb->pidfile)
+		unlink(ebb->pidfile);
+	free(ebb->pidfile);
 	vm_config_free(ebb->config);
 }
 
