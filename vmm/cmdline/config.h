@@ -67,19 +67,39 @@ struct vm_smp_config {
 	unsigned int sockets, dies, cores, threads;
 };
 
-/* -object memory-backend-ram: private anonymous memory */
+/* -object memory-backend-ram, -memfd, -file */
 enum vm_memdev_user { VM_MEMDEV_UNUSED, VM_MEMDEV_BOOT, VM_MEMDEV_DEVICE };
+enum vm_memdev_type { VM_MEMDEV_RAM, VM_MEMDEV_MEMFD, VM_MEMDEV_FILE };
+/* QMP's HostMemPolicy */
+enum vm_mem_policy { VM_POLICY_DEFAULT, VM_POLICY_PREFERRED, VM_POLICY_BIND, VM_POLICY_INTERLEAVE };
+#define VM_HOST_NODES_MAX 128u
 
 struct vm_memdev_config {
+	enum vm_memdev_type type;
 	char *id;
 	uint64_t size_bytes;           /* of the memory to map: "max-size" if given, else "size" */
-	uint64_t page_bytes;           /* of the backend; 4096 */
+	uint64_t page_bytes;           /* of the backing: 4096, or of its huge pages */
 	bool has_requested_size;       /* the two-size spelling was used: */
 	uint64_t requested_size_bytes; /* "size" next to "max-size" */
 	bool prealloc;
 	bool has_merge, has_dump; /* given; else as -machine mem-merge, dump-guest-core say */
 	bool merge, dump;
-	bool reserve; /* off: MAP_NORESERVE */
+	bool reserve;                  /* off: MAP_NORESERVE */
+	bool share;                    /* on by default for memfd */
+	unsigned int prealloc_threads; /* 1 or more */
+	enum vm_mem_policy policy;
+	bool has_host_nodes;
+	uint64_t host_nodes[VM_HOST_NODES_MAX /
+			    64]; /* bit per host node; for policies but default */
+	/* memfd */
+	bool hugetlb; /* page_bytes is its page size */
+	bool seal;    /* against changes of the file's size; on by default */
+	/* file */
+	char *mem_path;        /* of a file, or of a folder in which one without a name is made */
+	uint64_t offset_bytes; /* where in the file the memory starts */
+	uint64_t align_bytes;  /* of the mapping; 0: the page size, 2 MiB at least */
+	bool discard_data;     /* the file's content need not be written back at the end */
+	bool readonly;
 	enum vm_memdev_user user;
 };
 
@@ -166,6 +186,13 @@ enum vm_device_type {
 	VM_DEVICE_PVPANIC,
 };
 
+/* What becomes of a guest that touches unplugged memory. */
+enum vm_violation_action {
+	VM_VIOLATION_DENY,  /* the write is dropped, a read gives zeros, and it goes on */
+	VM_VIOLATION_PAUSE, /* that, and the machine is stopped */
+	VM_VIOLATION_SHUTDOWN,
+};
+
 /* Of every PCI device. */
 struct vm_pci_config {
 	char *bus;        /* NULL, or machine.root_bus */
@@ -194,6 +221,9 @@ struct vm_virtio_mem_config {
 	bool prealloc;
 	enum vm_on_off_auto unplugged_inaccessible; /* auto is on */
 	bool dynamic_memslots;
+	bool guard;             /* unplugged blocks are closed one by one; on by default */
+	uint64_t memslot_bytes; /* power of two, >= block_size_bytes; 0: the builder chooses */
+	enum vm_violation_action on_violation;
 };
 
 struct vm_virtio_rng_config {

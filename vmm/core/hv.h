@@ -11,6 +11,7 @@
 #define VMM_HV_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/num.h"
@@ -22,6 +23,13 @@ struct hv;
 struct hv_msi {
 	int fd;       /* writing 8 bytes delivers the message; -1 before msi_new() */
 	uint32_t gsi; /* routing table entry; the hypervisor's own */
+};
+
+/* A range of host memory in the guest's physical address space. */
+struct hv_slot {
+	struct range gpa;
+	void *host;
+	uint32_t slot; /* the hypervisor's number; an output of slots_replace */
 };
 
 struct hv_ops {
@@ -52,6 +60,24 @@ struct hv_ops {
 	int (*slot_add)(struct hv *hv, struct range gpa, void *host, bool readonly,
 			uint32_t *ret_slot);
 	int (*slot_remove)(struct hv *hv, uint32_t slot);
+	/*
+	 * Replace slots by others, all writable, while no vCPU is inside the guest or completes an
+	 * instruction: no vCPU ever sees a state between. vCPUs that are handling an exit are not
+	 * waited for; they cannot go back into the guest meanwhile. So it may be called with a lock
+	 * held that exit handlers take, and by an exit handler. Either all is done, or on failure
+	 * the old slots are there again under their old numbers, or -ENOTRECOVERABLE: none of either
+	 * is there. -ENOSPC when there are not slots enough.
+	 */
+	int (*slots_replace)(struct hv *hv, const uint32_t *old_slots, size_t nr_old,
+			     struct hv_slot *fresh, size_t nr_fresh);
+
+	/* The vCPU whose exit the calling thread is handling; -1 on any other thread. */
+	int (*vcpu_current)(struct hv *hv);
+	/*
+	 * Keep the vCPU whose exit the calling thread is handling out of the guest, once it has
+	 * completed this access, until all vCPUs are resumed. No-op on any other thread.
+	 */
+	void (*vcpu_hold)(struct hv *hv);
 };
 
 struct hv {

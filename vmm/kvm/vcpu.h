@@ -33,6 +33,14 @@ struct vcpu_ops {
 	void (*shutdown)(void *opaque, unsigned int index);
 	/* @why: a sentence without a full stop; valid during the call only. */
 	void (*failed)(void *opaque, unsigned int index, const char *why);
+	/*
+	 * The kernel could not reach the memory behind a guest address for this vCPU (KVM_RUN failed
+	 * with EFAULT): it is closed. @gpa is UINT64_MAX where the kernel does not tell it. True:
+	 * the instruction shall be tried again, something was done about it. False with a sentence
+	 * in @why: the vCPU fails with it.
+	 */
+	bool (*memory_fault)(void *opaque, unsigned int index, uint64_t gpa, uint64_t size,
+			     char *why, size_t why_size);
 };
 
 struct vcpus_config {

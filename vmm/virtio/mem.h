@@ -35,15 +35,46 @@ struct loop;
 struct virtio_device;
 struct virtio_mem;
 
+/*
+ * A vCPU touched a block that is not plugged, and it was seen: writes always are; reads are where
+ * the slot is absent, or the backing is shared. What is only seen by the guest (a read of zeros) is
+ * not a violation, nor is any read while the driver did not accept
+ * VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE (VIRTIO 1.3, 5.15.6.2).
+ */
+struct virtio_mem_violation {
+	uint64_t gpa;
+	unsigned int size; /* bytes: 1, 2, 4 or 8; a wider access is several */
+	bool write;
+	int vcpu; /* index; -1 unknown */
+};
+
+struct virtio_mem_violations {
+	uint64_t writes, reads;           /* since virtio_mem_new() */
+	struct virtio_mem_violation last; /* valid unless both are 0 */
+};
+
 struct virtio_mem_config {
 	const char *id;
 	struct gm *gm;
 	struct hv *hv;
 	struct loop *loop;
 	struct bus *mmio;
-	void *memory; /* private anonymous, region_size bytes */
+	/* region_size bytes: private anonymous, or the shared mapping of @fd from @fd_offset on */
+	void *memory;
+	int fd; /* -1 */
+	uint64_t fd_offset;
+	unsigned int populate_threads;
+	/* memory was mapped anew by the guard: give its attributes back; 0 or -errno */
+	int (*remapped)(void *opaque, void *memory, uint64_t size);
 	struct vmem_device_config device;
+	bool guard; /* off: blocks of a present slot are not closed */
 	uint64_t memslot_size;
+	/*
+	 * Once per violation, on the vCPU's thread, which goes on with the guest afterwards unless
+	 * hv's vcpu_hold() was called. Must not wait. May be NULL.
+	 */
+	void (*violation)(void *opaque, struct virtio_mem *mem);
+	void *opaque; /* of remapped and violation */
 	/* A driver that does not accept VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE is refused. */
 	bool require_inaccessible;
 	bool packed, event_idx, indirect_desc; /* ring features to offer */
@@ -62,6 +93,18 @@ struct virtio_device *virtio_mem_device(struct virtio_mem *mem);
  * the block size or beyond the device's size; nothing changes then. Returns at once.
  */
 int virtio_mem_resize(struct virtio_mem *mem, uint64_t requested_size, struct err **err);
+
+/* Never waits. */
+void virtio_mem_violations(const struct virtio_mem *mem, struct virtio_mem_violations *ret);
+/* How blocks are closed: the guard's state. Never waits. */
+struct vmem_guard_info;
+void virtio_mem_guard_info(const struct virtio_mem *mem, struct vmem_guard_info *ret_info);
+/*
+ * A vCPU could not reach memory at @gpa (UINT64_MAX: unknown; @size is not used then): make the
+ * access, done again, leave the guest (vmem_guard_refine()). Returns how many slots were laid anew,
+ * or -errno. On a vCPU's thread, no lock held; takes the device lock.
+ */
+int virtio_mem_refine(struct virtio_mem *mem, uint64_t gpa, uint64_t size);
 
 /* How far the last resize got, as far as a host can know. */
 enum virtio_mem_progress {
