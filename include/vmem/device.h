@@ -52,6 +52,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default) /* what a shared libvmem exports */
 
 struct vmem_device;
 
@@ -179,6 +180,7 @@ int vmem_device_for_each_plugged(const struct vmem_device *dev,
 
 void vmem_device_info(const struct vmem_device *dev, struct vmem_device_info *ret_info);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif
