@@ -26,8 +26,9 @@
  * I5  A block that is granted after a discard is as if it had never been closed: it reads as zeros,
  *     can be backed by a huge page at once, and has the attributes that the memory had in
  *     vmem_guard_new(), or that ops.remapped() gives it.
- * I6  A call that fails leaves every block of the run either open as before, or closed; a block that
- *     is closed stays closed. Blocks that keep their content may be granted again with it.
+ * I6  A call that fails may have done a part of its work, as <vmem/device.h> allows: the engine
+ *     undoes it with the opposite call. What was not granted stays closed. Blocks that were revoked
+ *     but not discarded keep their content, and have it when they are granted again.
  * I7  vmem_guard_populate(), and vmem_guard_grant() for files, fail with -ENOMEM or -ENOSPC before
  *     the host would have to kill somebody for the memory: limits of control groups and the host's
  *     free memory are looked at first.
@@ -48,6 +49,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default) /* what a shared libvmem exports */
 
 struct vmem_guard;
 
@@ -144,6 +146,7 @@ struct vmem_guard_info {
 
 void vmem_guard_info(const struct vmem_guard *guard, struct vmem_guard_info *ret_info);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

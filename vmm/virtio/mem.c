@@ -11,9 +11,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <vmem/guard.h>
+
 #include "base/err.h"
 #include "base/num.h"
-#include "guard/guard.h"
 #include "vmm/core/bus.h"
 #include "vmm/core/gm.h"
 #include "vmm/core/hv.h"
@@ -26,7 +27,7 @@ struct virtio_mem {
 	struct virtio_mem_config config; /* immutable; id belongs to vdev */
 	struct virtio_device *vdev;
 	struct vmem_device *engine; /* guarded by the device lock */
-	struct guard *guard;        /* guarded by the device lock */
+	struct vmem_guard *guard;   /* guarded by the device lock */
 	struct gm_region *gm_region;
 	struct bus_region absent;  /* what answers for absent slots (I2) */
 	struct vq_chain *chain;    /* the loop's */
@@ -65,7 +66,7 @@ static void virtio_mem_moved(struct virtio_mem *mem)
 static int virtio_mem_grant(void *host, uint64_t offset, uint64_t size)
 {
 	struct virtio_mem *mem = host;
-	int ret = guard_grant(mem->guard, offset, size);
+	int ret = vmem_guard_grant(mem->guard, offset, size);
 
 	if (!ret)
 		gm_grant(mem->gm_region, offset, size);
@@ -76,7 +77,7 @@ static int virtio_mem_populate(void *host, uint64_t offset, uint64_t size)
 {
 	struct virtio_mem *mem = host;
 
-	return guard_populate(mem->guard, offset, size);
+	return vmem_guard_populate(mem->guard, offset, size);
 }
 
 static int virtio_mem_revoke(void *host, uint64_t offset, uint64_t size)
@@ -85,14 +86,14 @@ static int virtio_mem_revoke(void *host, uint64_t offset, uint64_t size)
 
 	/* After a failure the engine grants again what is plugged; the run may hold more than that. */
 	gm_revoke(mem->gm_region, offset, size);
-	return guard_revoke(mem->guard, offset, size);
+	return vmem_guard_revoke(mem->guard, offset, size);
 }
 
 static int virtio_mem_discard(void *host, uint64_t offset, uint64_t size)
 {
 	struct virtio_mem *mem = host;
 
-	return guard_discard(mem->guard, offset, size);
+	return vmem_guard_discard(mem->guard, offset, size);
 }
 
 static void virtio_mem_config_changed(void *host)
@@ -137,9 +138,31 @@ static int virtio_mem_slot_remove(void *opaque, uint32_t slot)
 	return hv->ops->slot_remove(hv, slot);
 }
 
-static const struct guard_slot_ops virtio_mem_slot_ops = {
-	.add = virtio_mem_slot_add,
-	.remove = virtio_mem_slot_remove,
+static int virtio_mem_slots_replace(void *opaque, const uint32_t *old, size_t nr_old,
+				    struct vmem_guard_slot *fresh, size_t nr_fresh)
+{
+	struct virtio_mem *mem = opaque;
+	const struct virtio_mem_config *c = &mem->config;
+	struct hv_slot *slots = calloc(nr_fresh + 1, sizeof(*slots));
+	int ret;
+
+	if (!slots)
+		return -ENOMEM;
+	for (size_t i = 0; i < nr_fresh; i++) {
+		slots[i].gpa = (struct range){c->device.addr + fresh[i].offset, fresh[i].size};
+		slots[i].host = (char *)c->memory + fresh[i].offset;
+	}
+	ret = c->hv->ops->slots_replace(c->hv, old, nr_old, slots, nr_fresh);
+	for (size_t i = 0; i < nr_fresh && !ret; i++)
+		fresh[i].slot = slots[i].slot;
+	free(slots);
+	return ret;
+}
+
+static const struct vmem_guard_ops virtio_mem_guard_ops = {
+	.slot_add = virtio_mem_slot_add,
+	.slot_remove = virtio_mem_slot_remove,
+	.slots_replace = virtio_mem_slots_replace,
 };
 
 static uint64_t virtio_mem_absent_read(void *opaque, uint64_t offset, unsigned int size)
@@ -331,15 +354,17 @@ static int virtio_mem_make_virtio(struct virtio_mem *mem, struct err **err)
 static int virtio_mem_init(struct virtio_mem *mem, struct err **err)
 {
 	const struct virtio_mem_config *c = &mem->config;
-	const struct guard_config guard = {
+	const struct vmem_guard_config guard = {
 		.memory = c->memory,
 		.size = c->device.region_size,
 		.block_size = c->device.block_size,
 		.memslot_size = c->memslot_size,
-		.slot_ops = &virtio_mem_slot_ops,
+		.fd = -1,
+		.ops = &virtio_mem_guard_ops,
 		.opaque = mem,
 	};
 	struct range gpa = {c->device.addr, c->device.region_size};
+	struct vmem_error error;
 	int ret;
 
 	ret = vmem_device_new(&c->device, &virtio_mem_host_ops, mem, &mem->engine);
@@ -347,9 +372,9 @@ static int virtio_mem_init(struct virtio_mem *mem, struct err **err)
 		return err_set(err, -ret, "its address, sizes and block size do not fit: %s",
 			       strerror(-ret));
 	mem->wanted = c->device.requested_size;
-	ret = guard_new(&guard, &mem->guard, err);
+	ret = vmem_guard_new(&guard, &mem->guard, &error);
 	if (ret)
-		return ret;
+		return err_set(err, -ret, "%s", error.text);
 	ret = gm_add_device_memory(c->gm, gpa, c->memory, c->device.block_size, &mem->gm_region);
 	if (ret)
 		return err_set(err, -ret, "its memory cannot be placed: %s", strerror(-ret));
@@ -396,7 +421,7 @@ void virtio_mem_free(struct virtio_mem *mem)
 	vq_chain_free(mem->chain);
 	if (mem->gm_region)
 		gm_revoke(mem->gm_region, 0, mem->config.device.region_size);
-	guard_free(mem->guard);
+	vmem_guard_free(mem->guard);
 	vmem_device_free(mem->engine);
 	free(mem);
 }

@@ -18,20 +18,21 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "base/err.h"
+#include <vmem/guard.h>
+
 #include "base/num.h"
-#include "guard/guard.h"
 
 #define PAGE  4096
 #define SLOTS 64
 
 /* The hypervisor: which slots there are, and when it fails. */
 struct host {
-	struct guard *guard;
-	struct guard_config config;
+	struct vmem_guard *guard;
+	struct vmem_guard_config config;
 	char *memory;
 	struct range slot[SLOTS]; /* by number; size 0: free */
-	unsigned int adds, removes, calls;
+	unsigned int adds, removes, replaces, calls;
+	bool lose_slots;      /* the next replacement leaves nothing */
 	unsigned int fail_at; /* the call that fails, from 1; 0: none */
 	int error;
 };
@@ -73,7 +74,37 @@ static int host_remove(void *opaque, uint32_t slot)
 	return 0;
 }
 
-static const struct guard_slot_ops host_ops = {.add = host_add, .remove = host_remove};
+static int host_replace(void *opaque, const uint32_t *old, size_t nr_old,
+			struct vmem_guard_slot *fresh, size_t nr_fresh)
+{
+	struct host *h = opaque;
+
+	if (h->lose_slots) {
+		for (size_t i = 0; i < nr_old; i++)
+			h->slot[old[i]].size = 0;
+		return -ENOTRECOVERABLE;
+	}
+	if (host_fails(h))
+		return h->error;
+	h->replaces++;
+	for (size_t i = 0; i < nr_old; i++) {
+		assert_true(old[i] < SLOTS && h->slot[old[i]].size);
+		h->slot[old[i]].size = 0;
+	}
+	for (size_t i = 0; i < nr_fresh; i++) {
+		unsigned int calls = h->calls, adds = h->adds, fail_at = h->fail_at;
+
+		h->fail_at = 0;
+		assert_int_equal(host_add(h, fresh[i].offset, fresh[i].size, &fresh[i].slot), 0);
+		h->calls = calls;
+		h->adds = adds;
+		h->fail_at = fail_at;
+	}
+	return 0;
+}
+
+static const struct vmem_guard_ops host_ops = {
+	.slot_add = host_add, .slot_remove = host_remove, .slots_replace = host_replace};
 
 static void host_start(struct host *h, uint64_t size, uint64_t block, uint64_t memslot)
 {
@@ -82,21 +113,22 @@ static void host_start(struct host *h, uint64_t size, uint64_t block, uint64_t m
 	h->memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	assert_true(h->memory != MAP_FAILED);
-	h->config = (struct guard_config){
+	h->config = (struct vmem_guard_config){
 		.memory = h->memory,
 		.size = size,
 		.block_size = block,
 		.memslot_size = memslot,
-		.slot_ops = &host_ops,
+		.fd = -1,
+		.ops = &host_ops,
 		.opaque = h,
 	};
-	assert_int_equal(guard_new(&h->config, &h->guard, NULL), 0);
+	assert_int_equal(vmem_guard_new(&h->config, &h->guard, NULL), 0);
 }
 
 static void host_end(struct host *h)
 {
 	h->fail_at = 0;
-	guard_free(h->guard);
+	vmem_guard_free(h->guard);
 	for (uint32_t i = 0; i < SLOTS; i++)
 		assert_int_equal(h->slot[i].size, 0);
 	munmap(h->memory, h->config.size);
@@ -118,6 +150,24 @@ static unsigned int host_slots(const struct host *h)
 	for (uint32_t i = 0; i < SLOTS; i++)
 		n += h->slot[i].size != 0;
 	return n;
+}
+
+/* What the guard says of itself is what the hypervisor has. */
+static void check_memslots(const struct host *h)
+{
+	struct vmem_guard_info info;
+
+	vmem_guard_info(h->guard, &info);
+	assert_int_equal(info.memslots, host_slots(h));
+}
+
+static void check_count(const struct host *h, unsigned int present)
+{
+	struct vmem_guard_info info;
+
+	check_memslots(h);
+	vmem_guard_info(h->guard, &info);
+	assert_int_equal(info.slots_present, present);
 }
 
 /* How many pages of [offset, offset + size) the host holds: present or swapped out. */
@@ -142,26 +192,26 @@ static void test_slots_are_present_while_granted(void **state)
 
 	(void)state;
 	host_start(&h, 8 * MIB, MIB, 4 * MIB);
-	assert_int_equal(guard_slots_present(h.guard), 0);
-	assert_int_equal(guard_grant(h.guard, 2 * MIB, MIB), 0);
+	check_count(&h, 0);
+	assert_int_equal(vmem_guard_grant(h.guard, 2 * MIB, MIB), 0);
 	assert_true(host_has(&h, 0, 4 * MIB));
-	assert_int_equal(guard_slots_present(h.guard), 1);
+	check_count(&h, 1);
 	/* Another block of the same slot, and one that is granted already. */
-	assert_int_equal(guard_grant(h.guard, MIB, 2 * MIB), 0);
+	assert_int_equal(vmem_guard_grant(h.guard, MIB, 2 * MIB), 0);
 	assert_int_equal(h.adds, 1);
-	assert_int_equal(guard_revoke(h.guard, 2 * MIB, MIB), 0);
+	assert_int_equal(vmem_guard_revoke(h.guard, 2 * MIB, MIB), 0);
 	assert_int_equal(h.removes, 0);
 	/* Never granted, and revoked twice: nothing happens. */
-	assert_int_equal(guard_revoke(h.guard, 3 * MIB, MIB), 0);
-	assert_int_equal(guard_revoke(h.guard, 2 * MIB, MIB), 0);
-	assert_int_equal(guard_revoke(h.guard, 4 * MIB, 4 * MIB), 0);
+	assert_int_equal(vmem_guard_revoke(h.guard, 3 * MIB, MIB), 0);
+	assert_int_equal(vmem_guard_revoke(h.guard, 2 * MIB, MIB), 0);
+	assert_int_equal(vmem_guard_revoke(h.guard, 4 * MIB, 4 * MIB), 0);
 	assert_int_equal(h.removes, 0);
 	assert_true(host_has(&h, 0, 4 * MIB));
 	/* The last one. */
-	assert_int_equal(guard_revoke(h.guard, MIB, MIB), 0);
+	assert_int_equal(vmem_guard_revoke(h.guard, MIB, MIB), 0);
 	assert_int_equal(h.removes, 1);
-	assert_int_equal(guard_slots_present(h.guard), 0);
-	assert_int_equal(guard_revoke(h.guard, 0, 8 * MIB), 0);
+	check_count(&h, 0);
+	assert_int_equal(vmem_guard_revoke(h.guard, 0, 8 * MIB), 0);
 	assert_int_equal(h.removes, 1);
 	host_end(&h);
 }
@@ -173,20 +223,20 @@ static void test_runs_cross_slots(void **state)
 	(void)state;
 	/* The last slot is half a slot. */
 	host_start(&h, 10 * MIB, MIB, 4 * MIB);
-	assert_int_equal(guard_grant(h.guard, 3 * MIB, 6 * MIB), 0);
-	assert_int_equal(guard_slots_present(h.guard), 3);
+	assert_int_equal(vmem_guard_grant(h.guard, 3 * MIB, 6 * MIB), 0);
+	check_count(&h, 3);
 	assert_true(host_has(&h, 0, 4 * MIB));
 	assert_true(host_has(&h, 4 * MIB, 4 * MIB));
 	assert_true(host_has(&h, 8 * MIB, 2 * MIB));
 	/* The middle one becomes empty, the others keep a block each. */
-	assert_int_equal(guard_revoke(h.guard, 4 * MIB, 4 * MIB), 0);
+	assert_int_equal(vmem_guard_revoke(h.guard, 4 * MIB, 4 * MIB), 0);
 	assert_int_equal(host_slots(&h), 2);
 	assert_false(host_has(&h, 4 * MIB, 4 * MIB));
-	assert_int_equal(guard_grant(h.guard, 9 * MIB, MIB), 0);
-	assert_int_equal(guard_revoke(h.guard, 8 * MIB, MIB), 0);
+	assert_int_equal(vmem_guard_grant(h.guard, 9 * MIB, MIB), 0);
+	assert_int_equal(vmem_guard_revoke(h.guard, 8 * MIB, MIB), 0);
 	assert_true(host_has(&h, 8 * MIB, 2 * MIB));
 	/* All at once, with blocks that never were. */
-	assert_int_equal(guard_revoke(h.guard, 0, 10 * MIB), 0);
+	assert_int_equal(vmem_guard_revoke(h.guard, 0, 10 * MIB), 0);
 	assert_int_equal(host_slots(&h), 0);
 	assert_int_equal(h.adds, 3);
 	assert_int_equal(h.removes, 3);
@@ -199,10 +249,10 @@ static void test_free_removes_slots(void **state)
 
 	(void)state;
 	host_start(&h, 8 * MIB, MIB, MIB);
-	assert_int_equal(guard_grant(h.guard, 0, 3 * MIB), 0);
+	assert_int_equal(vmem_guard_grant(h.guard, 0, 3 * MIB), 0);
 	host_end(&h);
 	assert_int_equal(h.removes, 3);
-	guard_free(NULL);
+	vmem_guard_free(NULL);
 }
 
 static void test_sizes(void **state)
@@ -217,14 +267,14 @@ static void test_sizes(void **state)
 			uint64_t last = num_align_down(end, memslot);
 
 			host_start(&h, size, blocks[i], memslot);
-			assert_int_equal(guard_grant(h.guard, end, blocks[i]), 0);
+			assert_int_equal(vmem_guard_grant(h.guard, end, blocks[i]), 0);
 			assert_int_equal(host_slots(&h), 1);
 			assert_true(host_has(&h, last, size - last));
-			assert_int_equal(guard_grant(h.guard, 0, size), 0);
+			assert_int_equal(vmem_guard_grant(h.guard, 0, size), 0);
 			assert_int_equal(host_slots(&h), (size + memslot - 1) / memslot);
-			assert_int_equal(guard_revoke(h.guard, 0, end), 0);
+			assert_int_equal(vmem_guard_revoke(h.guard, 0, end), 0);
 			assert_int_equal(host_slots(&h), 1);
-			assert_int_equal(guard_discard(h.guard, 0, size), 0);
+			assert_int_equal(vmem_guard_discard(h.guard, 0, size), 0);
 			host_end(&h);
 		}
 	}
@@ -236,7 +286,7 @@ static void test_one_slot_for_a_small_device(void **state)
 
 	(void)state;
 	host_start(&h, 2 * MIB, MIB, 128 * MIB);
-	assert_int_equal(guard_grant(h.guard, MIB, MIB), 0);
+	assert_int_equal(vmem_guard_grant(h.guard, MIB, MIB), 0);
 	assert_true(host_has(&h, 0, 2 * MIB));
 	host_end(&h);
 }
@@ -244,10 +294,17 @@ static void test_one_slot_for_a_small_device(void **state)
 static void test_wrong_sizes_are_refused(void **state)
 {
 	char *memory = mmap(NULL, MIB, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	const struct guard_config good = {memory, MIB, 64 * KIB, 128 * KIB, &host_ops, NULL};
-	struct guard_config bad[] = {good, good, good, good, good, good, good, good};
-	struct guard *guard = NULL;
-	struct err *err;
+	const struct vmem_guard_config good = {
+		.memory = memory,
+		.size = MIB,
+		.block_size = 64 * KIB,
+		.memslot_size = 128 * KIB,
+		.fd = -1,
+		.ops = &host_ops,
+	};
+	struct vmem_guard_config bad[] = {good, good, good, good, good, good, good, good};
+	struct vmem_guard *guard = NULL;
+	struct vmem_error error;
 
 	(void)state;
 	bad[0].block_size = 0;
@@ -259,11 +316,10 @@ static void test_wrong_sizes_are_refused(void **state)
 	bad[6].size = MIB - PAGE;
 	bad[7].memory = memory + 8;
 	for (unsigned int i = 0; i < ARRAY_SIZE(bad); i++) {
-		err = NULL;
-		assert_int_equal(guard_new(&bad[i], &guard, &err), -EINVAL);
-		assert_non_null(err);
+		error.text[0] = 0;
+		assert_int_equal(vmem_guard_new(&bad[i], &guard, &error), -EINVAL);
+		assert_true(error.text[0]);
 		assert_null(guard);
-		err_free(err);
 	}
 	munmap(memory, MIB);
 }
@@ -278,30 +334,30 @@ static void test_pages_come_and_go(void **state)
 	host_start(&h, 16 * block, block, 4 * block);
 	/* Page by page, so that no neighbour comes along with a huge page. */
 	madvise(h.memory, 16 * block, MADV_NOHUGEPAGE);
-	assert_int_equal(guard_grant(h.guard, 0, 16 * block), 0);
+	assert_int_equal(vmem_guard_grant(h.guard, 0, 16 * block), 0);
 	assert_int_equal(host_pages(&h, 0, 16 * block), 0);
-	assert_int_equal(guard_populate(h.guard, 3 * block, 5 * block), 0);
+	assert_int_equal(vmem_guard_populate(h.guard, 3 * block, 5 * block), 0);
 	assert_int_equal(host_pages(&h, 3 * block, 5 * block), 5 * block / PAGE);
 	assert_int_equal(host_pages(&h, 0, 16 * block), 5 * block / PAGE);
 	memset(h.memory, 0xa5, 16 * block);
 
-	assert_int_equal(guard_revoke(h.guard, 5 * block, 2 * block), 0);
+	assert_int_equal(vmem_guard_revoke(h.guard, 5 * block, 2 * block), 0);
 	/* Revoking changes no content. */
 	assert_int_equal(host_pages(&h, 0, 16 * block), 16 * block / PAGE);
-	assert_int_equal(guard_discard(h.guard, 5 * block, 2 * block), 0);
+	assert_int_equal(vmem_guard_discard(h.guard, 5 * block, 2 * block), 0);
 	assert_int_equal(host_pages(&h, 5 * block, 2 * block), 0);
 	assert_int_equal(host_pages(&h, 0, 16 * block), 14 * block / PAGE);
 	for (uint64_t i = 0; i < 16 * block; i++)
 		assert_int_equal((uint8_t)h.memory[i], i / block == 5 || i / block == 6 ? 0 : 0xa5);
 	/* Discarding what holds nothing, and populating what is there: nothing to do. */
-	assert_int_equal(guard_revoke(h.guard, 0, 16 * block), 0);
-	assert_int_equal(guard_discard(h.guard, 0, 16 * block), 0);
-	assert_int_equal(guard_discard(h.guard, 0, 16 * block), 0);
+	assert_int_equal(vmem_guard_revoke(h.guard, 0, 16 * block), 0);
+	assert_int_equal(vmem_guard_discard(h.guard, 0, 16 * block), 0);
+	assert_int_equal(vmem_guard_discard(h.guard, 0, 16 * block), 0);
 	assert_int_equal(host_pages(&h, 0, 16 * block), 0);
-	assert_int_equal(guard_grant(h.guard, 0, block), 0);
-	assert_int_equal(guard_populate(h.guard, 0, block), 0);
+	assert_int_equal(vmem_guard_grant(h.guard, 0, block), 0);
+	assert_int_equal(vmem_guard_populate(h.guard, 0, block), 0);
 	h.memory[0] = 1;
-	assert_int_equal(guard_populate(h.guard, 0, block), 0);
+	assert_int_equal(vmem_guard_populate(h.guard, 0, block), 0);
 	assert_int_equal(h.memory[0], 1);
 	host_end(&h);
 }
@@ -313,10 +369,10 @@ static void test_grant_keeps_content(void **state)
 
 	(void)state;
 	host_start(&h, 4 * MIB, MIB, MIB);
-	assert_int_equal(guard_grant(h.guard, 0, 2 * MIB), 0);
+	assert_int_equal(vmem_guard_grant(h.guard, 0, 2 * MIB), 0);
 	memset(h.memory, 0x5a, 2 * MIB);
-	assert_int_equal(guard_revoke(h.guard, 0, 2 * MIB), 0);
-	assert_int_equal(guard_grant(h.guard, 0, 2 * MIB), 0);
+	assert_int_equal(vmem_guard_revoke(h.guard, 0, 2 * MIB), 0);
+	assert_int_equal(vmem_guard_grant(h.guard, 0, 2 * MIB), 0);
 	assert_int_equal(h.memory[2 * MIB - 1], 0x5a);
 	host_end(&h);
 }
@@ -328,13 +384,13 @@ static void test_populate_and_discard_fail(void **state)
 
 	(void)state;
 	host_start(&h, 4 * MIB, MIB, MIB);
-	assert_int_equal(guard_grant(h.guard, 0, 4 * MIB), 0);
+	assert_int_equal(vmem_guard_grant(h.guard, 0, 4 * MIB), 0);
 	assert_int_equal(munmap(h.memory + 2 * MIB, MIB), 0);
-	assert_int_equal(guard_populate(h.guard, MIB, 2 * MIB), -ENOMEM);
-	assert_int_equal(guard_discard(h.guard, MIB, 2 * MIB), -ENOMEM);
-	assert_int_equal(guard_populate(h.guard, 0, MIB), 0);
+	assert_int_equal(vmem_guard_populate(h.guard, MIB, 2 * MIB), -ENOMEM);
+	assert_int_equal(vmem_guard_discard(h.guard, MIB, 2 * MIB), -ENOMEM);
+	assert_int_equal(vmem_guard_populate(h.guard, 0, MIB), 0);
 	assert_int_equal(mprotect(h.memory, MIB, PROT_READ), 0);
-	assert_true(guard_populate(h.guard, 0, MIB) < 0);
+	assert_true(vmem_guard_populate(h.guard, 0, MIB) < 0);
 	host_end(&h);
 }
 
@@ -350,16 +406,10 @@ static void test_populate_beyond_what_is_there(void **state)
 	assert_int_equal(ftruncate(fd, (off_t)MIB), 0);
 	assert_true(mmap(h.memory, 2 * MIB, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd,
 			 0) != MAP_FAILED);
-	assert_int_equal(guard_populate(h.guard, 0, MIB), 0);
-	assert_int_equal(guard_populate(h.guard, 0, 2 * MIB), -ENOMEM);
+	assert_int_equal(vmem_guard_populate(h.guard, 0, MIB), 0);
+	assert_int_equal(vmem_guard_populate(h.guard, 0, 2 * MIB), -ENOMEM);
 	close(fd);
 	host_end(&h);
-}
-
-/* For each slot: is it there exactly if the guard says that something in it may be used? */
-static void check_count(const struct host *h)
-{
-	assert_int_equal(guard_slots_present(h->guard), host_slots(h));
 }
 
 /*
@@ -374,41 +424,41 @@ static void test_every_slot_call_fails(void **state)
 	(void)state;
 	for (unsigned int fail = 1; fail <= 3; fail++) {
 		host_start(&h, 4 * MIB, MIB / 2, MIB);
-		assert_int_equal(guard_grant(h.guard, 0, MIB / 2), 0);
+		assert_int_equal(vmem_guard_grant(h.guard, 0, MIB / 2), 0);
 		h.calls = 0;
 		h.fail_at = fail;
-		assert_int_equal(guard_grant(h.guard, 0, 4 * MIB), -ENOSPC);
+		assert_int_equal(vmem_guard_grant(h.guard, 0, 4 * MIB), -ENOSPC);
 		assert_int_equal(h.calls, fail);
-		check_count(&h);
+		check_memslots(&h);
 		assert_true(host_has(&h, 0, MIB));
 		/* Once more, and it goes on from there. */
 		h.fail_at = 0;
-		assert_int_equal(guard_grant(h.guard, 0, 4 * MIB), 0);
+		assert_int_equal(vmem_guard_grant(h.guard, 0, 4 * MIB), 0);
 		assert_int_equal(h.adds, 4);
 		assert_int_equal(host_slots(&h), 4);
 		host_end(&h);
 	}
 	for (unsigned int fail = 1; fail <= 4; fail++) {
 		host_start(&h, 4 * MIB, MIB / 2, MIB);
-		assert_int_equal(guard_grant(h.guard, 0, 4 * MIB), 0);
+		assert_int_equal(vmem_guard_grant(h.guard, 0, 4 * MIB), 0);
 		h.calls = 0;
 		h.fail_at = fail;
 		h.error = -EIO;
-		assert_int_equal(guard_revoke(h.guard, 0, 4 * MIB), -EIO);
+		assert_int_equal(vmem_guard_revoke(h.guard, 0, 4 * MIB), -EIO);
 		assert_int_equal(h.calls, fail);
-		check_count(&h);
+		check_memslots(&h);
 		assert_int_equal(host_slots(&h), 5 - fail);
 		h.fail_at = 0;
 		if (fail & 1) {
 			/* Undone. */
-			assert_int_equal(guard_grant(h.guard, 0, 4 * MIB), 0);
+			assert_int_equal(vmem_guard_grant(h.guard, 0, 4 * MIB), 0);
 			assert_int_equal(host_slots(&h), 4);
 		} else {
 			/* Tried again. */
-			assert_int_equal(guard_revoke(h.guard, 0, 4 * MIB), 0);
+			assert_int_equal(vmem_guard_revoke(h.guard, 0, 4 * MIB), 0);
 			assert_int_equal(host_slots(&h), 0);
 		}
-		check_count(&h);
+		check_memslots(&h);
 		host_end(&h);
 	}
 }
@@ -420,14 +470,144 @@ static void test_failed_revoke_keeps_the_slot(void **state)
 
 	(void)state;
 	host_start(&h, 2 * MIB, MIB / 2, MIB);
-	assert_int_equal(guard_grant(h.guard, 0, MIB), 0);
+	assert_int_equal(vmem_guard_grant(h.guard, 0, MIB), 0);
 	h.fail_at = h.calls + 1;
-	assert_int_equal(guard_revoke(h.guard, 0, MIB), -ENOSPC);
+	assert_int_equal(vmem_guard_revoke(h.guard, 0, MIB), -ENOSPC);
 	h.fail_at = 0;
-	assert_int_equal(guard_revoke(h.guard, 0, MIB / 2), 0);
+	assert_int_equal(vmem_guard_revoke(h.guard, 0, MIB / 2), 0);
 	assert_true(host_has(&h, 0, MIB));
-	assert_int_equal(guard_revoke(h.guard, MIB / 2, MIB / 2), 0);
+	assert_int_equal(vmem_guard_revoke(h.guard, MIB / 2, MIB / 2), 0);
 	assert_int_equal(host_slots(&h), 0);
+	host_end(&h);
+}
+
+/* Refining: closed blocks leave the guest, one memory slot a run; the next grant makes it whole. */
+static void test_refine(void **state)
+{
+	struct vmem_guard_info info;
+	struct host h;
+
+	(void)state;
+	host_start(&h, 8 * MIB, MIB, 4 * MIB);
+	assert_int_equal(vmem_guard_refine(h.guard, 0, 8 * MIB), 0);
+	assert_int_equal(vmem_guard_grant(h.guard, 0, 8 * MIB), 0);
+	assert_int_equal(vmem_guard_refine(h.guard, 0, 8 * MIB), 0);
+	assert_int_equal(vmem_guard_revoke(h.guard, MIB, MIB), 0);
+	assert_int_equal(vmem_guard_revoke(h.guard, 7 * MIB, MIB), 0);
+	/* Only the slots that the run touches. */
+	assert_int_equal(vmem_guard_refine(h.guard, 5 * MIB, 1), 1);
+	assert_true(host_has(&h, 0, 4 * MIB));
+	assert_true(host_has(&h, 4 * MIB, 3 * MIB));
+	assert_int_equal(vmem_guard_refine(h.guard, 0, 8 * MIB), 1);
+	assert_true(host_has(&h, 0, MIB));
+	assert_true(host_has(&h, 2 * MIB, 2 * MIB));
+	check_count(&h, 2);
+	assert_int_equal(vmem_guard_refine(h.guard, 0, 8 * MIB), 0);
+	/* More is revoked: anew. */
+	assert_int_equal(vmem_guard_revoke(h.guard, 3 * MIB, MIB), 0);
+	assert_int_equal(vmem_guard_refine(h.guard, 0, 8 * MIB), 1);
+	assert_true(host_has(&h, 2 * MIB, MIB));
+	/* What is granted again is there again, with all of its slot. */
+	assert_int_equal(vmem_guard_grant(h.guard, MIB, MIB), 0);
+	assert_true(host_has(&h, 0, 4 * MIB));
+	assert_int_equal(vmem_guard_grant(h.guard, 7 * MIB, MIB), 0);
+	assert_true(host_has(&h, 4 * MIB, 4 * MIB));
+	/* A fine slot goes as any other. */
+	assert_int_equal(vmem_guard_revoke(h.guard, MIB, MIB), 0);
+	assert_int_equal(vmem_guard_refine(h.guard, 0, 4 * MIB), 1);
+	assert_int_equal(vmem_guard_revoke(h.guard, 0, 8 * MIB), 0);
+	assert_int_equal(host_slots(&h), 0);
+	vmem_guard_info(h.guard, &info);
+	assert_int_equal(info.refinements, 4);
+	/* And with the guard. */
+	assert_int_equal(vmem_guard_grant(h.guard, 0, 8 * MIB), 0);
+	assert_int_equal(vmem_guard_revoke(h.guard, MIB, MIB), 0);
+	assert_int_equal(vmem_guard_refine(h.guard, 0, 8 * MIB), 1);
+	host_end(&h);
+}
+
+/* A replacement that fails changes nothing; one that loses the slots is made good by the next. */
+static void test_refine_fails(void **state)
+{
+	struct host h;
+
+	(void)state;
+	host_start(&h, 4 * MIB, MIB, 4 * MIB);
+	assert_int_equal(vmem_guard_grant(h.guard, 0, 4 * MIB), 0);
+	assert_int_equal(vmem_guard_revoke(h.guard, MIB, MIB), 0);
+	h.fail_at = h.calls + 1;
+	assert_int_equal(vmem_guard_refine(h.guard, 0, 4 * MIB), -ENOSPC);
+	check_count(&h, 1);
+	assert_true(host_has(&h, 0, 4 * MIB));
+	h.fail_at = 0;
+	assert_int_equal(vmem_guard_refine(h.guard, 0, 4 * MIB), 1);
+	/* Becoming whole again, and leaving, fail. */
+	h.fail_at = h.calls + 1;
+	assert_int_equal(vmem_guard_grant(h.guard, MIB, MIB), -ENOSPC);
+	assert_int_equal(host_slots(&h), 2);
+	assert_int_equal(vmem_guard_revoke(h.guard, MIB, MIB), 0);
+	h.fail_at = h.calls + 1;
+	assert_int_equal(vmem_guard_revoke(h.guard, 0, 4 * MIB), -ENOSPC);
+	assert_int_equal(host_slots(&h), 2);
+	h.fail_at = 0;
+	/* Undone. */
+	assert_int_equal(vmem_guard_grant(h.guard, 0, MIB), 0);
+	assert_int_equal(vmem_guard_grant(h.guard, 2 * MIB, 2 * MIB), 0);
+	assert_true(host_has(&h, 0, 4 * MIB));
+	h.lose_slots = true;
+	assert_int_equal(vmem_guard_refine(h.guard, 0, 4 * MIB), -ENOTRECOVERABLE);
+	check_count(&h, 1);
+	h.lose_slots = false;
+	assert_int_equal(vmem_guard_refine(h.guard, 0, 4 * MIB), 1);
+	assert_true(host_has(&h, 0, MIB));
+	assert_true(host_has(&h, 2 * MIB, 2 * MIB));
+	host_end(&h);
+}
+
+/* Too many runs, and an embedder that cannot replace slots. */
+static void test_refine_is_not_to_be_had(void **state)
+{
+	const struct vmem_guard_ops ops = {.slot_add = host_add, .slot_remove = host_remove};
+	const uint64_t blocks = 4096;
+	struct host h;
+
+	(void)state;
+	host_start(&h, blocks * PAGE, PAGE, blocks * PAGE);
+	assert_int_equal(vmem_guard_grant(h.guard, 0, blocks * PAGE), 0);
+	for (uint64_t i = 0; i < blocks; i += 2)
+		assert_int_equal(vmem_guard_revoke(h.guard, i * PAGE, PAGE), 0);
+	assert_int_equal(vmem_guard_refine(h.guard, 0, blocks * PAGE), -ENOSPC);
+	assert_int_equal(h.replaces, 0);
+	vmem_guard_free(h.guard);
+	h.config.ops = &ops;
+	assert_int_equal(vmem_guard_new(&h.config, &h.guard, NULL), 0);
+	assert_int_equal(vmem_guard_grant(h.guard, 0, 2 * PAGE), 0);
+	assert_int_equal(vmem_guard_refine(h.guard, 0, blocks * PAGE), -EOPNOTSUPP);
+	host_end(&h);
+}
+
+/* Without protection the pages are the guest's own business; slots come and go all the same. */
+static void test_unprotected(void **state)
+{
+	struct vmem_guard_info info;
+	struct host h;
+
+	(void)state;
+	host_start(&h, 4 * MIB, MIB, 4 * MIB);
+	vmem_guard_free(h.guard);
+	h.config.unprotected = true;
+	assert_int_equal(vmem_guard_new(&h.config, &h.guard, NULL), 0);
+	vmem_guard_info(h.guard, &info);
+	assert_string_equal(info.mechanism, "none");
+	assert_int_equal(vmem_guard_grant(h.guard, 0, 2 * MIB), 0);
+	memset(h.memory, 1, 4 * MIB);
+	assert_int_equal(vmem_guard_populate(h.guard, 0, 2 * MIB), 0);
+	assert_int_equal(vmem_guard_revoke(h.guard, 0, MIB), 0);
+	assert_int_equal(vmem_guard_discard(h.guard, 0, MIB), 0);
+	assert_int_equal(host_pages(&h, 0, MIB), 0);
+	assert_int_equal(h.memory[MIB], 1);
+	assert_int_equal(vmem_guard_refine(h.guard, 0, 4 * MIB), 0);
+	assert_true(host_has(&h, 0, 4 * MIB));
 	host_end(&h);
 }
 
@@ -449,9 +629,9 @@ static void test_random_runs(void **state)
 		first = (seed >> 33) % (BLOCKS - 3);
 		count = 1 + (seed >> 40) % (BLOCKS - 3 - first);
 		grant = seed >> 63;
-		assert_int_equal(
-			(grant ? guard_grant : guard_revoke)(h.guard, first * PAGE, count * PAGE),
-			0);
+		assert_int_equal((grant ? vmem_guard_grant
+					: vmem_guard_revoke)(h.guard, first * PAGE, count * PAGE),
+				 0);
 		memset(granted + first, grant, count);
 		for (unsigned int s = 0; s < BLOCKS / PER_SLOT; s++) {
 			uint64_t end = num_min((s + 1) * PER_SLOT, BLOCKS - 3);
@@ -461,7 +641,7 @@ static void test_random_runs(void **state)
 						  (end - s * PER_SLOT) * PAGE),
 					 any);
 		}
-		check_count(&h);
+		check_memslots(&h);
 	}
 	host_end(&h);
 }
@@ -477,28 +657,29 @@ static void test_a_huge_device(void **state)
 
 	(void)state;
 	memset(&h, 0, sizeof(h));
-	h.config = (struct guard_config){
+	h.config = (struct vmem_guard_config){
 		.memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
 			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0),
 		.size = size,
 		.block_size = PAGE,
 		.memslot_size = GIB,
-		.slot_ops = &host_ops,
+		.fd = -1,
+		.ops = &host_ops,
 		.opaque = &h,
 	};
-	if (h.config.memory == MAP_FAILED || guard_new(&h.config, &h.guard, NULL)) {
+	if (h.config.memory == MAP_FAILED || vmem_guard_new(&h.config, &h.guard, NULL)) {
 		print_message("this process may not have 16 TiB of addresses\n");
 		skip();
 	}
 	h.memory = h.config.memory;
 	for (unsigned int i = 0; i < 200; i++) {
-		assert_int_equal(guard_grant(h.guard, 0, PAGE), 0);
-		assert_int_equal(guard_grant(h.guard, size - PAGE, PAGE), 0);
+		assert_int_equal(vmem_guard_grant(h.guard, 0, PAGE), 0);
+		assert_int_equal(vmem_guard_grant(h.guard, size - PAGE, PAGE), 0);
 		h.memory[0] = h.memory[size - 1] = 1;
 		assert_int_equal(host_slots(&h), 2);
-		assert_int_equal(guard_revoke(h.guard, 0, size), 0);
+		assert_int_equal(vmem_guard_revoke(h.guard, 0, size), 0);
 		assert_int_equal(host_slots(&h), 0);
-		assert_int_equal(guard_discard(h.guard, 0, size), 0);
+		assert_int_equal(vmem_guard_discard(h.guard, 0, size), 0);
 		assert_int_equal(h.memory[0] | h.memory[size - 1], 0);
 	}
 	host_end(&h);
@@ -519,6 +700,10 @@ int main(void)
 		cmocka_unit_test(test_populate_beyond_what_is_there),
 		cmocka_unit_test(test_every_slot_call_fails),
 		cmocka_unit_test(test_failed_revoke_keeps_the_slot),
+		cmocka_unit_test(test_refine),
+		cmocka_unit_test(test_refine_fails),
+		cmocka_unit_test(test_refine_is_not_to_be_had),
+		cmocka_unit_test(test_unprotected),
 		cmocka_unit_test(test_random_runs),
 		cmocka_unit_test(test_a_huge_device),
 	};

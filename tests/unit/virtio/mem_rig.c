@@ -337,6 +337,16 @@ uint64_t rig_pages(const struct rig *r, uint64_t first, uint64_t count)
 	return pages;
 }
 
+void rig_lock_block(struct rig *r, uint64_t block)
+{
+	assert_int_equal(mlock2(r->memory + block * RIG_BLOCK, RIG_BLOCK, MLOCK_ONFAULT), 0);
+}
+
+void rig_unlock_block(struct rig *r, uint64_t block)
+{
+	assert_int_equal(munlock(r->memory + block * RIG_BLOCK, RIG_BLOCK), 0);
+}
+
 void rig_break_block(struct rig *r, uint64_t block)
 {
 	assert_int_equal(munmap(r->memory + block * RIG_BLOCK, RIG_BLOCK), 0);
@@ -346,9 +356,8 @@ void rig_mend_block(struct rig *r, uint64_t block)
 {
 	void *at = r->memory + block * RIG_BLOCK;
 
-	assert_ptr_equal(mmap(at, RIG_BLOCK, PROT_READ | PROT_WRITE,
-			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
-			 at);
+	assert_ptr_equal(
+		mmap(at, RIG_BLOCK, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0), at);
 	madvise(at, RIG_BLOCK, MADV_NOHUGEPAGE);
 }
 

@@ -82,6 +82,9 @@ uint32_t rig_reachable(struct rig *r);
 uint32_t rig_mapped(const struct rig *r);
 /* Host pages held for blocks. */
 uint64_t rig_pages(const struct rig *r, uint64_t first, uint64_t count);
+/* Make discarding a block fail, and only that; and end it. */
+void rig_lock_block(struct rig *r, uint64_t block);
+void rig_unlock_block(struct rig *r, uint64_t block);
 /* Take host addresses away from under a block, so that host calls fail; and give them back. */
 void rig_break_block(struct rig *r, uint64_t block);
 void rig_mend_block(struct rig *r, uint64_t block);

@@ -187,12 +187,12 @@ static void test_discard_fails(void **state)
 	struct rig *r = *state;
 
 	assert_int_equal(rig_request(r, VMEM_REQ_PLUG, 0, 4), VMEM_RESP_ACK);
-	rig_break_block(r, 1);
+	rig_lock_block(r, 1);
 	assert_int_equal(rig_request(r, VMEM_REQ_UNPLUG, 0, 4), VMEM_RESP_BUSY);
 	assert_int_equal(rig_plugged_bytes(r), 4 * RIG_BLOCK);
 	assert_int_equal(rig_reachable(r), 0xf);
 	assert_int_equal(rig_mapped(r), 0xf);
-	rig_mend_block(r, 1);
+	rig_unlock_block(r, 1);
 	assert_int_equal(rig_request(r, VMEM_REQ_UNPLUG, 0, 4), VMEM_RESP_ACK);
 	assert_int_equal(rig_reachable(r), 0);
 }
@@ -203,7 +203,7 @@ static void test_faulted_blocks_are_out_of_reach(void **state)
 	struct rig *r = *state;
 
 	assert_int_equal(rig_request(r, VMEM_REQ_PLUG, 0, 8), VMEM_RESP_ACK);
-	rig_break_block(r, 1);
+	rig_lock_block(r, 1);
 	r->add_error = -ENOMEM;
 	assert_int_equal(rig_request(r, VMEM_REQ_UNPLUG, 0, 4), VMEM_RESP_BUSY);
 	assert_int_equal(info_of(r).host_faults, 1);
@@ -211,7 +211,7 @@ static void test_faulted_blocks_are_out_of_reach(void **state)
 	assert_int_equal(rig_plugged_bytes(r), 8 * RIG_BLOCK);
 	assert_int_equal(rig_reachable(r), 0xf0);
 	assert_int_equal(rig_mapped(r), 0xf0);
-	rig_mend_block(r, 1);
+	rig_unlock_block(r, 1);
 	r->add_error = 0;
 	assert_int_equal(rig_request(r, VMEM_REQ_UNPLUG, 0, 4), VMEM_RESP_ACK);
 	assert_int_equal(rig_request(r, VMEM_REQ_PLUG, 0, 4), VMEM_RESP_ACK);
