@@ -11,7 +11,8 @@
 #include "qmp/opts.h"
 #include "vmm/cmdline/internal.h"
 
-#define PVPANIC_PORT 0x505
+#define PVPANIC_PORT                 0x505
+#define VIRTIO_MEM_MEMSLOT_MIN_BYTES (2 * MIB)
 
 #define FIELD(field) PROP_FIELD(struct vm_device_config, field)
 #define GIVEN(field) PROP_GIVEN(struct vm_device_config, field)
@@ -92,12 +93,15 @@ static const struct prop virtio_list[] = {
 };
 static const struct props virtio_props = {&pci_props, virtio_list, ARRAY_SIZE(virtio_list)};
 
+/* By enum vm_violation_action. */
+static const char *const violation_actions[] = {"deny", "pause", "shutdown", NULL};
+
 static const struct prop virtio_mem_list[] = {
 	{.name = "memdev",
 	 .type = PROP_ID,
 	 .flags = PROP_REQUIRED,
 	 FIELD(virtio_mem.memdev_id),
-	 .help = "the id of its memory, a memory-backend-ram"},
+	 .help = "the id of its memory, a memory backend"},
 	{.name = "node",
 	 .type = PROP_UINT,
 	 FIELD(virtio_mem.node),
@@ -115,8 +119,8 @@ static const struct prop virtio_mem_list[] = {
 	 .flags = PROP_POW2,
 	 FIELD(virtio_mem.block_size_bytes),
 	 .min = CMDLINE_PAGE_BYTES,
-	 .defval = "2M",
-	 .help = "unit of plugging, a power of two"},
+	 .help = "unit of plugging, a power of two; 2 MiB if left out, or a page of its memory "
+		 "where that is larger"},
 	{.name = "size",
 	 .type = PROP_SIZE,
 	 .flags = PROP_READONLY,
@@ -134,12 +138,31 @@ static const struct prop virtio_mem_list[] = {
 	 .type = PROP_ON_OFF_AUTO,
 	 FIELD(virtio_mem.unplugged_inaccessible),
 	 .defval = "auto",
-	 .help = "tell the guest that unplugged memory is not there; auto is on"},
+	 .help = "tell the guest that unplugged memory is not there: auto offers it, on refuses "
+		 "drivers that do not know it"},
 	{.name = "dynamic-memslots",
 	 .type = PROP_BOOL,
 	 FIELD(virtio_mem.dynamic_memslots),
 	 .defval = "off",
 	 .help = "accepted; memory slots follow the plugged memory as they need to"},
+	{.name = "guard",
+	 .type = PROP_BOOL,
+	 FIELD(virtio_mem.guard),
+	 .defval = "on",
+	 .help = "keep the guest from memory that it gave up, block by block"},
+	{.name = "memslot-size",
+	 .type = PROP_SIZE,
+	 .flags = PROP_POW2,
+	 FIELD(virtio_mem.memslot_bytes),
+	 .min = VIRTIO_MEM_MEMSLOT_MIN_BYTES,
+	 .help = "unit in which memory comes to the guest's address space and goes, a power of "
+		 "two; chosen if left out"},
+	{.name = "on-violation",
+	 .type = PROP_ENUM,
+	 FIELD(virtio_mem.on_violation),
+	 .names = violation_actions,
+	 .defval = "deny",
+	 .help = "what becomes of a guest that touches unplugged memory"},
 };
 static const struct props virtio_mem_props = {&virtio_props, virtio_mem_list,
 					      ARRAY_SIZE(virtio_mem_list)};

@@ -8,6 +8,9 @@
 #include "qmp/size.h"
 #include "vmm/cmdline/internal.h"
 
+/* A huge page of the host: unplugging gives whole ones back. */
+#define VIRTIO_MEM_BLOCK_BYTES (2 * MIB)
+
 struct serial_place {
 	uint16_t iobase;
 	uint8_t irq;
@@ -44,15 +47,18 @@ static int virtio_mem_use_memdev(struct vm_config *config, const char *what,
 	struct vm_memdev_config *memdev = memdev_find(config, mem->memdev_id);
 
 	if (!memdev)
-		return err_set(err, ENOENT,
-			       "%s: there is no object %s; memdev= takes the id of an -object "
-			       "memory-backend-ram",
-			       what, mem->memdev_id);
+		return err_set(
+			err, ENOENT,
+			"%s: there is no object %s; memdev= takes the id of a memory backend "
+			"(-object)",
+			what, mem->memdev_id);
 	if (memdev->user != VM_MEMDEV_UNUSED)
 		return err_set(err, EBUSY, "%s: memdev=%s is in use already", what, memdev->id);
 	memdev->user = VM_MEMDEV_DEVICE;
 	mem->memdev = memdev;
 	mem->region_size_bytes = memdev->size_bytes;
+	if (!mem->block_size_bytes)
+		mem->block_size_bytes = num_max(VIRTIO_MEM_BLOCK_BYTES, memdev->page_bytes);
 	if (!memdev->has_requested_size)
 		return 0;
 	if (mem->has_requested_size && mem->requested_size_bytes != memdev->requested_size_bytes)
@@ -64,15 +70,13 @@ static int virtio_mem_use_memdev(struct vm_config *config, const char *what,
 	return 0;
 }
 
-static int virtio_mem_check(const struct vm_config *config, const char *what,
-			    const struct vm_virtio_mem_config *mem, struct err **err)
+/* The sizes against each other, and against the memory's. */
+static int virtio_mem_check_sizes(const char *what, const struct vm_virtio_mem_config *mem,
+				  struct err **err)
 {
 	uint64_t block = mem->block_size_bytes;
 	char a[SIZE_TEXT_MAX], b[SIZE_TEXT_MAX];
 
-	if (mem->node >= config->numa.nr_nodes)
-		return err_set(err, EINVAL, "%s: there is no node %u; allowed: below %u", what,
-			       mem->node, config->numa.nr_nodes);
 	if (block < mem->memdev->page_bytes)
 		return err_set(err, EINVAL, "%s: block-size (%s) is less than a page of %s (%s)",
 			       what, size_format(block, a), mem->memdev->id,
@@ -94,12 +98,31 @@ static int virtio_mem_check(const struct vm_config *config, const char *what,
 		return err_set(err, EINVAL,
 			       "%s: memaddr=0x%" PRIx64 " is not a multiple of block-size (%s)",
 			       what, mem->memaddr_gpa, size_format(block, b));
+	if (mem->memslot_bytes && mem->memslot_bytes < block)
+		return err_set(err, EINVAL, "%s: memslot-size (%s) is less than block-size (%s)",
+			       what, size_format(mem->memslot_bytes, a), size_format(block, b));
+	return 0;
+}
+
+static int virtio_mem_check(const struct vm_config *config, const char *what,
+			    const struct vm_virtio_mem_config *mem, struct err **err)
+{
+	if (mem->node >= config->numa.nr_nodes)
+		return err_set(err, EINVAL, "%s: there is no node %u; allowed: below %u", what,
+			       mem->node, config->numa.nr_nodes);
 	if (mem->dynamic_memslots && mem->unplugged_inaccessible == VM_OFF)
 		return err_set(err, EINVAL,
 			       "%s: dynamic-memslots=on and unplugged-inaccessible=off exclude "
 			       "each other",
 			       what);
-	return 0;
+	/* There a read of a hole would put a page into it, so the guard lets none happen. */
+	if (mem->unplugged_inaccessible == VM_OFF && mem->guard && mem->memdev->share)
+		return err_set(err, EINVAL,
+			       "%s: unplugged-inaccessible=off is not possible with %s, because "
+			       "unplugged blocks of shared memory cannot be read; allowed: auto, "
+			       "on, or guard=off",
+			       what, mem->memdev->id);
+	return virtio_mem_check_sizes(what, mem, err);
 }
 
 /* Memory devices together fit between the boot memory and maxmem. */

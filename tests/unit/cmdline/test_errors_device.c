@@ -22,17 +22,18 @@ static const struct error_row rows[] = {
 	 "virtio-mem-pci, virtio-rng-pci"},
 	{"-device id=x", EINVAL, "-device: needs driver=, the name of the device"},
 	{"-device virtio-mem-pci", EINVAL,
-	 "-device virtio-mem-pci: needs memdev= (the id of its memory, a memory-backend-ram)"},
+	 "-device virtio-mem-pci: needs memdev= (the id of its memory, a memory backend)"},
 	{"-device virtio-mem-pci,memdev=a", ENOENT,
-	 "-device virtio-mem-pci: there is no object a; memdev= takes the id of an -object "
-	 "memory-backend-ram"},
+	 "-device virtio-mem-pci: there is no object a; memdev= takes the id of a memory "
+	 "backend (-object)"},
 	{"-device virtio-mem-pci,id=-x,memdev=a", EINVAL,
 	 "-device virtio-mem-pci,id=-x: id=-x is not an id; allowed: a letter, then letters, "
 	 "digits, '-', '.', '_'"},
 	{"-device virtio-mem-pci,memdev=a,foo=1", EINVAL,
 	 "-device virtio-mem-pci: foo is unknown; allowed: memdev, node, requested-size, "
-	 "block-size, memaddr, prealloc, unplugged-inaccessible, dynamic-memslots, packed, "
-	 "event_idx, indirect_desc, vectors, disable-legacy, disable-modern, iommu_platform, ats, "
+	 "block-size, memaddr, prealloc, unplugged-inaccessible, dynamic-memslots, guard, "
+	 "memslot-size, on-violation, packed, event_idx, indirect_desc, vectors, disable-legacy, "
+	 "disable-modern, iommu_platform, ats, "
 	 "page-per-vq, bus, addr, id"},
 	{"-device virtio-mem-pci,memdev=a,requested_size=1G", EINVAL,
 	 "-device virtio-mem-pci: requested_size is unknown; did you mean requested-size?"},
@@ -54,6 +55,16 @@ static const struct error_row rows[] = {
 	 "-device virtio-mem-pci: prealloc=maybe is neither yes nor no; allowed: on, off"},
 	{"-device virtio-mem-pci,memdev=a,unplugged-inaccessible=maybe", EINVAL,
 	 "-device virtio-mem-pci: unplugged-inaccessible=maybe is unknown; allowed: auto, on, off"},
+	{"-device virtio-mem-pci,memdev=a,guard=auto", EINVAL,
+	 "-device virtio-mem-pci: guard=auto is neither yes nor no; allowed: on, off"},
+	{"-device virtio-mem-pci,memdev=a,memslot-size=3M", EINVAL,
+	 "-device virtio-mem-pci: memslot-size=3M is not a power of two"},
+	{"-device virtio-mem-pci,memdev=a,memslot-size=1M", ERANGE,
+	 "-device virtio-mem-pci: memslot-size=1M is too small; allowed: at least 2 MiB"},
+	{"-device virtio-mem-pci,memdev=a,memslot-size=0", ERANGE,
+	 "-device virtio-mem-pci: memslot-size=0 is too small; allowed: at least 2 MiB"},
+	{"-device virtio-mem-pci,memdev=a,on-violation=kill", EINVAL,
+	 "-device virtio-mem-pci: on-violation=kill is unknown; allowed: deny, pause, shutdown"},
 	{"-device virtio-mem-pci,memdev=a,disable-legacy=off", ENOTSUP,
 	 "-device virtio-mem-pci: disable-legacy=off is not possible: devices speak VIRTIO 1 only"},
 	{"-device virtio-mem-pci,memdev=a,disable-modern=on", ENOTSUP,
@@ -90,8 +101,8 @@ static const struct error_row rows[] = {
 	 "-device virtio-mem-pci: addr=999 is not a PCI address; allowed: SLOT or SLOT.FUNCTION in "
 	 "hexadecimal, 0 to 1f and 0 to 7"},
 	{"-m 1G,maxmem=2G -object rng-builtin,id=a -device virtio-mem-pci,memdev=a", ENOENT,
-	 "-device virtio-mem-pci: there is no object a; memdev= takes the id of an -object "
-	 "memory-backend-ram"},
+	 "-device virtio-mem-pci: there is no object a; memdev= takes the id of a memory "
+	 "backend (-object)"},
 	{"-m 1G,maxmem=2G -object memory-backend-ram,id=a,size=1G -device "
 	 "virtio-mem-pci,memdev=a,node=1",
 	 EINVAL, "-device virtio-mem-pci: there is no node 1; allowed: below 1"},
@@ -111,6 +122,9 @@ static const struct error_row rows[] = {
 	{"-m 1G,maxmem=2G -object memory-backend-ram,id=a,size=1G -device "
 	 "virtio-mem-pci,memdev=a,requested-size=2G",
 	 ERANGE, "-device virtio-mem-pci: requested-size (2 GiB) exceeds the size of a (1 GiB)"},
+	{"-m 1G,maxmem=2G -object memory-backend-ram,id=a,size=1G -device "
+	 "virtio-mem-pci,memdev=a,block-size=4M,memslot-size=2M",
+	 EINVAL, "-device virtio-mem-pci: memslot-size (2 MiB) is less than block-size (4 MiB)"},
 	{"-m 1G,maxmem=2G -object memory-backend-ram,id=a,size=1G -device "
 	 "virtio-mem-pci,memdev=a,memaddr=0x100001000",
 	 EINVAL,

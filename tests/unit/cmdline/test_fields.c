@@ -290,6 +290,51 @@ static void test_virtio_mem(void **state)
 	}
 }
 
+/* What keeps a guest from memory that it gave up: the defaults, and what can be said of it. */
+static void test_virtio_mem_guard(void **state)
+{
+	static const struct {
+		const char *keys;
+		uint64_t block_size, memslot;
+		bool guard;
+		enum vm_violation_action action;
+		enum vm_on_off_auto inaccessible;
+	} rows[] = {
+		{"", 2 * MIB, 0, true, VM_VIOLATION_DENY, VM_AUTO},
+		{",guard=on,on-violation=deny,unplugged-inaccessible=off", 2 * MIB, 0, true,
+		 VM_VIOLATION_DENY, VM_OFF},
+		{",guard=off,on-violation=pause,memslot-size=2M", 2 * MIB, 2 * MIB, false,
+		 VM_VIOLATION_PAUSE, VM_AUTO},
+		{",on-violation=shutdown,memslot-size=1T,unplugged-inaccessible=on", 2 * MIB, TIB,
+		 true, VM_VIOLATION_SHUTDOWN, VM_ON},
+		{",block-size=4K,memslot-size=128M", 4096, 128 * MIB, true, VM_VIOLATION_DENY,
+		 VM_AUTO},
+		{",block-size=4M,memslot-size=4M", 4 * MIB, 4 * MIB, true, VM_VIOLATION_DENY,
+		 VM_AUTO},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		const struct vm_virtio_mem_config *mem;
+		struct vm_config *config;
+		char line[256];
+
+		snprintf(line, sizeof(line),
+			 "-object memory-backend-ram,id=a,size=8G "
+			 "-device virtio-mem-pci,memdev=a%s",
+			 rows[i].keys);
+		config = config_of(MEM, line);
+		mem = &config->devices[0].virtio_mem;
+		print_message("%s\n", rows[i].keys);
+		assert_int_equal(mem->block_size_bytes, rows[i].block_size);
+		assert_int_equal(mem->memslot_bytes, rows[i].memslot);
+		assert_int_equal(mem->guard, rows[i].guard);
+		assert_int_equal(mem->on_violation, rows[i].action);
+		assert_int_equal(mem->unplugged_inaccessible, rows[i].inaccessible);
+		vm_config_free(config);
+	}
+}
+
 static void test_virtio_common(void **state)
 {
 	struct vm_config *config;
@@ -468,11 +513,17 @@ static void test_output(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_smp),           cmocka_unit_test(test_memory),
-		cmocka_unit_test(test_nodes),         cmocka_unit_test(test_distances),
-		cmocka_unit_test(test_backends),      cmocka_unit_test(test_virtio_mem),
-		cmocka_unit_test(test_virtio_common), cmocka_unit_test(test_cpu),
-		cmocka_unit_test(test_process),       cmocka_unit_test(test_output),
+		cmocka_unit_test(test_smp),
+		cmocka_unit_test(test_memory),
+		cmocka_unit_test(test_nodes),
+		cmocka_unit_test(test_distances),
+		cmocka_unit_test(test_backends),
+		cmocka_unit_test(test_virtio_mem),
+		cmocka_unit_test(test_virtio_common),
+		cmocka_unit_test(test_cpu),
+		cmocka_unit_test(test_process),
+		cmocka_unit_test(test_output),
+		cmocka_unit_test(test_virtio_mem_guard),
 	};
 
 	return cmocka_run_group_tests(tests, fixture_setup, fixture_teardown);
