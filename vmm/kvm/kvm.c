@@ -11,8 +11,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "base/bitmap.h"
 #include "base/err.h"
+#include "vmm/kvm/gate.h"
 #include "vmm/kvm/kvm_internal.h"
 
 struct kvm_capability {
@@ -94,7 +94,7 @@ static int kvm_check(struct kvm_vm *kvm, struct err **err)
 
 static int kvm_create(struct kvm_vm *kvm, struct err **err)
 {
-	int ret, slots;
+	int ret;
 
 	/* A signal may interrupt the creation of a VM. */
 	do {
@@ -108,10 +108,13 @@ static int kvm_create(struct kvm_vm *kvm, struct err **err)
 		return err_set(err, errno, "KVM does not tell the size of a vCPU: %s",
 			       strerror(errno));
 	kvm->run_size = (size_t)ret;
-	slots = kvm_vm_capability(kvm, KVM_CAP_NR_MEMSLOTS);
-	kvm->slots = bitmap_new(slots > 0 ? (uint64_t)slots : 32);
-	if (!kvm->slots)
+	kvm->gate = gate_new();
+	if (!kvm->gate || kvm_slots_init(kvm))
 		return err_set(err, ENOMEM, "out of memory");
+	ret = pthread_key_create(&kvm->vcpu_key, NULL);
+	if (ret)
+		return err_set(err, ret, "cannot create a thread's key: %s", strerror(ret));
+	kvm->has_vcpu_key = true;
 	ret = kvm_vm_init_arch(kvm, err);
 	if (ret)
 		return ret;
@@ -149,7 +152,10 @@ void kvm_vm_free(struct kvm_vm *kvm)
 		close(kvm->vm_fd);
 	if (kvm->dev_fd >= 0)
 		close(kvm->dev_fd);
-	bitmap_free(kvm->slots);
+	if (kvm->has_vcpu_key)
+		pthread_key_delete(kvm->vcpu_key);
+	kvm_slots_done(kvm);
+	gate_free(kvm->gate);
 	free(kvm->routes);
 	pthread_mutex_destroy(&kvm->lock);
 	free(kvm);

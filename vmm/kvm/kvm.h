@@ -6,11 +6,16 @@
  * I1  The GSI routing table in the kernel is always complete: the wired inputs 0..23 and every
  *     message that was ever routed; an update replaces the whole table at once.
  * I2  A memory slot number is in use by one range at a time; slots never overlap (the caller's duty,
- *     and the kernel's check).
+ *     and the kernel's check). What is noted of a slot is what the kernel has.
+ * I3  slots_replace() changes slots while the gate (gate.h) is shut: no vCPU is inside KVM_RUN. If
+ *     the new slots are refused, and then the old ones too, none of both is there, but for those
+ *     that the kernel refuses to take away as well: their numbers stay in use.
  *
  * Architecture-specific parts are in files named *_x86.c.
- * Threads: everything from any thread, under one lock of its own; ioctls that wait for vCPUs in the
- * kernel (slot_remove) need no vCPU to stop.
+ * Threads: everything from any thread, under one lock of its own, which is taken before the gate's;
+ * nobody waits for a vCPU's thread with it held but slots_replace(), and that only for vCPUs that
+ * are inside KVM_RUN, where no lock is held. ioctls that wait for vCPUs in the kernel
+ * (slot_remove) need no vCPU to stop.
  */
 #ifndef VMM_KVM_KVM_H
 #define VMM_KVM_KVM_H

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * struct hv over KVM: wired interrupts, messages, doorbells, memory slots.
+ * struct hv over KVM: wired interrupts, messages, doorbells. Memory slots are in kvm_slots.c.
  *
  * Replacing the routing table makes the kernel wait for readers, which is slow beside everything
  * else here; a message is therefore sent to the kernel only when its address or data changed, and
@@ -13,13 +13,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "base/bitmap.h"
 #include "vmm/kvm/kvm_internal.h"
-
-static struct kvm_vm *kvm_of(struct hv *hv)
-{
-	return container_of(hv, struct kvm_vm, hv);
-}
 
 static void kvm_line_set(struct hv *hv, uint32_t gsi, bool level)
 {
@@ -187,53 +181,6 @@ static int kvm_doorbell_remove(struct hv *hv, uint64_t gpa, unsigned int size, i
 	return kvm_doorbell(hv, gpa, size, fd, KVM_IOEVENTFD_FLAG_DEASSIGN);
 }
 
-static int kvm_slot_set(struct kvm_vm *kvm, uint32_t slot, struct range gpa, void *host,
-			uint32_t flags)
-{
-	struct kvm_userspace_memory_region region = {
-		.slot = slot,
-		.flags = flags,
-		.guest_phys_addr = gpa.start,
-		.memory_size = gpa.size,
-		.userspace_addr = (uintptr_t)host,
-	};
-
-	return ioctl(kvm->vm_fd, KVM_SET_USER_MEMORY_REGION, &region) < 0 ? -errno : 0;
-}
-
-static int kvm_slot_add(struct hv *hv, struct range gpa, void *host, bool readonly,
-			uint32_t *ret_slot)
-{
-	struct kvm_vm *kvm = kvm_of(hv);
-	uint64_t slot, count;
-	int ret = -ENOSPC;
-
-	pthread_mutex_lock(&kvm->lock);
-	count = bitmap_size(kvm->slots);
-	slot = bitmap_next_clear(kvm->slots, 0, count);
-	if (slot < count)
-		ret = kvm_slot_set(kvm, (uint32_t)slot, gpa, host, readonly ? KVM_MEM_READONLY : 0);
-	if (!ret) {
-		bitmap_set(kvm->slots, slot, 1);
-		*ret_slot = (uint32_t)slot;
-	}
-	pthread_mutex_unlock(&kvm->lock);
-	return ret;
-}
-
-static int kvm_slot_remove(struct hv *hv, uint32_t slot)
-{
-	struct kvm_vm *kvm = kvm_of(hv);
-	int ret;
-
-	pthread_mutex_lock(&kvm->lock);
-	ret = kvm_slot_set(kvm, slot, (struct range){0, 0}, NULL, 0);
-	if (!ret)
-		bitmap_clear(kvm->slots, slot, 1);
-	pthread_mutex_unlock(&kvm->lock);
-	return ret;
-}
-
 const struct hv_ops kvm_hv_ops = {
 	.line_set = kvm_line_set,
 	.msi_new = kvm_msi_new,
@@ -243,4 +190,7 @@ const struct hv_ops kvm_hv_ops = {
 	.doorbell_remove = kvm_doorbell_remove,
 	.slot_add = kvm_slot_add,
 	.slot_remove = kvm_slot_remove,
+	.slots_replace = kvm_slots_replace,
+	.vcpu_current = vcpu_current,
+	.vcpu_hold = vcpu_hold,
 };

@@ -8,13 +8,26 @@
 #include "vmm/kvm/kvm.h"
 
 struct bitmap;
+struct gate;
+
+/* What the kernel was told of a memory slot. */
+struct kvm_slot {
+	struct range gpa;
+	void *host;
+	uint32_t flags;
+};
 
 struct kvm_vm {
 	struct hv hv;
 	int dev_fd, vm_fd; /* immutable */
 	size_t run_size;   /* immutable */
+	struct gate *gate; /* immutable; the vCPUs' threads are its members */
+	/* immutable: a thread's own struct vcpu, if it has one */
+	pthread_key_t vcpu_key;
+	bool has_vcpu_key;
 	pthread_mutex_t lock;
-	struct bitmap *slots; /* guarded by lock: slot numbers in use */
+	struct bitmap *slots_used; /* guarded by lock: slot numbers in use */
+	struct kvm_slot *slots;    /* guarded by lock; by number, valid where in use */
 	/* guarded by lock: the message part of the routing table; index + KVM_WIRED_GSIS is the GSI */
 	struct kvm_route *routes;
 	unsigned int nroutes;
@@ -32,6 +45,23 @@ struct kvm_route {
 };
 
 extern const struct hv_ops kvm_hv_ops;
+
+static inline struct kvm_vm *kvm_of(struct hv *hv)
+{
+	return container_of(hv, struct kvm_vm, hv);
+}
+
+/* kvm_slots.c, which has the ops of struct hv that are about memory slots */
+int kvm_slots_init(struct kvm_vm *kvm);
+void kvm_slots_done(struct kvm_vm *kvm);
+int kvm_slot_add(struct hv *hv, struct range gpa, void *host, bool readonly, uint32_t *ret_slot);
+int kvm_slot_remove(struct hv *hv, uint32_t slot);
+int kvm_slots_replace(struct hv *hv, const uint32_t *old_slots, size_t nr_old,
+		      struct hv_slot *fresh, size_t nr_fresh);
+
+/* vcpu.c, the ops of struct hv that are about the calling thread's vCPU */
+int vcpu_current(struct hv *hv);
+void vcpu_hold(struct hv *hv);
 
 /* Room for the wired inputs in the routing table: each goes to two controllers at most. */
 #define KVM_WIRED_ROUTES_MAX (2 * KVM_WIRED_GSIS)

@@ -5,6 +5,11 @@
  * Pausing: the main thread sets immediate_exit in each run structure and signals each thread.
  * Whatever a vCPU is doing, its next KVM_RUN completes the access that is under way and returns
  * EINTR without entering the guest; only then does it park (I1).
+ *
+ * KVM_RUN is behind the gate (gate.h), which makes vCPUs leave in the same way. immediate_exit stays
+ * set until the vCPU, outside, asks under the lock whether it shall park, and is cleared only if
+ * not: a pause that begins later sets it again, and a section that begins later sees the vCPU go in.
+ * One that is left over costs a turn of the loop.
  */
 #include "vmm/kvm/vcpu.h"
 
@@ -20,38 +25,27 @@
 #include <unistd.h>
 
 #include "base/err.h"
-#include "vmm/core/bus.h"
-#include "vmm/kvm/kvm.h"
+#include "vmm/kvm/vcpu_internal.h"
 
 #define VCPU_KICK_SIGNAL SIGUSR1
-
-struct vcpu {
-	struct vcpus *vcpus;
-	unsigned int index;
-	int fd;
-	struct kvm_run *run;
-	struct vcpu_state *power_on;
-	struct kvm_msr_entry *msrs;
-	size_t nr_msrs;
-	pthread_t thread;
-	bool started; /* the main thread's */
-	bool halted;  /* guarded by vcpus->lock: stopped by itself (I3) */
-	pid_t tid;    /* guarded by vcpus->lock */
-};
-
-struct vcpus {
-	struct vcpus_config config;
-	pthread_mutex_t lock;
-	pthread_cond_t changed;
-	bool paused, quit;    /* guarded by lock */
-	unsigned int nparked; /* guarded by lock */
-	unsigned int nstarted;
-	struct vcpu vcpu[];
-};
 
 static void vcpu_kicked(int sig)
 {
 	(void)sig; /* its only purpose is to interrupt KVM_RUN */
+}
+
+/* Make KVM_RUN return, also if it is called only later. */
+static void vcpu_kick(struct vcpu *v, pthread_t thread)
+{
+	__atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_RELAXED);
+	pthread_kill(thread, VCPU_KICK_SIGNAL);
+}
+
+static void vcpu_gate_kick(void *opaque)
+{
+	struct vcpu *v = opaque;
+
+	vcpu_kick(v, v->self);
 }
 
 struct vcpus *vcpus_new(const struct vcpus_config *config, struct err **err)
@@ -71,6 +65,8 @@ struct vcpus *vcpus_new(const struct vcpus_config *config, struct err **err)
 		vcpus->vcpu[i].vcpus = vcpus;
 		vcpus->vcpu[i].index = i;
 		vcpus->vcpu[i].fd = -1;
+		vcpus->vcpu[i].member.kick = vcpu_gate_kick;
+		vcpus->vcpu[i].member.opaque = &vcpus->vcpu[i];
 	}
 	sigemptyset(&action.sa_mask);
 	sigaction(VCPU_KICK_SIGNAL, &action, NULL);
@@ -109,133 +105,35 @@ int vcpus_create(struct vcpus *vcpus, unsigned int index, const struct vcpu_iden
 	return 0;
 }
 
-/* ---- exits ---- */
-
-static void vcpu_handle_io(struct vcpu *v)
-{
-	struct kvm_run *run = v->run;
-	struct bus *pio = v->vcpus->config.pio;
-	uint8_t *data = (uint8_t *)run + run->io.data_offset;
-
-	for (uint32_t i = 0; i < run->io.count; i++, data += run->io.size) {
-		uint64_t value = 0;
-
-		if (run->io.direction == KVM_EXIT_IO_OUT) {
-			memcpy(&value, data, run->io.size);
-			bus_write(pio, run->io.port, run->io.size, value);
-		} else {
-			bus_read(pio, run->io.port, run->io.size, &value);
-			memcpy(data, &value, run->io.size);
-		}
-	}
-}
-
-static void vcpu_handle_mmio(struct vcpu *v)
-{
-	struct kvm_run *run = v->run;
-	struct bus *mmio = v->vcpus->config.mmio;
-	uint64_t addr = run->mmio.phys_addr;
-	uint8_t *data = run->mmio.data;
-	uint32_t left = run->mmio.len;
-
-	/* An unaligned access can be of any length up to 8: natural pieces, as a bus would see. */
-	while (left) {
-		unsigned int size = left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
-		uint64_t value = 0;
-
-		if (run->mmio.is_write) {
-			memcpy(&value, data, size);
-			bus_write(mmio, addr, size, value);
-		} else {
-			bus_read(mmio, addr, size, &value);
-			memcpy(data, &value, size);
-		}
-		addr += size;
-		data += size;
-		left -= size;
-	}
-}
-
-/* The vCPU will not enter the guest again before the next resume. */
-static void vcpu_halt(struct vcpu *v)
+void vcpu_halt(struct vcpu *v)
 {
 	pthread_mutex_lock(&v->vcpus->lock);
 	v->halted = true;
 	pthread_mutex_unlock(&v->vcpus->lock);
 }
 
-static bool vcpu_fail(struct vcpu *v, const char *why)
+/* The vCPU whose thread this is, or NULL. */
+static struct vcpu *vcpu_self(struct hv *hv)
 {
+	return pthread_getspecific(kvm_of(hv)->vcpu_key);
+}
+
+int vcpu_current(struct hv *hv)
+{
+	const struct vcpu *v = vcpu_self(hv);
+
+	return v ? (int)v->index : -1;
+}
+
+/* Halted at once, so that a resume from now on counts; the access completes before it parks. */
+void vcpu_hold(struct hv *hv)
+{
+	struct vcpu *v = vcpu_self(hv);
+
+	if (!v)
+		return;
 	vcpu_halt(v);
-	v->vcpus->config.ops->failed(v->vcpus->config.opaque, v->index, why);
-	return false;
-}
-
-static bool vcpu_fail_internal(struct vcpu *v)
-{
-	const struct kvm_run *run = v->run;
-	char why[256];
-	size_t len;
-	uint32_t size;
-
-	if (run->internal.suberror != KVM_INTERNAL_ERROR_EMULATION) {
-		snprintf(why, sizeof(why), "KVM reports internal error %u at %#llx",
-			 run->internal.suberror, (unsigned long long)vcpu_instruction_gva(v->fd));
-		return vcpu_fail(v, why);
-	}
-	len = (size_t)snprintf(
-		why, sizeof(why),
-		"KVM had to interpret an instruction that it does not know, at %#llx%s",
-		(unsigned long long)vcpu_instruction_gva(v->fd),
-		kvm_host_has_virtualization()
-			? ""
-			: " (this host's CPU has no virtualization, so KVM "
-			  "interprets guest code and stock kernels cannot run)");
-	if (run->emulation_failure.ndata >= 3 &&
-	    run->emulation_failure.flags & KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES) {
-		size = run->emulation_failure.insn_size;
-		if (size > sizeof(run->emulation_failure.insn_bytes))
-			size = sizeof(run->emulation_failure.insn_bytes);
-		for (uint32_t i = 0; i < size && len + 8 < sizeof(why); i++)
-			len += (size_t)snprintf(why + len, sizeof(why) - len, "%s%02x",
-						i ? " " : ": ",
-						run->emulation_failure.insn_bytes[i]);
-	}
-	return vcpu_fail(v, why);
-}
-
-/* False when the vCPU halted. */
-static bool vcpu_handle_exit(struct vcpu *v)
-{
-	struct kvm_run *run = v->run;
-	char why[160];
-
-	switch (run->exit_reason) {
-	case KVM_EXIT_IO:
-		vcpu_handle_io(v);
-		return true;
-	case KVM_EXIT_MMIO:
-		vcpu_handle_mmio(v);
-		return true;
-	case KVM_EXIT_INTR:
-		return true;
-	case KVM_EXIT_SHUTDOWN:
-		vcpu_halt(v);
-		v->vcpus->config.ops->shutdown(v->vcpus->config.opaque, v->index);
-		return false;
-	case KVM_EXIT_INTERNAL_ERROR:
-		return vcpu_fail_internal(v);
-	case KVM_EXIT_FAIL_ENTRY:
-		snprintf(why, sizeof(why),
-			 "the host's CPU refuses to enter the guest (reason %#llx)",
-			 (unsigned long long)run->fail_entry.hardware_entry_failure_reason);
-		return vcpu_fail(v, why);
-	default:
-		snprintf(why, sizeof(why),
-			 "KVM left the guest for a reason unknown here (%u) at %#llx",
-			 run->exit_reason, (unsigned long long)vcpu_instruction_gva(v->fd));
-		return vcpu_fail(v, why);
-	}
+	__atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_RELAXED);
 }
 
 /* ---- threads ---- */
@@ -260,32 +158,51 @@ static bool vcpu_park(struct vcpu *v)
 	return !quit;
 }
 
+/* KVM_RUN, behind the gate: 0 or the positive error. */
+static int vcpu_enter(struct vcpu *v)
+{
+	struct gate *gate = v->vcpus->config.kvm->gate;
+	int code;
+
+	gate_enter(gate, &v->member);
+	code = ioctl(v->fd, KVM_RUN, 0) < 0 ? errno : 0;
+	gate_leave(gate, &v->member);
+	return code;
+}
+
 /* Run until it is time to park. */
 static void vcpu_run(struct vcpu *v)
 {
-	char why[160];
+	bool go_on = true;
 
-	for (;;) {
-		if (ioctl(v->fd, KVM_RUN, 0) == 0) {
-			if (!vcpu_handle_exit(v))
-				return;
-		} else if (errno == EINTR) {
-			return;
-		} else if (errno != EAGAIN) {
-			int code = errno;
+	while (go_on) {
+		int code = vcpu_enter(v);
 
-			snprintf(why, sizeof(why), "KVM cannot run the guest at %#llx: %s",
-				 (unsigned long long)vcpu_instruction_gva(v->fd), strerror(code));
-			vcpu_fail(v, why);
+		switch (code) {
+		case 0:
+			v->nr_faults = 0;
+			go_on = vcpu_handle_exit(v);
+			break;
+		case EAGAIN: /* a vCPU that waited for its start-up message got it */
+			break;
+		case EINTR:
 			return;
+		case EFAULT:
+			go_on = vcpu_handle_fault(v);
+			break;
+		case EHWPOISON:
+			go_on = vcpu_fail_poisoned(v);
+			break;
+		default:
+			go_on = vcpu_fail_run(v, code);
 		}
-		/* EAGAIN: a vCPU that waited for its start-up message got it. */
 	}
 }
 
 static void *vcpu_thread(void *arg)
 {
 	struct vcpu *v = arg;
+	struct kvm_vm *kvm = v->vcpus->config.kvm;
 	sigset_t kick;
 	char name[16];
 
@@ -297,9 +214,13 @@ static void *vcpu_thread(void *arg)
 	pthread_mutex_lock(&v->vcpus->lock);
 	v->tid = (pid_t)syscall(SYS_gettid);
 	pthread_mutex_unlock(&v->vcpus->lock);
+	v->self = pthread_self();
+	gate_join(kvm->gate, &v->member);
+	pthread_setspecific(kvm->vcpu_key, v);
 
 	while (vcpu_park(v))
 		vcpu_run(v);
+	gate_part(kvm->gate, &v->member);
 	return NULL;
 }
 
@@ -337,10 +258,8 @@ static void vcpus_kick(struct vcpus *vcpus)
 	for (unsigned int i = 0; i < vcpus->config.count; i++) {
 		struct vcpu *v = &vcpus->vcpu[i];
 
-		if (!v->started)
-			continue;
-		__atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_RELAXED);
-		pthread_kill(v->thread, VCPU_KICK_SIGNAL);
+		if (v->started)
+			vcpu_kick(v, v->thread);
 	}
 }
 

@@ -7,7 +7,10 @@
  * I2  vCPUs start paused, in their power-on state; vcpus_reset() brings that state back exactly,
  *     but for the time stamp counter, which goes on.
  * I3  A vCPU that cannot go on (KVM reports an error) stops by itself, says so once, and tries
- *     again only after the next vcpus_resume().
+ *     again only after the next vcpus_resume(). So does one whose instruction fails to reach its
+ *     memory again and again, though something was done about it each time (memory_fault).
+ * I4  A vCPU is inside KVM_RUN only while the gate of the machine is open to it (gate.h), and holds
+ *     no lock there. Pausing does not wait for sections to come, nor they for parked vCPUs.
  *
  * Threads: everything from the main thread. The ops are called on vCPU threads with no lock held;
  * they may not wait for the main thread, which may be waiting for that vCPU.

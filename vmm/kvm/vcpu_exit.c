@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What a vCPU left the guest for: accesses go to the buses, missing memory to the owner of the
+ * vCPUs, and the rest ends in a sentence. See vcpu.h for the contract.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "vmm/core/bus.h"
+#include "vmm/kvm/vcpu_internal.h"
+
+/* Not in the headers of Linux before 6.8. */
+#ifndef KVM_EXIT_MEMORY_FAULT
+#define KVM_EXIT_MEMORY_FAULT 39
+#endif
+
+/*
+ * How often in a row one instruction may fail to reach its memory, though it was said each time that
+ * something was done about it.
+ */
+#define VCPU_FAULTS_MAX 64
+
+/* What KVM_EXIT_MEMORY_FAULT has in the union of struct kvm_run. */
+struct vcpu_memory_fault {
+	uint64_t flags, gpa, size;
+};
+
+static void vcpu_handle_io(struct vcpu *v)
+{
+	struct kvm_run *run = v->run;
+	struct bus *pio = v->vcpus->config.pio;
+	uint8_t *data = (uint8_t *)run + run->io.data_offset;
+
+	for (uint32_t i = 0; i < run->io.count; i++, data += run->io.size) {
+		uint64_t value = 0;
+
+		if (run->io.direction == KVM_EXIT_IO_OUT) {
+			memcpy(&value, data, run->io.size);
+			bus_write(pio, run->io.port, run->io.size, value);
+		} else {
+			bus_read(pio, run->io.port, run->io.size, &value);
+			memcpy(data, &value, run->io.size);
+		}
+	}
+}
+
+static void vcpu_handle_mmio(struct vcpu *v)
+{
+	struct kvm_run *run = v->run;
+	struct bus *mmio = v->vcpus->config.mmio;
+	uint64_t addr = run->mmio.phys_addr;
+	uint8_t *data = run->mmio.data;
+	uint32_t left = run->mmio.len;
+
+	/* An unaligned access can be of any length up to 8: natural pieces, as a bus would see. */
+	while (left) {
+		unsigned int size = left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+		uint64_t value = 0;
+
+		if (run->mmio.is_write) {
+			memcpy(&value, data, size);
+			bus_write(mmio, addr, size, value);
+		} else {
+			bus_read(mmio, addr, size, &value);
+			memcpy(data, &value, size);
+		}
+		addr += size;
+		data += size;
+		left -= size;
+	}
+}
+
+static bool vcpu_fail(struct vcpu *v, const char *why)
+{
+	vcpu_halt(v);
+	v->vcpus->config.ops->failed(v->vcpus->config.opaque, v->index, why);
+	return false;
+}
+
+bool vcpu_fail_run(struct vcpu *v, int code)
+{
+	char why[160];
+
+	snprintf(why, sizeof(why), "KVM cannot run the guest at %#llx: %s",
+		 (unsigned long long)vcpu_instruction_gva(v->fd), strerror(code));
+	return vcpu_fail(v, why);
+}
+
+static bool vcpu_fail_internal(struct vcpu *v)
+{
+	const struct kvm_run *run = v->run;
+	char why[256];
+	size_t len;
+	uint32_t size;
+
+	if (run->internal.suberror != KVM_INTERNAL_ERROR_EMULATION) {
+		snprintf(why, sizeof(why), "KVM reports internal error %u at %#llx",
+			 run->internal.suberror, (unsigned long long)vcpu_instruction_gva(v->fd));
+		return vcpu_fail(v, why);
+	}
+	len = (size_t)snprintf(
+		why, sizeof(why),
+		"KVM had to interpret an instruction that it does not know, at %#llx%s",
+		(unsigned long long)vcpu_instruction_gva(v->fd),
+		kvm_host_has_virtualization()
+			? ""
+			: " (this host's CPU has no virtualization, so KVM "
+			  "interprets guest code and stock kernels cannot run)");
+	if (run->emulation_failure.ndata >= 3 &&
+	    run->emulation_failure.flags & KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES) {
+		size = run->emulation_failure.insn_size;
+		if (size > sizeof(run->emulation_failure.insn_bytes))
+			size = sizeof(run->emulation_failure.insn_bytes);
+		for (uint32_t i = 0; i < size && len + 8 < sizeof(why); i++)
+			len += (size_t)snprintf(why + len, sizeof(why) - len, "%s%02x",
+						i ? " " : ": ",
+						run->emulation_failure.insn_bytes[i]);
+	}
+	return vcpu_fail(v, why);
+}
+
+bool vcpu_handle_exit(struct vcpu *v)
+{
+	struct kvm_run *run = v->run;
+	char why[160];
+
+	switch (run->exit_reason) {
+	case KVM_EXIT_IO:
+		vcpu_handle_io(v);
+		return true;
+	case KVM_EXIT_MMIO:
+		vcpu_handle_mmio(v);
+		return true;
+	case KVM_EXIT_INTR:
+		return true;
+	case KVM_EXIT_SHUTDOWN:
+		vcpu_halt(v);
+		v->vcpus->config.ops->shutdown(v->vcpus->config.opaque, v->index);
+		return false;
+	case KVM_EXIT_INTERNAL_ERROR:
+		return vcpu_fail_internal(v);
+	case KVM_EXIT_FAIL_ENTRY:
+		snprintf(why, sizeof(why),
+			 "the host's CPU refuses to enter the guest (reason %#llx)",
+			 (unsigned long long)run->fail_entry.hardware_entry_failure_reason);
+		return vcpu_fail(v, why);
+	default:
+		snprintf(why, sizeof(why),
+			 "KVM left the guest for a reason unknown here (%u) at %#llx",
+			 run->exit_reason, (unsigned long long)vcpu_instruction_gva(v->fd));
+		return vcpu_fail(v, why);
+	}
+}
+
+/* Where memory was missing, if the kernel tells it; what it told is used once. */
+static struct vcpu_memory_fault vcpu_fault_take(struct vcpu *v)
+{
+	struct vcpu_memory_fault fault = {.gpa = UINT64_MAX};
+
+	if (v->run->exit_reason == KVM_EXIT_MEMORY_FAULT)
+		memcpy(&fault, &v->run->hw, sizeof(fault));
+	v->run->exit_reason = KVM_EXIT_UNKNOWN;
+	return fault;
+}
+
+bool vcpu_fail_poisoned(struct vcpu *v)
+{
+	struct vcpu_memory_fault fault = vcpu_fault_take(v);
+	char where[48] = "", why[160];
+
+	if (fault.gpa != UINT64_MAX)
+		snprintf(where, sizeof(where), " behind guest address %#llx",
+			 (unsigned long long)fault.gpa);
+	snprintf(why, sizeof(why),
+		 "the host's memory%s is damaged (a hardware memory error), and the guest needs "
+		 "it at %#llx",
+		 where, (unsigned long long)vcpu_instruction_gva(v->fd));
+	return vcpu_fail(v, why);
+}
+
+bool vcpu_handle_fault(struct vcpu *v)
+{
+	const struct vcpus_config *config = &v->vcpus->config;
+	struct vcpu_memory_fault fault = vcpu_fault_take(v);
+	uint64_t gva = vcpu_instruction_gva(v->fd);
+	char why[256] = "";
+
+	if (!config->ops->memory_fault)
+		return vcpu_fail_run(v, EFAULT);
+	if (gva != v->fault_gva)
+		v->nr_faults = 0;
+	v->fault_gva = gva;
+	if (v->nr_faults++ >= VCPU_FAULTS_MAX) {
+		snprintf(why, sizeof(why),
+			 "the guest's instruction at %#llx cannot reach its memory, tried %u times",
+			 (unsigned long long)gva, v->nr_faults);
+		v->nr_faults = 0;
+		return vcpu_fail(v, why);
+	}
+	if (config->ops->memory_fault(config->opaque, v->index, fault.gpa, fault.size, why,
+				      sizeof(why)))
+		return true;
+	return vcpu_fail(v, why);
+}
