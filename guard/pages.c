@@ -2,8 +2,13 @@
 /* What the kinds of pages share: see pages.h. */
 #include "guard/pages.h"
 
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define PAGES_MAP_COUNT 65530 /* vm.max_map_count where it cannot be read: the kernel's default */
 
 int pages_error(struct vmem_error *error, int code, const char *format, ...)
 {
@@ -15,4 +20,23 @@ int pages_error(struct vmem_error *error, int code, const char *format, ...)
 		va_end(args);
 	}
 	return -code;
+}
+
+uint32_t pages_fence_budget(const struct pages_config *config)
+{
+	char text[32] = "";
+	unsigned long count = 0;
+	int fd;
+
+	if (config->max_fences)
+		return config->max_fences;
+	fd = open("/proc/sys/vm/max_map_count", O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		if (read(fd, text, sizeof(text) - 1) > 0)
+			count = strtoul(text, NULL, 10);
+		close(fd);
+	}
+	if (!count)
+		count = PAGES_MAP_COUNT;
+	return count / 4 < UINT32_MAX ? (uint32_t)(count / 4) : UINT32_MAX;
 }

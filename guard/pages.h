@@ -75,11 +75,18 @@ int pages_error(struct vmem_error *error, int code, const char *format, ...)
 
 /* ---- shared by the kinds (pages.c) ---- */
 
+/* How many fences the region may have: max_fences, or what stands for 0 there. */
+uint32_t pages_fence_budget(const struct pages_config *config);
+
 /*
  * Fault in a run that is open, writable, by @threads threads. -ENOMEM when the host has not the
- * memory; then a part may be there.
+ * memory; then a part may be there. Limits are looked at before each piece of the run.
  */
 int pages_populate_run(char *memory, uint64_t size, unsigned int threads);
+/* The same where the memory is there already, and only not mapped yet: takes page tables alone. */
+int pages_map_run(char *memory, uint64_t size, unsigned int threads);
+/* Can this kernel do either (Linux 5.14)? */
+bool pages_populate_supported(void);
 
 /* ---- how much memory the host can give without killing somebody (headroom.c) ---- */
 
