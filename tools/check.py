@@ -247,6 +247,10 @@ def part_arrows(tally):
         tally.failed.append(f"arrows.py ended with status {status}")
 
 
+def part_lib(tally):
+    pytest(tally, "tests/libvmem", gcc_build(tally))
+
+
 def part_bare(tally):
     pytest(tally, "tests/vm", gcc_build(tally))
 
@@ -261,6 +265,7 @@ def part_linux(tally):
 PARTS = {
     "gcc": part_gcc,
     "arrows": part_arrows,
+    "lib": part_lib,
     "bare": part_bare,
     "clang": part_clang,
     "tsan": part_tsan,
