@@ -113,7 +113,7 @@ static int guard_make_pages(struct vmem_guard *guard, struct vmem_error *error)
 	if (c->unprotected)
 		return pages_plain_new(&config, &guard->pages, error);
 	if (c->fd >= 0)
-		return pages_error(error, EOPNOTSUPP, "shared memory cannot be guarded");
+		return pages_file_new(&config, &guard->pages, error);
 	return pages_anon_new(&config, &guard->pages, error);
 }
 
