@@ -70,6 +70,12 @@ static int virtio_mem_use_memdev(struct vm_config *config, const char *what,
 	return 0;
 }
 
+/* Whether a device's memory of this backend is a file, with a name or without. */
+static bool memdev_is_file(const struct vm_memdev_config *memdev)
+{
+	return memdev->type == VM_MEMDEV_FILE || memdev->share || memdev->hugetlb;
+}
+
 /* The sizes against each other, and against the memory's. */
 static int virtio_mem_check_sizes(const char *what, const struct vm_virtio_mem_config *mem,
 				  struct err **err)
@@ -116,11 +122,11 @@ static int virtio_mem_check(const struct vm_config *config, const char *what,
 			       "each other",
 			       what);
 	/* There a read of a hole would put a page into it, so the guard lets none happen. */
-	if (mem->unplugged_inaccessible == VM_OFF && mem->guard && mem->memdev->share)
+	if (mem->unplugged_inaccessible == VM_OFF && mem->guard && memdev_is_file(mem->memdev))
 		return err_set(err, EINVAL,
-			       "%s: unplugged-inaccessible=off is not possible with %s, because "
-			       "unplugged blocks of shared memory cannot be read; allowed: auto, "
-			       "on, or guard=off",
+			       "%s: unplugged-inaccessible=off is not possible with the memory of "
+			       "%s, which is a file's, so that unplugged blocks cannot be read; "
+			       "allowed: auto, on, or guard=off",
 			       what, mem->memdev->id);
 	return virtio_mem_check_sizes(what, mem, err);
 }

@@ -19,6 +19,7 @@
 #include "vmm/core/gm.h"
 #include "vmm/core/hv.h"
 #include "vmm/core/loop.h"
+#include "vmm/virtio/mem_absent.h"
 #include "vmm/virtio/virtio.h"
 
 #define VIRTIO_MEM_QUEUE_SIZE 128
@@ -29,7 +30,9 @@ struct virtio_mem {
 	struct vmem_device *engine; /* guarded by the device lock */
 	struct vmem_guard *guard;   /* guarded by the device lock */
 	struct gm_region *gm_region;
-	struct bus_region absent;  /* what answers for absent slots (I2) */
+	/* how often something about the closed blocks may have changed; guarded by the device lock */
+	uint64_t changes;
+	struct mem_absent absent;  /* what answers for absent slots (I2) */
 	struct vq_chain *chain;    /* the loop's */
 	struct loop_watch *resize; /* calls virtio_mem_apply() */
 	int resize_fd;
@@ -68,6 +71,7 @@ static int virtio_mem_grant(void *host, uint64_t offset, uint64_t size)
 	struct virtio_mem *mem = host;
 	int ret = vmem_guard_grant(mem->guard, offset, size);
 
+	mem->changes++;
 	if (!ret)
 		gm_grant(mem->gm_region, offset, size);
 	return ret;
@@ -86,6 +90,7 @@ static int virtio_mem_revoke(void *host, uint64_t offset, uint64_t size)
 
 	/* After a failure the engine grants again what is plugged; the run may hold more than that. */
 	gm_revoke(mem->gm_region, offset, size);
+	mem->changes++;
 	return vmem_guard_revoke(mem->guard, offset, size);
 }
 
@@ -93,6 +98,7 @@ static int virtio_mem_discard(void *host, uint64_t offset, uint64_t size)
 {
 	struct virtio_mem *mem = host;
 
+	mem->changes++;
 	return vmem_guard_discard(mem->guard, offset, size);
 }
 
@@ -159,33 +165,50 @@ static int virtio_mem_slots_replace(void *opaque, const uint32_t *old, size_t nr
 	return ret;
 }
 
+static int virtio_mem_remapped(void *opaque, void *memory, uint64_t size)
+{
+	struct virtio_mem *mem = opaque;
+
+	return mem->config.remapped ? mem->config.remapped(mem->config.opaque, memory, size) : 0;
+}
+
 static const struct vmem_guard_ops virtio_mem_guard_ops = {
 	.slot_add = virtio_mem_slot_add,
 	.slot_remove = virtio_mem_slot_remove,
 	.slots_replace = virtio_mem_slots_replace,
+	.remapped = virtio_mem_remapped,
 };
 
-static uint64_t virtio_mem_absent_read(void *opaque, uint64_t offset, unsigned int size)
+/* ---- violations ---- */
+
+static void virtio_mem_violation_seen(void *opaque)
 {
-	(void)opaque;
-	(void)offset;
-	(void)size;
-	return 0;
+	struct virtio_mem *mem = opaque;
+
+	if (mem->config.violation)
+		mem->config.violation(mem->config.opaque, mem);
 }
 
-static void virtio_mem_absent_write(void *opaque, uint64_t offset, unsigned int size,
-				    uint64_t value)
+int virtio_mem_refine(struct virtio_mem *mem, uint64_t gpa, uint64_t size, uint64_t *ret_changes)
 {
-	(void)opaque;
-	(void)offset;
-	(void)size;
-	(void)value;
-}
+	const struct vmem_device_config *c = &mem->config.device;
+	uint64_t start = c->addr, end = c->addr + c->region_size, gpa_end;
+	int ret = 0;
 
-static const struct bus_ops virtio_mem_absent_ops = {
-	.read = virtio_mem_absent_read,
-	.write = virtio_mem_absent_write,
-};
+	if (gpa != UINT64_MAX) {
+		if (num_add(gpa, size, &gpa_end))
+			end = num_min(end, gpa_end);
+		start = num_max(start, gpa);
+	}
+	virtio_lock(mem->vdev);
+	if (start < end)
+		ret = vmem_guard_refine(mem->guard, start - c->addr, end - start);
+	if (ret > 0)
+		mem->changes++;
+	*ret_changes = mem->changes;
+	virtio_unlock(mem->vdev);
+	return ret;
+}
 
 /* ---- the virtio device ---- */
 
@@ -201,9 +224,20 @@ static void virtio_mem_config_read(void *opaque, uint32_t offset, void *buf, uin
 static bool virtio_mem_features_ok(void *opaque, uint64_t features)
 {
 	struct virtio_mem *mem = opaque;
+	bool inaccessible = features & VIRTIO_FEATURE(VMEM_F_UNPLUGGED_INACCESSIBLE);
 
-	return !mem->config.require_inaccessible ||
-	       (features & VIRTIO_FEATURE(VMEM_F_UNPLUGGED_INACCESSIBLE));
+	if (mem->config.require_inaccessible && !inaccessible)
+		return false;
+	mem_absent_count_reads(&mem->absent, inaccessible);
+	return true;
+}
+
+/* Changes no block (VIRTIO 1.3, 5.15.5.2), but the next driver may promise less. */
+static void virtio_mem_reset(void *opaque)
+{
+	struct virtio_mem *mem = opaque;
+
+	mem_absent_count_reads(&mem->absent, false);
 }
 
 static void virtio_mem_driver_ok(void *opaque)
@@ -302,7 +336,7 @@ static const struct virtio_device_ops virtio_mem_ops = {
 	.features_ok = virtio_mem_features_ok,
 	.driver_ok = virtio_mem_driver_ok,
 	.queue_kick = virtio_mem_queue_kick,
-	/* No .reset: a device reset changes no block (VIRTIO 1.3, 5.15.5.2). */
+	.reset = virtio_mem_reset,
 	.system_reset = virtio_mem_system_reset,
 };
 
@@ -359,7 +393,10 @@ static int virtio_mem_init(struct virtio_mem *mem, struct err **err)
 		.size = c->device.region_size,
 		.block_size = c->device.block_size,
 		.memslot_size = c->memslot_size,
-		.fd = -1,
+		.fd = c->fd,
+		.fd_offset = c->fd_offset,
+		.unprotected = !c->guard,
+		.populate_threads = c->populate_threads,
 		.ops = &virtio_mem_guard_ops,
 		.opaque = mem,
 	};
@@ -371,6 +408,9 @@ static int virtio_mem_init(struct virtio_mem *mem, struct err **err)
 	if (ret)
 		return err_set(err, -ret, "its address, sizes and block size do not fit: %s",
 			       strerror(-ret));
+	if (gpa.size > MEM_ABSENT_BYTES_MAX)
+		return err_set(err, EINVAL, "its memory is more than a guest can address");
+	mem_absent_init(&mem->absent, gpa, c->hv, virtio_mem_violation_seen, mem);
 	mem->wanted = c->device.requested_size;
 	ret = vmem_guard_new(&guard, &mem->guard, &error);
 	if (ret)
@@ -381,12 +421,7 @@ static int virtio_mem_init(struct virtio_mem *mem, struct err **err)
 	ret = virtio_mem_make_virtio(mem, err);
 	if (ret)
 		return ret;
-	mem->absent = (struct bus_region){
-		.name = "virtio-mem",
-		.range = gpa,
-		.ops = &virtio_mem_absent_ops,
-	};
-	bus_add(c->mmio, &mem->absent);
+	bus_add(c->mmio, &mem->absent.region);
 	return 0;
 }
 
@@ -413,7 +448,7 @@ void virtio_mem_free(struct virtio_mem *mem)
 {
 	if (!mem)
 		return;
-	bus_remove(mem->config.mmio, &mem->absent);
+	bus_remove(mem->config.mmio, &mem->absent.region);
 	loop_watch_free(mem->resize);
 	if (mem->resize_fd >= 0)
 		close(mem->resize_fd);
@@ -479,6 +514,16 @@ void virtio_mem_info(const struct virtio_mem *mem, struct vmem_device_info *ret_
 {
 	vmem_device_info(mem->engine, ret_info);
 	ret_info->requested_size = mem->wanted;
+}
+
+void virtio_mem_violations(const struct virtio_mem *mem, struct virtio_mem_violations *ret)
+{
+	mem_absent_get(&mem->absent, ret);
+}
+
+void virtio_mem_guard_info(const struct virtio_mem *mem, struct vmem_guard_info *ret_info)
+{
+	vmem_guard_info(mem->guard, ret_info);
 }
 
 enum virtio_mem_progress virtio_mem_progress(struct virtio_mem *mem)

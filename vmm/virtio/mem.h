@@ -6,7 +6,8 @@
  *
  * I1  Blocks that are not plugged are unreachable for emulated devices (gm) before the guard takes
  *     them from the guest, and become reachable only after the guard granted them.
- * I2  A read that leaves the guest because a slot is absent gives zeros; a write is dropped.
+ * I2  A read that leaves the guest because its block is not there gives zeros; a write is dropped.
+ *     Both are noted (struct virtio_mem_violation) without waiting for anybody.
  * I3  A request that is too short, or whose answer has no room or no accessible place, is the
  *     driver's breach of protocol: DEVICE_NEEDS_RESET; no block changes. So is a request that
  *     unplugs the memory its own answer belongs in, but that is known only afterwards. Bytes beyond
@@ -102,9 +103,14 @@ void virtio_mem_guard_info(const struct virtio_mem *mem, struct vmem_guard_info 
 /*
  * A vCPU could not reach memory at @gpa (UINT64_MAX: unknown; @size is not used then): make the
  * access, done again, leave the guest (vmem_guard_refine()). Returns how many slots were laid anew,
- * or -errno. On a vCPU's thread, no lock held; takes the device lock.
+ * or -errno. On a vCPU's thread, no lock held; takes the device lock, and so waits for a request
+ * under way.
+ *
+ * *ret_changes grows with whatever changes which blocks are closed, and is the same again when
+ * nothing did: an access that fails once more between two calls that returned 0 with the same value
+ * does not fail because of a closed block of this device.
  */
-int virtio_mem_refine(struct virtio_mem *mem, uint64_t gpa, uint64_t size);
+int virtio_mem_refine(struct virtio_mem *mem, uint64_t gpa, uint64_t size, uint64_t *ret_changes);
 
 /* How far the last resize got, as far as a host can know. */
 enum virtio_mem_progress {

@@ -155,6 +155,8 @@ static int vm_build_mem(struct vm *vm, struct vm_device *d, struct err **err)
 		.loop = vm->io,
 		.mmio = vm->mmio,
 		.memory = vm->memdevs[c->memdev - vm->config->memdevs].memory,
+		.fd = -1,
+		.guard = c->guard,
 		.device =
 			{
 				.addr = place->gpa.start,

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -18,6 +19,8 @@
 #include "vmm/core/loop.h"
 
 #define PAGE 4096
+
+_Thread_local int rig_vcpu = -1;
 
 /* ---- the hypervisor ---- */
 
@@ -64,9 +67,42 @@ static int rig_slot_remove(struct hv *hv, uint32_t slot)
 	return 0;
 }
 
+static int rig_slots_replace(struct hv *hv, const uint32_t *old, size_t nr_old,
+			     struct hv_slot *fresh, size_t nr_fresh)
+{
+	struct rig *r = container_of(hv, struct rig, hv);
+
+	r->replaces++;
+	if (r->replace_error)
+		return r->replace_error;
+	for (size_t i = 0; i < nr_old; i++) {
+		assert_true(old[i] < RIG_BLOCKS && r->slots[old[i]].size);
+		r->slots[old[i]].size = 0;
+	}
+	for (size_t i = 0; i < nr_fresh; i++) {
+		uint32_t slot = 0;
+
+		assert_ptr_equal(fresh[i].host, r->memory + (fresh[i].gpa.start - RIG_ADDR));
+		while (slot < RIG_BLOCKS && r->slots[slot].size)
+			assert_false(range_overlaps(r->slots[slot++], fresh[i].gpa));
+		assert_true(slot < RIG_BLOCKS);
+		r->slots[slot] = fresh[i].gpa;
+		fresh[i].slot = slot;
+	}
+	return 0;
+}
+
+static int rig_vcpu_current(struct hv *hv)
+{
+	(void)hv;
+	return rig_vcpu;
+}
+
 static const struct hv_ops rig_hv_ops = {
 	.slot_add = rig_slot_add,
 	.slot_remove = rig_slot_remove,
+	.slots_replace = rig_slots_replace,
+	.vcpu_current = rig_vcpu_current,
 };
 
 /* ---- the transport ---- */
@@ -104,6 +140,14 @@ static const struct virtio_transport_ops rig_transport_ops = {
 
 /* ---- life ---- */
 
+static void rig_violation(void *opaque, struct virtio_mem *mem)
+{
+	struct rig *r = opaque;
+
+	assert_true(!r->mem || mem == r->mem);
+	atomic_fetch_add(&r->violations, 1);
+}
+
 static void rig_make(struct rig *r, struct loop *loop,
 		     void (*tweak)(struct virtio_mem_config *config))
 {
@@ -126,7 +170,11 @@ static void rig_make(struct rig *r, struct loop *loop,
 		.loop = loop,
 		.mmio = r->mmio,
 		.memory = r->memory,
+		.fd = -1,
+		.guard = true,
 		.memslot_size = RIG_SLOT,
+		.violation = rig_violation,
+		.opaque = r,
 		.device =
 			{
 				.addr = RIG_ADDR,
@@ -335,6 +383,36 @@ uint64_t rig_pages(const struct rig *r, uint64_t first, uint64_t count)
 	}
 	fclose(f);
 	return pages;
+}
+
+uint32_t rig_writable(const struct rig *r)
+{
+	uint32_t map = 0;
+	int fds[2];
+
+	assert_int_equal(pipe(fds), 0);
+	for (unsigned int b = 0; b < RIG_BLOCKS; b++) {
+		unsigned int open = 0;
+
+		/* The first and the last byte: a block is open whole or not at all. */
+		for (unsigned int i = 0; i < 2; i++) {
+			uint8_t *at = r->memory + b * RIG_BLOCK + i * (RIG_BLOCK - 1);
+			uint8_t byte = *at;
+
+			assert_int_equal(write(fds[1], &byte, 1), 1);
+			if (read(fds[0], at, 1) == 1) {
+				open++;
+				continue;
+			}
+			assert_int_equal(errno, EFAULT);
+			assert_int_equal(read(fds[0], &byte, 1), 1);
+		}
+		assert_true(open != 1);
+		map |= (uint32_t) !!open << b;
+	}
+	close(fds[0]);
+	close(fds[1]);
+	return map;
 }
 
 void rig_lock_block(struct rig *r, uint64_t block)

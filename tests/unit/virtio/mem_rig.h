@@ -27,6 +27,9 @@
 #define RIG_FEATURES \
 	(VIRTIO_FEATURE(VIRTIO_F_VERSION_1) | VIRTIO_FEATURE(VMEM_F_UNPLUGGED_INACCESSIBLE))
 
+/* The vCPU whose exit the calling thread handles; -1 at first. */
+extern _Thread_local int rig_vcpu;
+
 struct rig {
 	struct guest g;
 	struct driver d;
@@ -41,7 +44,9 @@ struct rig {
 	struct hv hv;
 	struct range slots[RIG_BLOCKS];
 	unsigned int adds, removes;
-	int add_error, remove_error; /* what the next calls return, unless 0 */
+	unsigned int replaces;
+	int add_error, remove_error, replace_error; /* what the next calls return, unless 0 */
+	atomic_uint violations;                     /* calls of config.violation */
 	/* A slot came or went while emulated devices reached its blocks; not asserted on the spot,
 	 * where the device lock is held. */
 	bool order_broken;
@@ -80,6 +85,8 @@ uint8_t rig_config(struct rig *r, struct vmem_config *ret_config);
 uint32_t rig_reachable(struct rig *r);
 /* Which blocks lie in a slot that the guest has: a bit each. */
 uint32_t rig_mapped(const struct rig *r);
+/* Which blocks this process, and so the guest in a slot that it has, can write to: a bit each. */
+uint32_t rig_writable(const struct rig *r);
 /* Host pages held for blocks. */
 uint64_t rig_pages(const struct rig *r, uint64_t first, uint64_t count);
 /* Make discarding a block fail, and only that; and end it. */
