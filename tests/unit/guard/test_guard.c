@@ -387,8 +387,11 @@ static void test_populate_and_discard_fail(void **state)
 	assert_int_equal(vmem_guard_grant(h.guard, 0, 4 * MIB), 0);
 	assert_int_equal(munmap(h.memory + 2 * MIB, MIB), 0);
 	assert_int_equal(vmem_guard_populate(h.guard, MIB, 2 * MIB), -ENOMEM);
-	assert_int_equal(vmem_guard_discard(h.guard, MIB, 2 * MIB), -ENOMEM);
+	assert_int_equal(vmem_guard_revoke(h.guard, MIB, 2 * MIB), -ENOMEM);
 	assert_int_equal(vmem_guard_populate(h.guard, 0, MIB), 0);
+	assert_int_equal(vmem_guard_revoke(h.guard, 3 * MIB, MIB), 0);
+	assert_int_equal(munmap(h.memory + 3 * MIB, MIB), 0);
+	assert_int_equal(vmem_guard_discard(h.guard, 3 * MIB, MIB), -ENOMEM);
 	assert_int_equal(mprotect(h.memory, MIB, PROT_READ), 0);
 	assert_true(vmem_guard_populate(h.guard, 0, MIB) < 0);
 	host_end(&h);

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Closed memory as if it had never been mapped: see anon.h.
+ *
+ * A huge page can only be put where there is no page table, and closed memory may have one: from the
+ * time when it was open, from reads (each maps the zero page), or because it was armed. Since
+ * Linux 6.14 (CONFIG_PT_RECLAIM) MADV_DONTNEED frees page tables of which nothing is left. Before,
+ * the only way is to unmap. The mapping itself must not go for that: when mapping anew fails there
+ * would be a hole in which something else of the process might land, in reach of the guest. So page
+ * tables are moved away (MREMAP_DONTUNMAP, Linux 5.7: the mapping stays, empty and with all its
+ * attributes) and unmapped where they came to. A failure leaves all in place.
+ *
+ * I1  Nothing is mapped at a fixed address: a hint may be taken by another thread at any time.
+ * I2  Only what mremap() returned is unmapped.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/num.h"
+#include "guard/anon.h"
+
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4 /* Linux 5.7 */
+#endif
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
+#endif
+
+#define FRESH_TABLE  (2 * MIB) /* what one page table maps, and one huge page */
+#define FRESH_PIECE  GIB       /* at most this much address space is taken for a move */
+#define FRESH_PROBES 32        /* page tables */
+
+/* The size of the process's page tables, or 0. */
+static uint64_t fresh_tables_bytes(void)
+{
+	char text[4096];
+	const char *line;
+	ssize_t len;
+	int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return 0;
+	len = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	if (len < 0)
+		return 0;
+	text[len] = 0;
+	line = strstr(text, "\nVmPTE:");
+	return line ? strtoull(line + strlen("\nVmPTE:"), NULL, 10) * KIB : 0;
+}
+
+/*
+ * Other threads make and free page tables meanwhile, so more than a few have to go. In doubt
+ * moving is right on every kernel.
+ */
+void fresh_probe(struct fresh *ret_fresh)
+{
+	const uint64_t size = FRESH_PROBES * FRESH_TABLE;
+	uint64_t before, after;
+	char *probe =
+		mmap(NULL, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	*ret_fresh = (struct fresh){0};
+	if (probe == MAP_FAILED)
+		return;
+	/* Without this the zero page would be a huge one, and need no table. */
+	if (madvise(probe, size, MADV_NOHUGEPAGE) == 0 || errno == EINVAL) {
+		for (uint64_t at = 0; at < size; at += FRESH_TABLE)
+			(void)*(volatile char *)(probe + at);
+		before = fresh_tables_bytes();
+		if (madvise(probe, size, MADV_DONTNEED) == 0) {
+			after = fresh_tables_bytes();
+			ret_fresh->discard_frees =
+				after && after + FRESH_PROBES * 4 * KIB / 2 < before;
+		}
+	}
+	munmap(probe, size);
+}
+
+/* An address where a move can go to, for now: aligned, so that whole page tables move. */
+static char *fresh_find_place(uint64_t size)
+{
+	const uint64_t room = size + FRESH_TABLE;
+	char *place =
+		mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (place == MAP_FAILED)
+		return NULL;
+	munmap(place, room);
+	return place + (-(uintptr_t)place & (FRESH_TABLE - 1));
+}
+
+/* Move the page tables of whole tables' worth of memory away. -errno, and nothing was done. */
+static int fresh_move(struct fresh *fresh, char *memory, uint64_t size)
+{
+	for (unsigned int attempt = 0; attempt < 2; attempt++) {
+		char *to;
+
+		if (!fresh->hint)
+			fresh->hint = fresh_find_place(size);
+		if (!fresh->hint)
+			return -ENOMEM;
+		to = mremap(memory, size, size, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, fresh->hint);
+		if (to == MAP_FAILED)
+			return -errno;
+		munmap(to, size);
+		if (num_is_aligned((uintptr_t)to, FRESH_TABLE)) {
+			fresh->hint = to;
+			return 0;
+		}
+		/* The place was taken. Entries moved one by one: the tables are still there. */
+		fresh->hint = NULL;
+	}
+	return -EAGAIN;
+}
+
+int fresh_run(struct fresh *fresh, char *memory, uint64_t size)
+{
+	uint64_t head = -(uintptr_t)memory & (FRESH_TABLE - 1), done;
+
+	if (fresh->discard_frees || size < head + FRESH_TABLE)
+		return madvise(memory, size, MADV_DONTNEED) < 0 ? -errno : 0;
+	if (head && madvise(memory, head, MADV_DONTNEED) < 0)
+		return -errno;
+	for (done = head; size - done >= FRESH_TABLE;) {
+		uint64_t piece = num_min(FRESH_PIECE, num_align_down(size - done, FRESH_TABLE));
+
+		/* Without a place to move to, or on an old kernel, the memory is fresh but for the
+		 * page tables. */
+		if (fresh_move(fresh, memory + done, piece) < 0 &&
+		    madvise(memory + done, piece, MADV_DONTNEED) < 0)
+			return -errno;
+		done += piece;
+	}
+	return done < size && madvise(memory + done, size - done, MADV_DONTNEED) < 0 ? -errno : 0;
+}
+
+void fresh_prime(char *memory)
+{
+	const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
+	if (mprotect(memory, page, PROT_READ | PROT_WRITE) < 0)
+		return;
+	/* Where this is not known, a touch does it: it ends the process when the host has not one
+	 * page. */
+	if (madvise(memory, page, MADV_POPULATE_WRITE) < 0 && errno == EINVAL)
+		*(volatile char *)memory = 0;
+}
