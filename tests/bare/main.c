@@ -52,6 +52,7 @@ static const struct {
 	{"vmem-follow", test_vmem_follow},
 	{"vmem-storm", test_vmem_storm},
 	{"rings", test_rings},
+	{"attack", test_attack},
 };
 
 static void __attribute__((noreturn)) end(void)

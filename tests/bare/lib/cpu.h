@@ -160,6 +160,11 @@ static inline uint64_t cpu_flags(void)
 	return flags;
 }
 
+static inline void cpu_set_flags(uint64_t flags)
+{
+	__asm__ volatile("pushq %0; popfq" : : "r"(flags) : "memory", "cc");
+}
+
 static inline uint64_t cpu_cr0(void)
 {
 	uint64_t value;
@@ -182,6 +187,29 @@ static inline uint64_t cpu_cr4(void)
 
 	__asm__ volatile("movq %%cr4, %0" : "=r"(value));
 	return value;
+}
+
+static inline void cpu_set_cr0(uint64_t value)
+{
+	__asm__ volatile("movq %0, %%cr0" : : "r"(value) : "memory");
+}
+
+static inline void cpu_set_cr4(uint64_t value)
+{
+	__asm__ volatile("movq %0, %%cr4" : : "r"(value) : "memory");
+}
+
+static inline uint64_t cpu_cr3(void)
+{
+	uint64_t value;
+
+	__asm__ volatile("movq %%cr3, %0" : "=r"(value));
+	return value;
+}
+
+static inline void cpu_set_cr3(uint64_t value)
+{
+	__asm__ volatile("movq %0, %%cr3" : : "r"(value) : "memory");
 }
 
 static inline void cpu_flush_tlb(void)

@@ -78,15 +78,19 @@ const struct smp_cpu *smp_cpu(unsigned int cpu)
 	return &smp_cpus[cpu];
 }
 
-bool smp_run(void (*fn)(void *arg, unsigned int cpu), void *arg)
+void smp_begin(void (*fn)(void *arg, unsigned int cpu), void *arg)
 {
-	uint64_t start = cpu_ticks();
-
 	for (unsigned int i = 1; i < smp_nr; i++) {
 		smp_cpus[i].arg = arg;
 		__atomic_store_n(&smp_cpus[i].fn, fn, __ATOMIC_RELEASE);
 		apic_ipi(smp_cpus[i].apic_id, APIC_IPI_FIXED | APIC_IPI_VECTOR);
 	}
+}
+
+bool smp_end(void)
+{
+	uint64_t start = cpu_ticks();
+
 	for (unsigned int i = 1; i < smp_nr; i++) {
 		while (__atomic_load_n(&smp_cpus[i].fn, __ATOMIC_ACQUIRE) != NULL) {
 			if (cpu_ticks() - start > CPU_PATIENCE)
@@ -95,6 +99,12 @@ bool smp_run(void (*fn)(void *arg, unsigned int cpu), void *arg)
 		}
 	}
 	return true;
+}
+
+bool smp_run(void (*fn)(void *arg, unsigned int cpu), void *arg)
+{
+	smp_begin(fn, arg);
+	return smp_end();
 }
 
 void smp_ap_main(void)

@@ -26,7 +26,11 @@ unsigned int smp_start(void);
 unsigned int smp_count(void);
 const struct smp_cpu *smp_cpu(unsigned int cpu);
 
-/* Run @fn on every processor but this one, all at once, and wait. False when some did not end. */
+/* Run @fn on every processor but this one, all at once; smp_end() waits. */
+void smp_begin(void (*fn)(void *arg, unsigned int cpu), void *arg);
+/* False when some did not end. */
+bool smp_end(void);
+/* Both. */
 bool smp_run(void (*fn)(void *arg, unsigned int cpu), void *arg);
 
 /* Called by start.S on each application processor. */

@@ -2,6 +2,8 @@
 /*
  * Exceptions and interrupts: one table for all processors.
  */
+#include <stddef.h>
+
 #include "apic.h"
 #include "console.h"
 #include "cpu.h"
@@ -29,10 +31,18 @@ struct trap_handler {
 	uint64_t count;
 };
 
+/* Where trap_try() goes on; __builtin_setjmp() wants five words. */
+struct trap_recovery {
+	void *context[5];
+	uint32_t apic_id;
+	struct trap_fault *fault;
+};
+
 extern uint8_t trap_entries[];
 
 static struct gate trap_gates[TRAP_VECTORS] __attribute__((aligned(16)));
 static struct trap_handler trap_handlers[TRAP_VECTORS];
+static struct trap_recovery *volatile trap_recovery;
 
 void trap_init(void)
 {
@@ -63,11 +73,39 @@ uint64_t trap_count(unsigned int vector)
 	return __atomic_load_n(&trap_handlers[vector].count, __ATOMIC_ACQUIRE);
 }
 
+bool trap_try(void (*fn)(void *arg), void *arg, struct trap_fault *ret_fault)
+{
+	struct trap_recovery recovery = {.apic_id = apic_id(), .fault = ret_fault};
+	uint64_t flags = cpu_flags();
+
+	if (__builtin_setjmp(recovery.context) != 0) {
+		trap_recovery = NULL;
+		cpu_set_flags(flags);
+		return false;
+	}
+	trap_recovery = &recovery;
+	fn(arg);
+	trap_recovery = NULL;
+	return true;
+}
+
+/* One segment and one privilege level: leaving an exception is a jump, as in start.S. */
+static void trap_recover(const struct trap_frame *frame)
+{
+	struct trap_recovery *recovery = trap_recovery;
+
+	if (recovery == NULL || recovery->apic_id != apic_id())
+		return;
+	*recovery->fault = (struct trap_fault){frame->vector, frame->error, cpu_cr2()};
+	__builtin_longjmp(recovery->context, 1);
+}
+
 void trap_dispatch(struct trap_frame *frame)
 {
 	struct trap_handler *handler = &trap_handlers[frame->vector];
 
 	if (frame->vector < TRAP_FIRST_IRQ) {
+		trap_recover(frame);
 		console_printf("TRAP vector=%lu error=0x%lx rip=0x%lx cr2=0x%lx rsp=0x%lx\n",
 			       frame->vector, frame->error, frame->rip, cpu_cr2(), frame->rsp);
 		power_die("trap: unexpected exception");
