@@ -6,6 +6,7 @@ program only reads. A part is a folder that appears by one rename when it is com
 reader needs no lock:
 
     kernel/NAME/        vmlinuz, vmlinux, release, modules/ (the tree of /lib/modules/RELEASE)
+    headers/NAME/       release, build/ (make -C build M=FOLDER makes modules for that release)
     qemu/               run (start this), bin/, lib/, share/, version
     busybox/            busybox, applets
     work/               things made from the parts (relay), named by what they were made from
@@ -24,6 +25,9 @@ KERNELS = {
     "6.1-cloud": "linux-image-cloud-amd64",
     "6.1-generic": "linux-image-amd64",
 }
+
+# Those that modules are compiled for.
+HEADERS = ("6.12-cloud", "6.1-cloud")
 
 # The kernel that the emulated host runs, and the parts that every nested run needs.
 HOST_KERNEL = "6.12-cloud"
@@ -53,6 +57,26 @@ def kernel_dir(name):
     if name not in KERNELS:
         raise ValueError(f"kernel {name}: must be one of {', '.join(KERNELS)}")
     return part_dir("kernel/" + name)
+
+
+def release(part):
+    """The kernel release that PART (kernel/NAME, headers/NAME) is of, or None without it."""
+    file = cache_dir() / part / "release"
+    return file.read_text().strip() if file.exists() else None
+
+
+def headers_dir(name):
+    """The folder of the headers of guest kernel NAME, one of HEADERS."""
+    if name not in HEADERS:
+        raise ValueError(f"headers of kernel {name}: must be one of {', '.join(HEADERS)}")
+    folder = part_dir("headers/" + name)
+    have, wanted = release("headers/" + name), release("kernel/" + name)
+    if have != wanted:
+        raise MissingPart(
+            f"headers/{name} is of {have}, kernel/{name} is {wanted}: "
+            f"run tools/nest/fetch.py headers/{name}"
+        )
+    return folder
 
 
 def work_dir():

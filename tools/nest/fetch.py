@@ -5,8 +5,10 @@
     fetch.py [--update] [--list] [PART...]
 
 Parts: qemu, busybox, kernel/6.12-cloud, kernel/6.12-generic, kernel/6.1-cloud,
-kernel/6.1-generic, or "all"; without any: what every nested run needs. A part that is already
-there is left alone unless --update asks for the newest one.
+kernel/6.1-generic, headers/6.12-cloud, headers/6.1-cloud, or "all"; without any: what every nested
+run needs. A part that is already there is left alone unless --update asks for the newest one.
+Headers are those of the kernel that is there; where the mirror has them no more, the kernel is
+fetched anew with them.
 
 Packages come from the Debian mirror that this machine itself uses, through an apt state of our
 own (lists, archives, an empty status file) inside the cache folder: the system's own package
@@ -37,7 +39,11 @@ import ebbcache
 RELEASE = "bookworm"
 KEYRING = pathlib.Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 ARCH_LIBS = ("lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu")
-ALL_PARTS = ("busybox", "qemu") + tuple("kernel/" + name for name in ebbcache.KERNELS)
+ALL_PARTS = (
+    *("busybox", "qemu"),
+    *("kernel/" + name for name in ebbcache.KERNELS),
+    *("headers/" + name for name in ebbcache.HEADERS),
+)
 
 
 class FetchError(Exception):
@@ -140,13 +146,22 @@ class Apt:
         self.command("apt-get", "download", "--quiet", *words, cwd=folder)
         return sorted(folder.glob("*.deb"))
 
+    def depends(self, package):
+        """The names of the packages that the newest PACKAGE needs by itself; [] without one."""
+        text = self.command("apt-cache", "show", "--no-all-versions", package)
+        match = re.search(r"^Depends: (.*)", text, re.M)
+        return [word.split()[0] for word in match.group(1).split(", ")] if match else []
+
     def depended_image(self, meta):
         """The versioned package that the meta package META stands for."""
-        text = self.command("apt-cache", "show", "--no-all-versions", meta)
-        match = re.search(r"^Depends: (linux-image-\S+)", text, re.M)
-        if not match:
-            raise FetchError(f"package {meta} names no kernel image")
-        return match.group(1)
+        for name in self.depends(meta):
+            if name.startswith("linux-image-"):
+                return name
+        raise FetchError(f"package {meta} names no kernel image")
+
+    def has(self, package):
+        """Whether the mirror has PACKAGE."""
+        return package in self.command("apt-cache", "pkgnames", package).split()
 
 
 def system_mirrors():
@@ -213,6 +228,33 @@ def fetch_kernel(apt, tmp, name):
     (made / "release").write_text(release + "\n")
     (boot / f"config-{release}").rename(made / "config")
     (made / "vmlinux").write_bytes(bzimage.extract_vmlinux((made / "vmlinuz").read_bytes()))
+    return made
+
+
+def fetch_headers(apt, tmp, name):
+    """Make the part headers/NAME: the kernel's headers and build programs, joined by relative
+    paths. The kernel's own part is there already, see wanted_parts()."""
+    release = ebbcache.release(f"kernel/{name}")
+    package = f"linux-headers-{release}"
+    if not apt.has(package):
+        say(f"headers/{name}: the mirror has none for {release}; taking the newest kernel")
+        fetch_part(apt, f"kernel/{name}")
+        release = ebbcache.release(f"kernel/{name}")
+        package = f"linux-headers-{release}"
+    needed = [
+        word for word in apt.depends(package) if word.startswith(("linux-headers-", "linux-kbuild-"))
+    ]
+    say(f"headers/{name}: {package}")
+    made = tmp / "headers"
+    unpack(apt.download([package, *needed], tmp / "deb"), made)
+    flavour = made / "usr/src" / package
+    # Without the kernel's image no type data is made for a module, which would take one more tool.
+    (flavour / "vmlinux").unlink(missing_ok=True)
+    makefile = flavour / "Makefile"
+    here = "$(dir $(lastword $(MAKEFILE_LIST)))../"
+    makefile.write_text(makefile.read_text().replace("/usr/src/", here))
+    (made / "build").symlink_to(flavour.relative_to(made))
+    (made / "release").write_text(release + "\n")
     return made
 
 
@@ -290,31 +332,58 @@ def locked(folder):
         yield
 
 
+def fetch_part(apt, part):
+    """Fetch PART and put it in its place."""
+    say(f"{part}: fetching")
+    tmp = pathlib.Path(tempfile.mkdtemp(prefix="tmp-", dir=ebbcache.cache_dir()))
+    try:
+        kind, _, name = part.partition("/")
+        if kind == "busybox":
+            made = fetch_busybox(apt, tmp)
+        elif kind == "qemu":
+            made = fetch_qemu(apt, tmp)
+        elif kind == "kernel":
+            made = fetch_kernel(apt, tmp, name)
+        else:
+            made = fetch_headers(apt, tmp, name)
+        publish(made, part)
+    finally:
+        shutil.rmtree(tmp, ignore_errors=True)
+    say(f"{part}: ready")
+
+
+def is_current(part):
+    """Whether PART is there, and fits what it belongs to."""
+    kind, _, name = part.partition("/")
+    if not (ebbcache.cache_dir() / part).is_dir():
+        return False
+    return kind != "headers" or ebbcache.release(part) == ebbcache.release(f"kernel/{name}")
+
+
+def wanted_parts(parts, update):
+    """What has to be fetched so that PARTS are there, kernels before their headers."""
+    needed = []
+    for part in parts:
+        kind, _, name = part.partition("/")
+        if kind == "headers" and not (ebbcache.cache_dir() / "kernel" / name).is_dir():
+            needed.append(f"kernel/{name}")
+    wanted = [p for p in ALL_PARTS if (p in parts and update) or p in needed]
+    return wanted + [p for p in parts if p not in wanted and not is_current(p)]
+
+
 def fetch(parts, update=False):
     """Bring PARTS into the cache; those already there only when UPDATE is set."""
     cache = ebbcache.cache_dir()
     with locked(cache):
         for stale in cache.glob("tmp-*"):
             shutil.rmtree(stale, ignore_errors=True)
-        wanted = [p for p in parts if update or not (cache / p).is_dir()]
+        wanted = wanted_parts(parts, update)
         if not wanted:
             return
         apt = Apt(cache / "apt")
         apt.update()
         for part in wanted:
-            say(f"{part}: fetching")
-            tmp = pathlib.Path(tempfile.mkdtemp(prefix="tmp-", dir=cache))
-            try:
-                if part == "busybox":
-                    made = fetch_busybox(apt, tmp)
-                elif part == "qemu":
-                    made = fetch_qemu(apt, tmp)
-                else:
-                    made = fetch_kernel(apt, tmp, part.removeprefix("kernel/"))
-                publish(made, part)
-            finally:
-                shutil.rmtree(tmp, ignore_errors=True)
-            say(f"{part}: ready")
+            fetch_part(apt, part)
 
 
 def main():

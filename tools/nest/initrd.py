@@ -230,15 +230,15 @@ def library_closure(program):
     return re.findall(r"(?:=> |^\s*)(/\S+) \(0x", done.stdout, re.M)
 
 
-def build_host(out, relay, files=None, programs=None, modules=()):
-    """Write the emulated host's disk to the path OUT.
+def build_host(out, relay, files=None, programs=None, modules=(), kernel=ebbcache.HOST_KERNEL):
+    """Write the emulated host's disk for kernel NAME to the path OUT.
 
     RELAY is the relay's binary. FILES maps names below /ebb to files or folders here; PROGRAMS
     likewise, for programs that also need their libraries, which keep their own paths.
     """
     with open(out, "wb") as file:
         archive = Archive(file)
-        add_base(archive, ebbcache.HOST_KERNEL, (*HOST_MODULES, *modules), HOST_INIT)
+        add_base(archive, kernel, (*HOST_MODULES, *modules), HOST_INIT)
         archive.path("bin/relay", relay)
         archive.folder("ebb")
         libraries = {}

@@ -37,9 +37,10 @@ As a program:  nest.py --shell [--file NAME=PATH] [--program NAME=PATH]   a shel
                nest.py --play [...] [--monitor SOCKET] -- COMMAND...      see play.py
 
 $EBB_NEST_SMP and $EBB_NEST_CPU replace the emulated host's number of processors (1) and their
-model. With two, guests of any monitor fail now and then in ways that look like their own fault (a
-triple fault, a lost interrupt), most of all when they print much; with one they have not been seen
-to. A model with few features is emulated about twice as fast as "max".
+model, $EBB_NEST_KERNEL its kernel (6.12-cloud; any name in ebbcache.KERNELS). With two processors,
+guests of any monitor fail now and then in ways that look like their own fault (a triple fault, a
+lost interrupt), most of all when they print much; with one they have not been seen to. A model with
+few features is emulated about twice as fast as "max".
 
 Nothing is left behind: the emulated machine dies with the process that started it (it is told by
 the kernel, and its first process powers it off when the channel ends), and its disk image is
@@ -48,7 +49,6 @@ removed as soon as it has booted.
 
 import argparse
 import contextlib
-import hashlib
 import os
 import pathlib
 import re
@@ -62,6 +62,7 @@ import threading
 import time
 import typing
 
+import built
 import ebbcache
 import initrd
 from streams import Link, NestInfraError, NestTimeout, StreamEnded, tail
@@ -89,18 +90,8 @@ class Result(typing.NamedTuple):
 
 
 def build_relay():
-    """The relay's static binary, compiled when its source is newer than what is kept."""
-    source = HERE / "relay.c"
-    digest = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
-    binary = ebbcache.work_dir() / f"relay-{digest}"
-    if not binary.exists():
-        compiler = os.environ.get("CC", "cc").split()
-        with tempfile.TemporaryDirectory(dir=ebbcache.work_dir()) as tmp:
-            made = pathlib.Path(tmp) / "relay"
-            words = ["-std=gnu11", "-D_GNU_SOURCE", "-O2", "-static", "-o", str(made), str(source)]
-            subprocess.run([*compiler, *words], check=True)
-            made.rename(binary)
-    return binary
+    """The relay's static binary."""
+    return built.program(HERE / "relay.c")
 
 
 class Host:
@@ -224,9 +215,18 @@ class Nest(Host):
     """An emulated host. Use it in a with statement, or call start and close."""
 
     def __init__(
-        self, files=None, programs=None, memory="8G", smp=None, phys_bits=None, cpu=None, modules=()
+        self,
+        files=None,
+        programs=None,
+        memory="8G",
+        smp=None,
+        phys_bits=None,
+        cpu=None,
+        modules=(),
+        kernel=None,
     ):
         super().__init__()
+        self.kernel = kernel or os.environ.get("EBB_NEST_KERNEL") or ebbcache.HOST_KERNEL
         self.cpu = cpu or os.environ.get("EBB_NEST_CPU") or CPU
         self.dir = "/ebb"
         self.files = dict(files or {})
@@ -248,7 +248,9 @@ class Nest(Host):
         begin = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="ebb-nest-") as tmp:
             image = os.path.join(tmp, "initrd")
-            initrd.build_host(image, relay, self.files, self.programs, self.modules)
+            initrd.build_host(
+                image, relay, self.files, self.programs, self.modules, self.kernel
+            )
             self._launch(image)
             try:
                 self.link.greeted(BOOT_TIMEOUT_S)
@@ -259,7 +261,7 @@ class Nest(Host):
         return self
 
     def _arguments(self, image, channel):
-        kernel = ebbcache.kernel_dir(ebbcache.HOST_KERNEL)
+        kernel = ebbcache.kernel_dir(self.kernel)
         smp = self.smp or int(os.environ.get("EBB_NEST_SMP", "1"))
         cpu = self.cpu + (f",phys-bits={self.phys_bits}" if self.phys_bits else "")
         return [
