@@ -9,9 +9,9 @@
 # apt's own words go to a log that is shown only when apt fails.
 set -eu
 
-build='gcc libc6-dev binutils meson ninja-build pkg-config libuv1-dev libjansson-dev
+build='gcc libc6-dev binutils meson ninja-build pkg-config libuv1-dev libjansson-dev libnuma-dev
 	acpica-tools python3 util-linux'
-check='clang libclang-rt-14-dev libcmocka-dev python3-pytest'
+check='clang libclang-rt-14-dev libcmocka-dev python3-pytest g++ mandoc groff-base'
 
 fail() {
 	printf 'setup: %s\n' "$1" >&2

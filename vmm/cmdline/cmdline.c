@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "vmm/cmdline/internal.h"
+#include "vmm/cmdline/memdev.h"
 
 static const struct cmdline_option *option_find(const char *name)
 {
@@ -72,9 +73,10 @@ static int cmdline_read(struct cmdline *cl, int argc, char **argv, struct err **
 static int cmdline_finish(struct cmdline *cl, struct err **err)
 {
 	static int (*const steps[])(struct cmdline *, struct err **) = {
-		cmdline_machine_finish,  cmdline_smp_finish,         cmdline_memory_finish,
-		cmdline_numa_finish,     cmdline_frontends_defaults, cmdline_devices_finish,
-		cmdline_monitors_finish, cmdline_chardevs_finish,    cmdline_process_finish,
+		cmdline_machine_finish, cmdline_smp_finish,      cmdline_memory_finish,
+		memdevs_finish,         cmdline_numa_finish,     cmdline_frontends_defaults,
+		cmdline_devices_finish, cmdline_monitors_finish, cmdline_chardevs_finish,
+		cmdline_process_finish,
 	};
 	int ret = 0;
 
@@ -86,6 +88,7 @@ static int cmdline_finish(struct cmdline *cl, struct err **err)
 static void cmdline_done(struct cmdline *cl)
 {
 	cmdline_machine_done(cl);
+	free(cl->mem_path);
 	free(cl->numa.cpus);
 	for (size_t i = 0; i < cl->nr_object_ids; i++)
 		free(cl->object_ids[i]);

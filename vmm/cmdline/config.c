@@ -15,8 +15,10 @@ void vm_chardev_config_done(struct vm_chardev_config *chardev)
 
 static void config_free_objects(struct vm_config *config)
 {
-	for (size_t i = 0; i < config->nr_memdevs; i++)
+	for (size_t i = 0; i < config->nr_memdevs; i++) {
 		free(config->memdevs[i].id);
+		free(config->memdevs[i].mem_path);
+	}
 	free(config->memdevs);
 	for (size_t i = 0; i < config->nr_rngs; i++) {
 		free(config->rngs[i].id);

@@ -81,27 +81,31 @@ struct vm_memdev_config {
 	uint64_t page_bytes;           /* of the backing: 4096, or of its huge pages */
 	bool has_requested_size;       /* the two-size spelling was used: */
 	uint64_t requested_size_bytes; /* "size" next to "max-size" */
+	bool has_prealloc;             /* given; else as -mem-prealloc says */
 	bool prealloc;
 	bool has_merge, has_dump; /* given; else as -machine mem-merge, dump-guest-core say */
 	bool merge, dump;
 	bool reserve;                  /* off: MAP_NORESERVE */
 	bool share;                    /* on by default for memfd */
+	bool has_prealloc_threads;     /* given; else as -mem-prealloc says */
 	unsigned int prealloc_threads; /* 1 or more */
 	enum vm_mem_policy policy;
 	bool has_host_nodes;
 	uint64_t host_nodes[VM_HOST_NODES_MAX /
 			    64]; /* bit per host node; for policies but default */
+	bool hugetlb;            /* memfd: given; file: on hugetlbfs; page_bytes is its page size */
 	/* memfd */
-	bool hugetlb; /* page_bytes is its page size */
-	bool seal;    /* against changes of the file's size; on by default */
+	bool seal; /* against changes of the file's size; on by default */
 	/* file */
 	char *mem_path;        /* of a file, or of a folder in which one without a name is made */
 	uint64_t offset_bytes; /* where in the file the memory starts */
 	uint64_t align_bytes;  /* of the mapping; 0: the page size, 2 MiB at least */
 	bool discard_data;     /* the file's content need not be written back at the end */
-	bool readonly;
 	enum vm_memdev_user user;
 };
+
+/* QMP's spelling; static. */
+const char *vm_mem_policy_name(enum vm_mem_policy policy);
 
 /* -object rng-random, rng-builtin */
 struct vm_rng_backend_config {

@@ -49,6 +49,8 @@ struct cmdline {
 	struct cmdline_numa numa;
 	char **object_ids; /* of every -object */
 	size_t nr_object_ids;
+	char *mem_path; /* -mem-path */
+	bool mem_prealloc;
 	unsigned int nr_serials;  /* -serial given so often */
 	unsigned int nr_monitors; /* -monitor given so often */
 	bool nodefaults;
@@ -86,10 +88,10 @@ int cmdline_smp_finish(struct cmdline *cl, struct err **err);
 void cmdline_cpu_done(struct vm_cpu_config *cpu);
 
 /* memory.c */
-cmdline_handler cmdline_memory;
+cmdline_handler cmdline_memory, cmdline_mem_path, cmdline_mem_prealloc;
 int cmdline_memory_finish(struct cmdline *cl, struct err **err);
 
-/* numa.c, numa_finish.c; after machine, smp and memory */
+/* numa.c, numa_finish.c; after machine, smp, memory and memory backends (memdev.h) */
 cmdline_handler cmdline_numa;
 int cmdline_numa_finish(struct cmdline *cl, struct err **err);
 

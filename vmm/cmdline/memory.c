@@ -44,6 +44,22 @@ int cmdline_memory(struct cmdline *cl, const char *option, const char *arg, stru
 	return cmdline_apply(&memory_props, option, arg, "size", &cl->config->memory, err);
 }
 
+int cmdline_mem_path(struct cmdline *cl, const char *option, const char *arg, struct err **err)
+{
+	if (!*arg)
+		return err_set(err, EINVAL, "%s: the name of the file or folder is empty", option);
+	return cmdline_set_string(&cl->mem_path, arg, err);
+}
+
+int cmdline_mem_prealloc(struct cmdline *cl, const char *option, const char *arg, struct err **err)
+{
+	(void)option;
+	(void)arg;
+	(void)err;
+	cl->mem_prealloc = true;
+	return 0;
+}
+
 int cmdline_memory_finish(struct cmdline *cl, struct err **err)
 {
 	struct vm_memory_config *memory = &cl->config->memory;

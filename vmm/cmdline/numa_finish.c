@@ -8,6 +8,7 @@
 
 #include "base/num.h"
 #include "qmp/size.h"
+#include "vmm/cmdline/memdev.h"
 
 #define DIST_LOCAL  10
 #define DIST_REMOTE 20
@@ -155,37 +156,6 @@ static void numa_split_memory(struct cmdline *cl)
 	numa->nodes[numa->nr_nodes - 1].mem_bytes = ram - each * (numa->nr_nodes - 1);
 }
 
-static struct vm_memdev_config *memdev_find(struct vm_config *config, const char *id)
-{
-	for (size_t i = 0; i < config->nr_memdevs; i++) {
-		if (!strcmp(config->memdevs[i].id, id))
-			return &config->memdevs[i];
-	}
-	return NULL;
-}
-
-/* Look up @id as the boot memory that @what names, and mark it as used. */
-static int boot_memdev_use(struct vm_config *config, const char *what, const char *id,
-			   const struct vm_memdev_config **ret_memdev, struct err **err)
-{
-	struct vm_memdev_config *memdev = memdev_find(config, id);
-
-	if (!memdev)
-		return err_set(err, ENOENT,
-			       "%s: there is no object %s; allowed: the id of an -object "
-			       "memory-backend-ram",
-			       what, id);
-	if (memdev->user != VM_MEMDEV_UNUSED)
-		return err_set(err, EBUSY, "%s: object %s is in use already", what, id);
-	if (memdev->has_requested_size)
-		return err_set(err, EINVAL,
-			       "%s: object %s has a max-size, which is for memory devices only",
-			       what, id);
-	memdev->user = VM_MEMDEV_BOOT;
-	*ret_memdev = memdev;
-	return 0;
-}
-
 static int numa_use_memdevs(struct cmdline *cl, struct err **err)
 {
 	struct vm_numa_config *numa = &cl->config->numa;
@@ -198,7 +168,7 @@ static int numa_use_memdevs(struct cmdline *cl, struct err **err)
 		if (!node->memdev_id)
 			continue;
 		snprintf(what, sizeof(what), "-numa node,nodeid=%u", n);
-		ret = boot_memdev_use(cl->config, what, node->memdev_id, &node->memdev, err);
+		ret = memdev_use_boot(cl->config, what, node->memdev_id, &node->memdev, err);
 		if (ret < 0)
 			return ret;
 		node->mem_bytes = node->memdev->size_bytes;
@@ -243,7 +213,7 @@ static int numa_finish_memory(struct cmdline *cl, struct err **err)
 			return err_set(err, EINVAL,
 				       "-numa node: memdev= and -machine memory-backend= exclude "
 				       "each other");
-		ret = boot_memdev_use(config, "-machine memory-backend",
+		ret = memdev_use_boot(config, "-machine memory-backend",
 				      config->machine.memory_backend, &config->memory.backend, err);
 		if (ret < 0)
 			return ret;

@@ -21,59 +21,7 @@ static const struct prop common_list[] = {
 	 FIELD(id),
 	 .help = "the name that others refer to"},
 };
-static const struct props common_props = {NULL, common_list, ARRAY_SIZE(common_list)};
-
-static const char *const policies[] = {"default", NULL};
-
-static const struct prop memdev_list[] = {
-	{.name = "size",
-	 .type = PROP_SIZE,
-	 .flags = PROP_REQUIRED,
-	 FIELD(memdev.size_bytes),
-	 .align = CMDLINE_PAGE_BYTES,
-	 .help = "of the memory; next to max-size, what the device requests at first"},
-	{.name = "max-size",
-	 .type = PROP_SIZE,
-	 FIELD(memdev.requested_size_bytes),
-	 PROP_GIVEN(struct object_config, memdev.has_requested_size),
-	 .min = CMDLINE_PAGE_BYTES,
-	 .align = CMDLINE_PAGE_BYTES,
-	 .help = "of the memory, for a memory device that starts with size"},
-	{.name = "prealloc",
-	 .type = PROP_BOOL,
-	 FIELD(memdev.prealloc),
-	 .defval = "off",
-	 .help = "allocate all of it at the start"},
-	{.name = "share",
-	 .type = PROP_BOOL,
-	 .refused = "on",
-	 .why = "memory is private in this version",
-	 .defval = "off",
-	 .help = "shared memory"},
-	{.name = "merge",
-	 .type = PROP_BOOL,
-	 FIELD(memdev.merge),
-	 PROP_GIVEN(struct object_config, memdev.has_merge),
-	 .help = "the host may merge equal pages; as -machine mem-merge if left out"},
-	{.name = "dump",
-	 .type = PROP_BOOL,
-	 FIELD(memdev.dump),
-	 PROP_GIVEN(struct object_config, memdev.has_dump),
-	 .help = "part of core dumps; as -machine dump-guest-core if left out"},
-	{.name = "reserve",
-	 .type = PROP_BOOL,
-	 FIELD(memdev.reserve),
-	 .defval = "on",
-	 .help = "reserve swap space where the host accounts for it"},
-	{.name = "host-nodes",
-	 .type = PROP_UINT16_LIST,
-	 .refused = "*",
-	 .why = "memory is not bound to nodes of the host in this version",
-	 .max = 1023,
-	 .help = "nodes of the host"},
-	{.name = "policy", .type = PROP_ENUM, .names = policies, .help = "nodes of the host"},
-};
-static const struct props memdev_props = {&common_props, memdev_list, ARRAY_SIZE(memdev_list)};
+const struct props object_common_props = {NULL, common_list, ARRAY_SIZE(common_list)};
 
 static const struct prop rng_random_list[] = {
 	{.name = "filename",
@@ -82,7 +30,7 @@ static const struct prop rng_random_list[] = {
 	 .defval = "/dev/urandom",
 	 .help = "file that random bytes are read from"},
 };
-static const struct props rng_random_props = {&common_props, rng_random_list,
+static const struct props rng_random_props = {&object_common_props, rng_random_list,
 					      ARRAY_SIZE(rng_random_list)};
 
 /* Nothing in this version takes a secret; what is in it is forgotten at once. */
@@ -92,14 +40,19 @@ static const struct props rng_random_props = {&common_props, rng_random_list,
 	}
 static const struct prop secret_list[] = {SECRET("data"), SECRET("file"), SECRET("format"),
 					  SECRET("keyid"), SECRET("iv")};
-static const struct props secret_props = {&common_props, secret_list, ARRAY_SIZE(secret_list)};
+static const struct props secret_props = {&object_common_props, secret_list,
+					  ARRAY_SIZE(secret_list)};
 
 const struct object_class object_classes[] = {
-	{"memory-backend-ram", OBJECT_MEMORY_RAM, "private anonymous memory", &memdev_props},
+	{"memory-backend-ram", OBJECT_MEMORY_RAM, "anonymous memory", &memdev_ram_props},
+	{"memory-backend-memfd", OBJECT_MEMORY_MEMFD, "memory of a file without a name",
+	 &memdev_memfd_props},
+	{"memory-backend-file", OBJECT_MEMORY_FILE, "memory of a file", &memdev_file_props},
 	{"rng-random", OBJECT_RNG_RANDOM, "random bytes from a file", &rng_random_props},
-	{"rng-builtin", OBJECT_RNG_BUILTIN, "random bytes from the host's kernel", &common_props},
+	{"rng-builtin", OBJECT_RNG_BUILTIN, "random bytes from the host's kernel",
+	 &object_common_props},
 	{"secret", OBJECT_SECRET, "accepted and ignored", &secret_props},
-	{"iothread", OBJECT_IOTHREAD, "accepted; nothing runs on it", &common_props},
+	{"iothread", OBJECT_IOTHREAD, "accepted; nothing runs on it", &object_common_props},
 	{NULL, 0, NULL, NULL},
 };
 
@@ -123,26 +76,17 @@ static int object_class_unknown(const char *option, const char *name, struct err
 	return err_set(err, EINVAL, "%s: qom-type=%s is unknown; allowed: %s", option, name, list);
 }
 
-static int memdev_complete(const char *what, struct vm_memdev_config *memdev, struct err **err)
+static bool object_is_memdev(enum object_type type)
 {
-	uint64_t max_size = memdev->requested_size_bytes;
-	char size_text[SIZE_TEXT_MAX], max_text[SIZE_TEXT_MAX];
+	return type == OBJECT_MEMORY_RAM || type == OBJECT_MEMORY_MEMFD ||
+	       type == OBJECT_MEMORY_FILE;
+}
 
-	memdev->page_bytes = CMDLINE_PAGE_BYTES;
-	if (!memdev->has_requested_size) {
-		memdev->requested_size_bytes = 0;
-		if (!memdev->size_bytes)
-			return err_set(err, EINVAL, "%s: size=0 is too small; allowed: at least %s",
-				       what, size_format(CMDLINE_PAGE_BYTES, size_text));
-		return 0;
-	}
-	if (memdev->size_bytes > max_size)
-		return err_set(err, EINVAL, "%s: size (%s) exceeds max-size (%s)", what,
-			       size_format(memdev->size_bytes, size_text),
-			       size_format(max_size, max_text));
-	memdev->requested_size_bytes = memdev->size_bytes;
-	memdev->size_bytes = max_size;
-	return 0;
+static enum vm_memdev_type object_memdev_type(enum object_type type)
+{
+	if (type == OBJECT_MEMORY_MEMFD)
+		return VM_MEMDEV_MEMFD;
+	return type == OBJECT_MEMORY_FILE ? VM_MEMDEV_FILE : VM_MEMDEV_RAM;
 }
 
 int object_config_parse(const char *option, json_t *values, struct object_config *ret_object,
@@ -166,8 +110,8 @@ int object_config_parse(const char *option, json_t *values, struct object_config
 		ret = cmdline_oom(err);
 	else
 		ret = props_apply(class->props, what, values, &object, err);
-	if (!ret && object.type == OBJECT_MEMORY_RAM)
-		ret = memdev_complete(what, &object.memdev, err);
+	if (!ret && object_is_memdev(object.type))
+		ret = memdev_complete(what, object_memdev_type(object.type), &object.memdev, err);
 	if (ret < 0)
 		object_config_done(&object);
 	else
@@ -179,6 +123,8 @@ void object_config_done(struct object_config *object)
 {
 	free(object->id);
 	object->id = NULL;
+	if (object_is_memdev(object->type))
+		memdev_options_done(&object->memdev);
 	if (object->type == OBJECT_RNG_RANDOM) {
 		free(object->rng.filename);
 		object->rng.filename = NULL;
@@ -194,11 +140,15 @@ static int object_add(struct vm_config *config, struct object_config *object, st
 
 	switch (object->type) {
 	case OBJECT_MEMORY_RAM:
+	case OBJECT_MEMORY_MEMFD:
+	case OBJECT_MEMORY_FILE:
 		memdev = cmdline_array_add(&config->memdevs, &config->nr_memdevs, sizeof(*memdev));
 		if (!memdev)
 			return cmdline_oom(err);
-		*memdev = object->memdev;
+		*memdev = object->memdev.config;
 		memdev->id = object->id;
+		object->memdev.config.mem_path = NULL;
+		memdev_options_done(&object->memdev);
 		break;
 	case OBJECT_RNG_RANDOM:
 	case OBJECT_RNG_BUILTIN:
@@ -259,7 +209,7 @@ static int object_help(struct vm_config *config, const char *name, struct err **
 			fprintf(out, "Objects:\n");
 			for (const struct object_class *class = object_classes; class->name;
 			     class ++)
-				fprintf(out, "  %-18s  %s\n", class->name, class->help);
+				fprintf(out, "  %-20s  %s\n", class->name, class->help);
 			fclose(out);
 		}
 	}

@@ -12,11 +12,14 @@
 
 #include "qmp/props.h"
 #include "vmm/cmdline/config.h"
+#include "vmm/cmdline/memdev.h"
 
 struct err;
 
 enum object_type {
 	OBJECT_MEMORY_RAM,
+	OBJECT_MEMORY_MEMFD,
+	OBJECT_MEMORY_FILE,
 	OBJECT_RNG_RANDOM,
 	OBJECT_RNG_BUILTIN,
 	OBJECT_SECRET,
@@ -34,10 +37,13 @@ struct object_config {
 	enum object_type type;
 	char *id;
 	union {
-		struct vm_memdev_config memdev;   /* its id stays NULL here */
+		struct memdev_options memdev;     /* its id stays NULL here */
 		struct vm_rng_backend_config rng; /* likewise */
 	};
 };
+
+/* What every object has. */
+extern const struct props object_common_props;
 
 /* Ends with a row without name. */
 extern const struct object_class object_classes[];

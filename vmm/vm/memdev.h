@@ -1,15 +1,35 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Host memory for guests: what -object memory-backend-ram makes.
+ * Host memory for guests: what the memory backends of the command line make.
+ *
+ *     ram, share=off            private anonymous memory
+ *     ram, share=on             a memfd
+ *     memfd                     a memfd; but private anonymous memory with share=off and without
+ *                               hugetlb, since nobody could see the file
+ *     file, a folder            a file without a name in it
+ *     file, share=on            the file itself: made, and grown, where that is needed
+ *     file, share=off           a file without content: one without a name next to it. With content:
+ *                               a private copy for boot memory; no memory for a device
  *
  * I1  Memory is reserved address space until it is touched, unless prealloc or reserve say more.
- * I2  Each mapping is aligned to 2 MiB, so that transparent huge pages fit guest huge pages.
+ *     That of a device (VM_MEMDEV_DEVICE) always is: prealloc and reserve act when blocks are
+ *     plugged. Where the host accounts for all writable memory it is mapped PROT_READ, and becomes
+ *     writable, and accounted for, block by block.
+ * I2  Each mapping is aligned to its pages, to 2 MiB, and if it is that large to 1 GiB, so that huge
+ *     pages of any size fit the guest's.
+ * I3  All attributes (NUMA policy, huge pages, core dumps, merging, fork) are there before a page is,
+ *     and memdev_remapped() gives all of them to memory that was mapped anew in its place.
+ * I4  Boot memory of huge pages is set aside in the host's pool when memdev_map() returns: using it
+ *     cannot fail later.
+ * I5  A file that somebody named is never made shorter, and with share=off never changed.
  *
- * Threads: none.
+ * Ownership: a memdev owns its mapping and file; the configuration outlives it.
+ * Threads: memdev_remapped() may be called from any; the others when nothing else uses the memdev.
  */
 #ifndef VMM_VM_MEMDEV_H
 #define VMM_VM_MEMDEV_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "vmm/cmdline/config.h"
@@ -17,18 +37,30 @@
 struct err;
 
 struct memdev {
-	const char *id; /* for messages */
+	const char *id;                        /* for messages */
+	const struct vm_memdev_config *config; /* NULL: plain memory */
 	void *memory;
 	uint64_t size;
+	uint64_t page_bytes;
+	int fd; /* -1: private memory; else @memory is a shared mapping of this file */
+	uint64_t fd_offset;
+	bool merge, dump;
 };
 
 /*
  * Map memory. @config NULL: plain memory of @size for @id; else the config's own size and
- * attributes. @dump off leaves it out of core dumps.
+ * attributes. @dump off leaves it out of core dumps. Waits until the host has allocated it where
+ * the config has prealloc, and reports on the way if that takes long.
  */
 int memdev_map(struct memdev *memdev, const char *id, uint64_t size,
 	       const struct vm_memdev_config *config, bool merge, bool dump, struct err **err);
-/* No-op for one that was never mapped. */
+/* No-op for one that was never mapped (all zeros). */
 void memdev_unmap(struct memdev *memdev);
+
+/*
+ * [memory, memory + size), a part of the memdev's, was mapped anew, private and empty: give it the
+ * memdev's attributes. 0 or -errno.
+ */
+int memdev_remapped(const struct memdev *memdev, void *memory, uint64_t size);
 
 #endif

@@ -142,10 +142,18 @@ static const struct layout_device *vm_mem_place(const struct vm *vm)
 	return &vm->layout->devices[vm->nr_memory_devices];
 }
 
+static int vm_mem_remapped(void *opaque, void *memory, uint64_t size)
+{
+	const struct vm_device *d = opaque;
+
+	return memdev_remapped(d->memdev, memory, size);
+}
+
 static int vm_build_mem(struct vm *vm, struct vm_device *d, struct err **err)
 {
 	const struct vm_virtio_mem_config *c = &d->config->virtio_mem;
 	const struct layout_device *place = vm_mem_place(vm);
+	const struct memdev *memdev = &vm->memdevs[c->memdev - vm->config->memdevs];
 	uint64_t region_pow2 =
 		num_is_pow2(c->region_size_bytes) ? c->region_size_bytes : VM_MEM_MEMSLOT_BYTES;
 	const struct virtio_mem_config config = {
@@ -154,8 +162,12 @@ static int vm_build_mem(struct vm *vm, struct vm_device *d, struct err **err)
 		.hv = vm->hv,
 		.loop = vm->io,
 		.mmio = vm->mmio,
-		.memory = vm->memdevs[c->memdev - vm->config->memdevs].memory,
-		.fd = -1,
+		.memory = memdev->memory,
+		.fd = memdev->fd,
+		.fd_offset = memdev->fd_offset,
+		.populate_threads = c->memdev->prealloc_threads,
+		.remapped = vm_mem_remapped,
+		.opaque = d,
 		.guard = c->guard,
 		.device =
 			{
@@ -177,6 +189,7 @@ static int vm_build_mem(struct vm *vm, struct vm_device *d, struct err **err)
 		.indirect_desc = d->config->virtio.indirect_desc,
 	};
 
+	d->memdev = memdev;
 	d->mem = virtio_mem_new(&config, err);
 	if (!d->mem)
 		return -EIO;

@@ -35,6 +35,7 @@ struct vm_device {
 	struct virtio_device *virtio; /* of mem or rng */
 	struct virtio_pci *transport;
 	struct virtio_mem *mem;
+	const struct memdev *memdev; /* of mem */
 	struct rng *rng;
 	struct serial *serial;
 	struct pvpanic *pvpanic;

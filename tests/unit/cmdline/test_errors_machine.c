@@ -60,7 +60,7 @@ static const struct error_row rows[] = {
 	 "'.', '_'"},
 	{"-machine pc,memory-backend=nope", ENOENT,
 	 "-machine memory-backend: there is no object nope; allowed: the id of an -object "
-	 "memory-backend-ram"},
+	 "memory-backend-ram, -memfd or -file"},
 	{"-machine pc,usb=off,usb=off", EINVAL, "-machine: usb takes a boolean, and only one"},
 	{"-M ,", EINVAL, "-M: type= is unknown; allowed: pc, pc-i440fx-9.0, q35, pc-q35-9.0"},
 	{"-machine =x", EINVAL,
@@ -191,7 +191,7 @@ static const struct error_row rows[] = {
 	 EBUSY, "-numa node,nodeid=1: object a is in use already"},
 	{"-m 2G -numa node,memdev=a", ENOENT,
 	 "-numa node,nodeid=0: there is no object a; allowed: the id of an -object "
-	 "memory-backend-ram"},
+	 "memory-backend-ram, -memfd or -file"},
 	{"-m 2G -object memory-backend-ram,id=a,size=1G,max-size=2G -numa node,memdev=a", EINVAL,
 	 "-numa node,nodeid=0: object a has a max-size, which is for memory devices only"},
 	{"-m 2G -object memory-backend-ram,id=a,size=1G -machine memory-backend=a", EINVAL,
@@ -227,14 +227,8 @@ static const struct error_row rows[] = {
 	{"-numa hmat-lb", EINVAL, "-numa: type=hmat-lb is unknown; allowed: node, dist, cpu"},
 	{"-object", EINVAL, "-object: its argument is missing"},
 	{"-object foo,id=a", EINVAL,
-	 "-object: qom-type=foo is unknown; allowed: memory-backend-ram, rng-random, rng-builtin, "
-	 "secret, iothread"},
-	{"-object memory-backend-file,id=a,size=1G,mem-path=/tmp", EINVAL,
-	 "-object: qom-type=memory-backend-file is unknown; allowed: memory-backend-ram, "
-	 "rng-random, rng-builtin, secret, iothread"},
-	{"-object memory-backend-memfd,id=a,size=1G", EINVAL,
-	 "-object: qom-type=memory-backend-memfd is unknown; allowed: memory-backend-ram, "
-	 "rng-random, rng-builtin, secret, iothread"},
+	 "-object: qom-type=foo is unknown; allowed: memory-backend-ram, memory-backend-memfd, "
+	 "memory-backend-file, rng-random, rng-builtin, secret, iothread"},
 	{"-object id=a,size=1G", EINVAL, "-object: needs qom-type=, the type of the object"},
 	{"-object memory-backend-ram,size=1G", EINVAL,
 	 "-object memory-backend-ram: needs id= (the name that others refer to)"},
@@ -257,19 +251,11 @@ static const struct error_row rows[] = {
 	 "-object memory-backend-ram,id=a: size (8 GiB) exceeds max-size (4 GiB)"},
 	{"-object memory-backend-ram,id=a,size=1G,max-size=0", ERANGE,
 	 "-object memory-backend-ram,id=a: max-size=0 is too small; allowed: at least 4 KiB"},
-	{"-object memory-backend-ram,id=a,size=1G,share=on", ENOTSUP,
-	 "-object memory-backend-ram,id=a: share=on is not possible: memory is private in this "
-	 "version"},
-	{"-object memory-backend-ram,id=a,size=1G,host-nodes=0,policy=bind", ENOTSUP,
-	 "-object memory-backend-ram,id=a: host-nodes=0 is not possible: memory is not bound to "
-	 "nodes of the host in this version"},
-	{"-object memory-backend-ram,id=a,size=1G,policy=bind", EINVAL,
-	 "-object memory-backend-ram,id=a: policy=bind is unknown; allowed: default"},
 	{"-object memory-backend-ram,id=a,size=1G,prealloc=maybe", EINVAL,
 	 "-object memory-backend-ram,id=a: prealloc=maybe is neither yes nor no; allowed: on, off"},
 	{"-object memory-backend-ram,id=a,size=1G,maxsize=2G", EINVAL,
-	 "-object memory-backend-ram,id=a: maxsize is unknown; allowed: size, max-size, prealloc, "
-	 "share, merge, dump, reserve, host-nodes, policy, id"},
+	 "-object memory-backend-ram,id=a: maxsize is unknown; allowed: share, size, max-size, "
+	 "prealloc, prealloc-threads, merge, dump, reserve, host-nodes, policy, id"},
 	{"-object memory-backend-ram,id=a,size=1G -object memory-backend-ram,id=a,size=1G", EEXIST,
 	 "-object: id=a is given twice"},
 	{"-object memory-backend-ram,id=a,size=1G -object rng-builtin,id=a", EEXIST,
