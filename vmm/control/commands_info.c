@@ -9,6 +9,7 @@
 #include "vmm/chardev/chardev.h"
 #include "vmm/control/commands.h"
 #include "vmm/virtio/mem.h"
+#include "vmm/vm/memdev.h"
 #include "vmm/vm/vm.h"
 
 static int info_memory_devices(struct hmp_call *call, const json_t *args, struct err **err)
@@ -31,6 +32,35 @@ static int info_memory_devices(struct hmp_call *call, const json_t *args, struct
 		hmp_printf(call, "  block-size: %" PRIu64 "\n", info.block_size);
 		hmp_printf(call, "  memdev: /objects/%s\n", d->memdev_id);
 	}
+	return 0;
+}
+
+static const char *info_bool(bool value)
+{
+	return value ? "true" : "false";
+}
+
+static int info_memdev(struct hmp_call *call, const json_t *args, struct err **err)
+{
+	const struct vm_config *config = vm_config(hmp_call_ctx(call));
+	char nodes[MEMDEV_NODES_TEXT_MAX];
+
+	(void)args;
+	(void)err;
+	for (size_t i = 0; i < config->nr_memdevs; i++) {
+		const struct vm_memdev_config *m = &config->memdevs[i];
+
+		hmp_printf(call, "memory backend: %s\n", m->id);
+		hmp_printf(call, "  size:  %" PRIu64 "\n", m->size_bytes);
+		hmp_printf(call, "  merge: %s\n", info_bool(m->merge));
+		hmp_printf(call, "  dump: %s\n", info_bool(m->dump));
+		hmp_printf(call, "  prealloc: %s\n", info_bool(m->prealloc));
+		hmp_printf(call, "  share: %s\n", info_bool(m->share));
+		hmp_printf(call, "  reserve: %s\n", info_bool(m->reserve));
+		hmp_printf(call, "  policy: %s\n", vm_mem_policy_name(m->policy));
+		hmp_printf(call, "  host nodes: %s\n", memdev_nodes_text(m->host_nodes, nodes));
+	}
+	hmp_printf(call, "\n");
 	return 0;
 }
 
@@ -195,6 +225,7 @@ const struct hmp_command control_info_commands[] = {
 	{.name = "chardev", .help = "show the character devices", .run = info_chardev},
 	{.name = "cpus", .help = "show the vCPUs and their threads", .run = info_cpus},
 	{.name = "kvm", .help = "show whether KVM is used", .run = info_kvm},
+	{.name = "memdev", .help = "show the memory backends", .run = info_memdev},
 	{
 		.name = "memory-devices",
 		.help = "show the memory devices",

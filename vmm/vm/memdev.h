@@ -63,4 +63,9 @@ void memdev_unmap(struct memdev *memdev);
  */
 int memdev_remapped(const struct memdev *memdev, void *memory, uint64_t size);
 
+/* Nodes of the host: "0-1,3"; returns @buf. */
+#define MEMDEV_NODES_TEXT_MAX 512
+const char *memdev_nodes_text(const uint64_t nodes[VM_HOST_NODES_MAX / 64],
+			      char buf[MEMDEV_NODES_TEXT_MAX]);
+
 #endif

@@ -38,9 +38,5 @@ int memdev_nodes_check_file(const struct memdev *memdev, struct err **err);
 int memdev_nodes_apply(const struct memdev *memdev, void *memory, uint64_t size);
 /* Can the nodes that the memory is bound to hold it? Only for a memdev that is bound. */
 int memdev_nodes_check_room(const struct memdev *memdev, struct err **err);
-/* "0-1,3"; returns @buf. */
-#define MEMDEV_NODES_TEXT_MAX 512
-const char *memdev_nodes_text(const uint64_t nodes[VM_HOST_NODES_MAX / 64],
-			      char buf[MEMDEV_NODES_TEXT_MAX]);
 
 #endif
