@@ -14,7 +14,8 @@
  * I1  A block that is dirty may have memory or disk space; one that is not has none, and is closed.
  *     Opening commits: what the block can ever need is in the file before it is open.
  * I2  Fences: closed runs are PROT_NONE, open ones readable and writable; fences counts the closed
- *     runs. Each change of protection is of one run, which the kernel does wholly or not at all.
+ *     runs. Each change of protection is of one run, and is done wholly or not at all. The kernel
+ *     never joins mappings of huge pages again: there every place that was once divided counts half.
  * I3  No call touches the mapped memory but populating, which tells errors instead of a signal: a
  *     file that somebody else makes shorter is the guest's loss. Opening makes it long again.
  * I4  Blocks smaller than a huge page of 2 MiB ("fine") in a memory file: a page of the file may be
@@ -30,8 +31,6 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <linux/userfaultfd.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,190 +40,29 @@
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/vfs.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/bitmap.h"
-#include "base/num.h"
-#include "guard/pages.h"
+#include "guard/file.h"
 
 #ifndef UFFD_USER_MODE_ONLY
 #define UFFD_USER_MODE_ONLY 1 /* Linux 5.11 */
 #endif
-#ifndef SYS_cachestat
-#define SYS_cachestat 451 /* Linux 6.5 */
-#endif
 
-#define FILE_HUGE  (2 * MIB)   /* the largest page that tmpfs makes */
-#define FILE_PIECE (256 * MIB) /* committed between two looks at what the host has left */
-#define FILE_TRIES 3           /* to make a hole that the kernel did not make */
-#define FILE_NAME  120         /* of a file, in sentences */
-
-enum file_kind { FILE_MEMORY, FILE_HUGETLB, FILE_DISK };
-
-struct pages_file {
-	struct pages base;
-	struct bitmap *open, *dirty; /* by block */
-	int uffd;                    /* -1: fences */
-	enum file_kind kind;
-	bool fine;     /* I4 */
-	uint64_t page; /* bytes of a page of the file */
-	uint32_t max_fences;
-};
-
-/* The kernel's, from 6.5 on. */
-struct file_cachestat_range {
-	uint64_t off, len;
-};
-struct file_cachestat {
-	uint64_t nr_cache, nr_dirty, nr_writeback, nr_evicted, nr_recently_evicted;
-};
+#define FILE_NAME 96 /* of a file, in sentences */
 
 static struct pages_file *file_of(struct pages *pages)
 {
 	return container_of(pages, struct pages_file, base);
 }
 
-/* ---- the file ---- */
-
-/*
- * fallocate(2) of a run of the region. A file that is too short, beyond RLIMIT_FSIZE, is -EFBIG: the
- * signal that comes with it is taken back.
- */
-static int file_fallocate(const struct pages_file *f, int mode, uint64_t offset, uint64_t size)
-{
-	const struct pages_config *c = &f->base.config;
-	sigset_t xfsz, before, pending;
-	int ret = 0;
-
-	sigemptyset(&xfsz);
-	sigaddset(&xfsz, SIGXFSZ);
-	sigemptyset(&pending);
-	pthread_sigmask(SIG_BLOCK, &xfsz, &before);
-	if (sigismember(&before, SIGXFSZ))
-		sigpending(&pending);
-	if (fallocate(c->fd, mode, (off_t)(c->fd_offset + offset), (off_t)size) < 0)
-		ret = -errno;
-	if (ret == -EFBIG && !sigismember(&pending, SIGXFSZ))
-		sigtimedwait(&xfsz, NULL, &(struct timespec){0, 0});
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return ret;
-}
-
-/* Does the file hold anything in the run? Memory files only. Untouched pages count. */
-static bool file_holds(const struct pages_file *f, uint64_t offset, uint64_t size)
-{
-	const struct pages_config *c = &f->base.config;
-	struct file_cachestat_range range = {c->fd_offset + offset, size};
-	struct file_cachestat stat = {0};
-
-	return syscall(SYS_cachestat, c->fd, &range, &stat, 0) == 0 &&
-	       (stat.nr_cache || stat.nr_evicted);
-}
-
-/* Make a hole. After a failure the run may be a hole in parts. */
-static int file_punch(const struct pages_file *f, uint64_t offset, uint64_t size)
-{
-	for (unsigned int tries = 0; tries < FILE_TRIES; tries++) {
-		int ret;
-
-		do
-			ret = file_fallocate(f, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset,
-					     size);
-		while (ret == -EINTR);
-		if (ret)
-			return ret;
-		/* A huge page that somebody uses this moment cannot be split: it stays. */
-		if (!f->fine || !file_holds(f, offset, size))
-			return 0;
-	}
-	return -EBUSY;
-}
-
-/* Make blocks [first, end) that are not dirty holes; those that stay become dirty. */
-static void file_drop_clean(struct pages_file *f, uint64_t first, uint64_t end)
-{
-	uint64_t block_size = f->base.config.block_size;
-
-	while ((first = bitmap_next_clear(f->dirty, first, end)) < end) {
-		uint64_t stop = bitmap_next_set(f->dirty, first, end);
-
-		if (file_punch(f, first * block_size, (stop - first) * block_size))
-			bitmap_set(f->dirty, first, stop - first);
-		first = stop;
-	}
-}
-
-/* Commit a run. After a failure a part of it may be there. */
-static int file_fill(const struct pages_file *f, uint64_t offset, uint64_t size)
-{
-	uint64_t step = FILE_PIECE, done = 0;
-
-	while (done < size) {
-		uint64_t piece = num_min(step, size - done);
-		int ret = done && f->kind == FILE_MEMORY ? headroom_check(piece) : 0;
-
-		if (!ret)
-			ret = file_fallocate(f, 0, offset + done, piece);
-		if (ret == -EINTR) {
-			/* tmpfs gives up all that this call did: signals in a row must not win. */
-			step = num_max(num_align_down(piece / 2, f->page), f->page);
-			continue;
-		}
-		if (ret)
-			return ret;
-		done += piece;
-	}
-	return 0;
-}
-
-/* Did committing blocks [first, end) bring pages into a closed block beside them? */
-static bool file_spilled(const struct pages_file *f, uint64_t first, uint64_t end)
-{
-	uint64_t block_size = f->base.config.block_size;
-
-	if (!f->fine)
-		return false;
-	return (first && !bitmap_test(f->dirty, first - 1) &&
-		file_holds(f, first * block_size - f->page, f->page)) ||
-	       (end < bitmap_size(f->dirty) && !bitmap_test(f->dirty, end) &&
-		file_holds(f, end * block_size, f->page));
-}
-
-/* Commit what is not dirty of blocks [first, end). After a failure the file is as before. */
-static int file_commit(struct pages_file *f, uint64_t first, uint64_t end)
-{
-	uint64_t block_size = f->base.config.block_size;
-	uint64_t missing = end - first - bitmap_count(f->dirty, first, end - first);
-	uint64_t at = first, stop = first;
-	int ret = 0;
-
-	if (missing && f->kind == FILE_MEMORY)
-		ret = headroom_check(missing * block_size);
-	if (ret)
-		return ret;
-	while (!ret && (at = bitmap_next_clear(f->dirty, stop, end)) < end) {
-		stop = bitmap_next_set(f->dirty, at, end);
-		ret = file_fill(f, at * block_size, (stop - at) * block_size);
-		if (!ret && file_spilled(f, at, stop))
-			ret = -EOPNOTSUPP;
-	}
-	if (!ret) {
-		bitmap_set(f->dirty, first, end - first);
-		return 0;
-	}
-	if (f->fine) {
-		/* What came along with the run goes with it. */
-		uint64_t around = FILE_HUGE / num_min(block_size, FILE_HUGE);
-
-		first -= num_min(first, around);
-		stop = num_min(bitmap_size(f->dirty), stop + around);
-	}
-	file_drop_clean(f, first, stop);
-	return ret;
-}
-
 /* ---- fences ---- */
+
+/* Is there a place to divide at the start of the block that was none before? */
+static bool file_cuts(const struct pages_file *f, uint64_t block)
+{
+	return block && block < bitmap_size(f->cuts) && !bitmap_test(f->cuts, block);
+}
 
 /* What opening or closing blocks [first, end) adds to the number of fences. */
 static int64_t file_fences_change(const struct pages_file *f, uint64_t first, uint64_t end,
@@ -234,6 +72,11 @@ static int64_t file_fences_change(const struct pages_file *f, uint64_t first, ui
 	uint64_t at = from;
 	int64_t now = 0, then = 1;
 
+	if (f->cuts) {
+		uint64_t cuts = f->nr_cuts + file_cuts(f, first) + file_cuts(f, end);
+
+		return (int64_t)(cuts / 2) - (int64_t)(f->nr_cuts / 2);
+	}
 	/* The runs of closed blocks that the run and its neighbours are part of. */
 	while ((at = bitmap_next_clear(f->open, at, to)) < to) {
 		now++;
@@ -257,12 +100,27 @@ static int file_fences_check(const struct pages_file *f, uint64_t first, uint64_
 static int file_protect(struct pages_file *f, uint64_t first, uint64_t end, bool opening)
 {
 	const struct pages_config *c = &f->base.config;
+	const int none = PROT_NONE, all = PROT_READ | PROT_WRITE;
+	char *memory = c->memory + first * c->block_size;
+	uint64_t size = (end - first) * c->block_size;
 	int64_t change = file_fences_change(f, first, end, opening);
 
-	if (mprotect(c->memory + first * c->block_size, (end - first) * c->block_size,
-		     opening ? PROT_READ | PROT_WRITE : PROT_NONE) < 0)
-		return -errno;
+	if (mprotect(memory, size, opening ? all : none) < 0) {
+		int ret = -errno;
+
+		/* What the kernel did of several mappings is not to be divided to go back. */
+		mprotect(memory, size, opening ? none : all);
+		return ret;
+	}
 	f->base.fences += (uint32_t)change;
+	for (int i = 0; f->cuts && i < 2; i++) {
+		uint64_t cut = i ? end : first;
+
+		if (file_cuts(f, cut)) {
+			bitmap_set(f->cuts, cut, 1);
+			f->nr_cuts++;
+		}
+	}
 	if (opening)
 		bitmap_set(f->open, first, end - first);
 	else
@@ -350,6 +208,7 @@ static void file_free(struct pages *pages)
 		close(f->uffd);
 	bitmap_free(f->open);
 	bitmap_free(f->dirty);
+	bitmap_free(f->cuts);
 	free(f);
 }
 
@@ -418,46 +277,28 @@ static int file_look(struct pages_file *f, struct vmem_error *error)
 	return 0;
 }
 
-/* The region is a hole, and one page can be committed and made a hole again. */
+/* Make the region a hole, and find out whether the file system can do what is needed later. */
 static int file_empty(struct pages_file *f, struct vmem_error *error)
 {
-	const struct pages_config *c = &f->base.config;
-	const char *what = "make holes in";
+	const char *what = "make holes in a file";
 	struct utsname kernel;
 	char name[FILE_NAME];
-	int ret = file_punch(f, 0, c->size);
+	int ret = file_punch(f, 0, f->base.config.size);
 
-	/* Huge pages are not tried: that takes long, and they can. */
-	if (!ret && f->kind != FILE_HUGETLB) {
-		what = "reserve space in";
-		ret = file_fill(f, 0, f->page);
-		/* That there is none now says nothing of later. */
-		if (ret == -ENOSPC || ret == -ENOMEM || ret == -EDQUOT)
-			ret = 0;
-		if (!ret)
-			ret = file_punch(f, 0, f->page);
-	}
+	if (!ret)
+		ret = file_probe(f, &what);
 	if (ret == -EOPNOTSUPP || ret == -ENODEV || ret == -ENOSYS) {
 		uname(&kernel);
 		return pages_error(
 			error, EOPNOTSUPP,
-			"the file system of %s (Linux %.32s) cannot %s a file: use a memfd "
-			"or a file on tmpfs, hugetlbfs, ext4, xfs or btrfs",
+			"the file system of %s (Linux %.24s) cannot %s: take a memfd, or "
+			"a file on tmpfs, hugetlbfs, ext4 or xfs",
 			file_name(f, name), kernel.release, what);
 	}
 	if (ret)
 		return pages_error(error, -ret, "%s cannot be emptied: %s", file_name(f, name),
 				   strerror(-ret));
 	return 0;
-}
-
-/* Is there a way to see all pages that a file has (I4)? */
-static bool file_can_see(const struct pages_file *f)
-{
-	struct file_cachestat_range range = {0, f->page};
-	struct file_cachestat stat;
-
-	return syscall(SYS_cachestat, f->base.config.fd, &range, &stat, 0) == 0;
 }
 
 /* A fault in a hole becomes SIGBUS or EFAULT. False when userfaultfd is not to be had for this. */
@@ -505,10 +346,15 @@ static int file_seal(struct pages_file *f, struct vmem_error *error)
 		return pages_error(error, code, "the mapping of %s cannot be protected: %s",
 				   file_name(f, name), strerror(code));
 	}
-	if (!registered) {
-		f->max_fences = pages_fence_budget(c);
-		f->base.fences = 1;
+	if (registered)
+		return 0;
+	if (f->kind == FILE_HUGETLB) {
+		f->cuts = bitmap_new(c->size / c->block_size);
+		if (!f->cuts)
+			return pages_error(error, ENOMEM, "out of memory");
 	}
+	f->max_fences = pages_fence_budget(c);
+	f->base.fences = 1;
 	return 0;
 }
 

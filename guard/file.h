@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What the parts of pages_file.c know of each other: pages_file.c has the protection and the life,
+ * file_space.c the contents of the file. See pages_file.c for all of it.
+ */
+#ifndef GUARD_FILE_H
+#define GUARD_FILE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/num.h"
+#include "guard/pages.h"
+
+struct bitmap;
+
+#define FILE_HUGE (2 * MIB) /* the largest page that tmpfs makes */
+
+enum file_kind { FILE_MEMORY, FILE_HUGETLB, FILE_DISK };
+
+struct pages_file {
+	struct pages base;
+	struct bitmap *open, *dirty; /* by block */
+	struct bitmap *cuts;         /* huge pages with fences (I2): divided before this block */
+	uint64_t nr_cuts;
+	int uffd; /* -1: fences */
+	enum file_kind kind;
+	bool fine;     /* I4 */
+	uint64_t page; /* bytes of a page of the file */
+	uint32_t max_fences;
+};
+
+/* Blocks and bytes are of the region; 0 or -errno. */
+
+/*
+ * Commit what is not dirty of blocks [first, end), which are dirty then. After a failure the file is
+ * as before.
+ */
+int file_commit(struct pages_file *f, uint64_t first, uint64_t end);
+/* Make a hole. After a failure the run may be a hole in parts. */
+int file_punch(const struct pages_file *f, uint64_t offset, uint64_t size);
+/*
+ * Commit a page and make it a hole again, and all else of the region too; *ret_what is what could not
+ * be done. Huge pages are not tried: that takes long, and they can.
+ */
+int file_probe(struct pages_file *f, const char **ret_what);
+/* Is there a way to see all pages that a memory file has (Linux 6.5)? */
+bool file_can_see(const struct pages_file *f);
+
+#endif

@@ -1,0 +1,428 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Shared memory of every kind that this machine has: see file_rig.h. */
+#include "tests/unit/guard/file_rig.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <linux/mount.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "base/num.h"
+
+#define FOREIGN 0x5a
+#define OLD     0xa5
+
+/* ---- calls ---- */
+
+struct rig_calls rig_calls;
+
+int __real_fallocate64(int fd, int mode, off_t offset, off_t size);
+int __wrap_fallocate64(int fd, int mode, off_t offset, off_t size);
+int __real_mprotect(void *memory, size_t size, int protection);
+int __wrap_mprotect(void *memory, size_t size, int protection);
+long __real_syscall(long number, long a, long b, long c, long d, long e);
+long __wrap_syscall(long number, long a, long b, long c, long d);
+
+static bool rig_call_fails(void)
+{
+	unsigned int n = ++rig_calls.all;
+
+	if (!rig_calls.fail_at || n < rig_calls.fail_at ||
+	    n - rig_calls.fail_at >= rig_calls.fail_for)
+		return false;
+	errno = rig_calls.error;
+	return true;
+}
+
+int __wrap_fallocate64(int fd, int mode, off_t offset, off_t size)
+{
+	rig_calls.fallocates++;
+	return rig_call_fails() ? -1 : __real_fallocate64(fd, mode, offset, size);
+}
+
+int __wrap_mprotect(void *memory, size_t size, int protection)
+{
+	rig_calls.mprotects++;
+	return rig_call_fails() ? -1 : __real_mprotect(memory, size, protection);
+}
+
+long __wrap_syscall(long number, long a, long b, long c, long d)
+{
+	if ((number == SYS_userfaultfd && rig_calls.no_userfaultfd) ||
+	    (number == 451 && rig_calls.no_cachestat)) {
+		errno = ENOSYS;
+		return -1;
+	}
+	return __real_syscall(number, a, b, c, d, 0);
+}
+
+/* ---- files ---- */
+
+static int rig_make_memfd(void)
+{
+	return memfd_create("rig", MFD_CLOEXEC);
+}
+
+static int rig_make_hugetlb(unsigned int shift)
+{
+	return memfd_create("rig-huge", MFD_CLOEXEC | MFD_HUGETLB | shift << 26);
+}
+
+static int rig_make_2m(void)
+{
+	return rig_make_hugetlb(21);
+}
+
+static int rig_make_1g(void)
+{
+	return rig_make_hugetlb(30);
+}
+
+static int rig_make_in(const char *folder)
+{
+	char path[256];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/guard-rig-XXXXXX", folder);
+	fd = mkstemp(path);
+	if (fd >= 0)
+		unlink(path);
+	return fd;
+}
+
+static int rig_make_tmpfs(void)
+{
+	struct statfs fs;
+
+	if (statfs("/dev/shm", &fs) < 0 || fs.f_type != TMPFS_MAGIC)
+		return -1;
+	return rig_make_in("/dev/shm");
+}
+
+/* Where the tests run: a folder of the build. */
+static int rig_make_disk(void)
+{
+	struct statfs fs;
+
+	if (statfs(".", &fs) < 0 || fs.f_type == TMPFS_MAGIC)
+		return -1;
+	return rig_make_in(".");
+}
+
+int rig_make_huge_tmpfs(void)
+{
+	int fs = (int)__real_syscall(SYS_fsopen, (long)"tmpfs", FSOPEN_CLOEXEC, 0, 0, 0), folder,
+	    fd;
+
+	if (fs < 0)
+		return -1;
+	if (__real_syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, (long)"huge", (long)"always", 0) <
+		    0 ||
+	    __real_syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, 0, 0, 0) < 0) {
+		close(fs);
+		return -1;
+	}
+	folder = (int)__real_syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, 0, 0, 0);
+	close(fs);
+	if (folder < 0)
+		return -1;
+	fd = openat(folder, "rig", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	close(folder);
+	return fd;
+}
+
+const struct rig_kind rig_kinds[] = {
+	{"memfd", rig_make_memfd, 4096, 2 * MIB, false, "userfaultfd"},
+	{"memfd, small blocks", rig_make_memfd, 4096, 8192, false, "userfaultfd"},
+	{"memfd, no userfaultfd", rig_make_memfd, 4096, 65536, true, "mprotect"},
+	{"tmpfs", rig_make_tmpfs, 4096, 4 * MIB, false, "userfaultfd"},
+	{"2 MiB pages", rig_make_2m, 2 * MIB, 2 * MIB, false, "userfaultfd"},
+	{"2 MiB pages, no userfaultfd", rig_make_2m, 2 * MIB, 2 * MIB, true, "mprotect"},
+	{"1 GiB pages", rig_make_1g, GIB, GIB, false, "userfaultfd"},
+	{"tmpfs with huge pages", rig_make_huge_tmpfs, 4096, 2 * MIB, false, "userfaultfd"},
+	{"disk", rig_make_disk, 4096, 65536, false, "mprotect"},
+};
+const unsigned int rig_nr_kinds = ARRAY_SIZE(rig_kinds);
+
+/* ---- huge pages ---- */
+
+#define POOLS 2
+static struct {
+	char path[96];
+	long before;
+} rig_pool[POOLS];
+
+static long rig_number(const char *path)
+{
+	FILE *f = fopen(path, "r");
+	long number = -1;
+
+	if (f && fscanf(f, "%ld", &number) != 1)
+		number = -1;
+	if (f)
+		fclose(f);
+	return number;
+}
+
+static void rig_put_number(const char *path, long number)
+{
+	FILE *f = fopen(path, "w");
+
+	if (f) {
+		fprintf(f, "%ld\n", number);
+		fclose(f);
+	}
+}
+
+static long rig_pool_number(uint64_t page, const char *name)
+{
+	char path[96];
+
+	snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/hugepages-%llukB/%s",
+		 (unsigned long long)(page / KIB), name);
+	return rig_number(path);
+}
+
+uint64_t rig_pool_free(uint64_t page)
+{
+	long unused = rig_pool_number(page, "free_hugepages");
+	long promised = rig_pool_number(page, "resv_hugepages");
+
+	return unused > promised ? (uint64_t)(unused - promised) : 0;
+}
+
+bool rig_pool_grow(uint64_t page, unsigned int pages)
+{
+	unsigned int pool = page == GIB;
+	uint64_t unused = rig_pool_free(page);
+	long total = rig_pool_number(page, "nr_hugepages");
+
+	if (total < 0 || unused >= pages)
+		return unused >= pages;
+	if (!rig_pool[pool].path[0]) {
+		snprintf(rig_pool[pool].path, sizeof(rig_pool[pool].path),
+			 "/sys/kernel/mm/hugepages/hugepages-%llukB/nr_hugepages",
+			 (unsigned long long)(page / KIB));
+		rig_pool[pool].before = total;
+	}
+	rig_put_number(rig_pool[pool].path, total + (long)(pages - unused));
+	return rig_pool_free(page) >= pages;
+}
+
+void rig_pool_restore(void)
+{
+	for (unsigned int i = 0; i < POOLS; i++) {
+		if (rig_pool[i].path[0])
+			rig_put_number(rig_pool[i].path, rig_pool[i].before);
+		rig_pool[i].path[0] = '\0';
+	}
+}
+
+/* ---- the rig ---- */
+
+/* Put one byte into each page of a part of the file, by a mapping: hugetlbfs has no write(). */
+static void rig_fill(const struct rig *rig, uint64_t offset, uint64_t size, int value)
+{
+	char *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, rig->fd,
+		       (off_t)offset);
+
+	assert_true(p != MAP_FAILED);
+	for (uint64_t at = 0; at < size; at += num_min(rig->kind->page, 2 * MIB))
+		memset(p + at, value, 64);
+	munmap(p, size);
+}
+
+static void rig_check_foreign(const struct rig *rig, uint64_t offset, uint64_t size)
+{
+	unsigned char *p =
+		mmap(NULL, size, PROT_READ, MAP_SHARED | MAP_NORESERVE, rig->fd, (off_t)offset);
+
+	assert_true((void *)p != MAP_FAILED);
+	for (uint64_t at = 0; at < size; at += num_min(rig->kind->page, 2 * MIB))
+		assert_int_equal(p[at], FOREIGN);
+	munmap(p, size);
+}
+
+/* Pages of 1 GiB are too few for it. */
+static bool rig_has_sides(const struct rig *rig)
+{
+	return rig->kind->page < GIB;
+}
+
+static void rig_map(struct rig *rig)
+{
+	uint64_t align = num_max(rig->kind->page, 2 * MIB), page = 4096;
+	char *at;
+
+	/* A page on both sides that the region must not reach. */
+	rig->reserved = rig->size + 2 * align;
+	rig->mapping = mmap(NULL, rig->reserved, PROT_NONE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	assert_true(rig->mapping != MAP_FAILED);
+	at = rig->mapping + page;
+	at += align - ((uintptr_t)at & (align - 1));
+	rig->memory = mmap(at, rig->size, PROT_READ | PROT_WRITE,
+			   MAP_SHARED | MAP_FIXED | MAP_NORESERVE, rig->fd, (off_t)rig->offset);
+	assert_true(rig->memory == at);
+}
+
+bool rig_start(struct rig *rig, const struct rig_kind *kind, uint64_t blocks, uint32_t max_fences)
+{
+	struct vmem_error error = {""};
+	struct pages_config config;
+	struct stat st;
+	uint64_t side;
+	int ret;
+
+	memset(rig, 0, sizeof(*rig));
+	memset(&rig_calls, 0, sizeof(rig_calls));
+	if (kind->page > 4096 &&
+	    !rig_pool_grow(kind->page, (unsigned int)blocks + (kind->page < GIB ? 2 : 0)))
+		return false;
+	rig->kind = kind;
+	rig->block = kind->block_size;
+	rig->blocks = blocks;
+	rig->size = blocks * rig->block;
+	rig->fd = kind->make();
+	if (rig->fd < 0)
+		return false;
+	side = rig->block;
+	rig->offset = side;
+	assert_int_equal(ftruncate(rig->fd, (off_t)(rig->size + 2 * side)), 0);
+	if (rig_has_sides(rig)) {
+		rig_fill(rig, 0, side, FOREIGN);
+		rig_fill(rig, rig->offset + rig->size, side, FOREIGN);
+	}
+	assert_int_equal(fdatasync(rig->fd), 0);
+	assert_int_equal(fstat(rig->fd, &st), 0);
+	rig->beside = (uint64_t)st.st_blocks * 512;
+	rig_fill(rig, rig->offset, rig->size, OLD);
+	rig_map(rig);
+	rig_calls.no_userfaultfd = kind->no_userfaultfd;
+	config = (struct pages_config){
+		.memory = rig->memory,
+		.size = rig->size,
+		.block_size = rig->block,
+		.segment_size = rig->block,
+		.fd = rig->fd,
+		.fd_offset = rig->offset,
+		.populate_threads = 2,
+		.max_fences = max_fences,
+	};
+	ret = pages_file_new(&config, &rig->pages, &error);
+	if (ret)
+		print_error("%s: %s\n", kind->name, error.text);
+	assert_int_equal(ret, 0);
+	memset(&rig_calls, 0, sizeof(rig_calls));
+	return true;
+}
+
+void rig_end(struct rig *rig)
+{
+	memset(&rig_calls, 0, sizeof(rig_calls));
+	rig->pages->ops->free(rig->pages);
+	if (rig_has_sides(rig)) {
+		rig_check_foreign(rig, 0, rig->offset);
+		rig_check_foreign(rig, rig->offset + rig->size, rig->block);
+	}
+	munmap(rig->mapping, rig->reserved);
+	close(rig->fd);
+}
+
+int rig_open(struct rig *rig, uint64_t first, uint64_t count)
+{
+	return rig->pages->ops->open(rig->pages, first * rig->block, count * rig->block);
+}
+
+int rig_close(struct rig *rig, uint64_t first, uint64_t count)
+{
+	return rig->pages->ops->close(rig->pages, first * rig->block, count * rig->block);
+}
+
+int rig_discard(struct rig *rig, uint64_t first, uint64_t count)
+{
+	return rig->pages->ops->discard(rig->pages, first * rig->block, count * rig->block);
+}
+
+int rig_peek(const struct rig *rig, uint64_t block, uint64_t offset)
+{
+	unsigned char value;
+	struct iovec to = {&value, 1}, from = {rig->memory + block * rig->block + offset, 1};
+
+	if (process_vm_readv(getpid(), &to, 1, &from, 1, 0) == 1)
+		return value;
+	assert_int_equal(errno, EFAULT);
+	return -1;
+}
+
+bool rig_poke(const struct rig *rig, uint64_t block, uint64_t offset, unsigned char value)
+{
+	struct iovec from = {&value, 1}, to = {rig->memory + block * rig->block + offset, 1};
+
+	if (process_vm_writev(getpid(), &from, 1, &to, 1, 0) == 1)
+		return true;
+	assert_int_equal(errno, EFAULT);
+	return false;
+}
+
+uint64_t rig_held(const struct rig *rig)
+{
+	struct stat st;
+
+	assert_int_equal(fstat(rig->fd, &st), 0);
+	assert_true((uint64_t)st.st_blocks * 512 >= rig->beside);
+	return (uint64_t)st.st_blocks * 512 - rig->beside;
+}
+
+void rig_check_held(const struct rig *rig, uint64_t blocks)
+{
+	uint64_t held = rig_held(rig), own = rig->kind->make == rig_make_disk ? 4096 : 0;
+
+	assert_in_range(held, blocks * rig->block, blocks * rig->block + own);
+}
+
+unsigned int rig_ranges(const struct rig *rig)
+{
+	unsigned long start, end, first = (uintptr_t)rig->memory;
+	FILE *f = fopen("/proc/self/maps", "r");
+	unsigned int ranges = 0;
+	char line[512];
+
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f))
+		if (sscanf(line, "%lx-%lx", &start, &end) == 2)
+			ranges += start >= first && end <= first + rig->size;
+	fclose(f);
+	return ranges;
+}
+
+uint64_t rig_mapped(const struct rig *rig, uint64_t first, uint64_t count)
+{
+	uint64_t entry, mapped = 0, pages = count * rig->block / 4096;
+	uint64_t at = ((uintptr_t)rig->memory + first * rig->block) / 4096;
+	FILE *f = fopen("/proc/self/pagemap", "rb");
+
+	assert_non_null(f);
+	assert_int_equal(fseek(f, (long)(at * sizeof(entry)), SEEK_SET), 0);
+	for (uint64_t i = 0; i < pages; i++) {
+		assert_int_equal(fread(&entry, sizeof(entry), 1, f), 1);
+		mapped += entry >> 63;
+	}
+	fclose(f);
+	return mapped;
+}
