@@ -54,6 +54,7 @@ static void vm_vcpu_failed(void *opaque, unsigned int index, const char *why)
 const struct vcpu_ops vm_vcpu_ops = {
 	.shutdown = vm_vcpu_shutdown,
 	.failed = vm_vcpu_failed,
+	.memory_fault = vm_vcpu_memory_fault,
 };
 
 static void vm_isa_reset(void *opaque, enum isa_reset_cause cause)
@@ -165,6 +166,7 @@ void vm_quit(struct vm *vm, int status)
 	vm->ended = true;
 	vm->exit_status = status;
 	vm_halt(vm, VM_SHUTDOWN);
+	vm_tell_violations(vm, true);
 	loop_stop(vm->main);
 }
 
@@ -181,7 +183,8 @@ int vm_reset(struct vm *vm, struct err **err)
 	int ret;
 
 	vm_halt(vm, rest);
-	vm->requests = 0;
+	/* What was done to memory is told, though whoever did it is gone. */
+	atomic_fetch_and(&vm->requests, VM_REQUEST_VIOLATION);
 	ret = vm_reset_machine(vm, err);
 	if (ret)
 		vm->state = VM_INTERNAL_ERROR;
@@ -239,19 +242,41 @@ static void vm_on_panic(struct vm *vm)
 	}
 }
 
+/* What stops the machine, worst first. */
+static void vm_on_stops(struct vm *vm, unsigned int requests)
+{
+	if (requests & VM_REQUEST_FAILED) {
+		vm_halt(vm, VM_INTERNAL_ERROR);
+		report(vm->config, "the guest was stopped: %s", vm->failure);
+	}
+	if (requests & VM_REQUEST_SCATTERED) {
+		vm_halt(vm, VM_PAUSED);
+		report(vm->config, "the guest was paused: %s", vm->failure);
+	}
+	if (requests & VM_REQUEST_VIOLATION_SHUTDOWN && vm->state == VM_RUNNING)
+		vm_on_shutdown(vm);
+	if (requests & VM_REQUEST_VIOLATION_PAUSE)
+		vm_stop(vm);
+}
+
 static void vm_on_requests(void *opaque)
 {
 	struct vm *vm = opaque;
 	unsigned int requests;
 
-	/* What a guest asked for just before it was stopped waits until it runs again. */
-	if (vm->ended || vm->state != VM_RUNNING)
+	if (vm->ended)
 		return;
-	requests = atomic_exchange(&vm->requests, 0);
-	if (requests & VM_REQUEST_FAILED) {
-		vm_halt(vm, VM_INTERNAL_ERROR);
-		report(vm->config, "the guest was stopped: %s", vm->failure);
+	if (atomic_fetch_and(&vm->requests, ~(unsigned int)VM_REQUEST_VIOLATION) &
+	    VM_REQUEST_VIOLATION)
+		vm_tell_violations(vm, false);
+	/* What a guest asked for just before it was stopped waits until it runs again; a pause is
+	 * there already. */
+	if (vm->state != VM_RUNNING) {
+		atomic_fetch_and(&vm->requests, ~(unsigned int)VM_REQUEST_VIOLATION_PAUSE);
+		return;
 	}
+	requests = atomic_exchange(&vm->requests, 0);
+	vm_on_stops(vm, requests);
 	if (requests & VM_REQUEST_CRASH_LOADED)
 		report(vm->config, "the guest crashed and goes on in its crash kernel");
 	if (requests & VM_REQUEST_TRIPLE_FAULT)
@@ -276,7 +301,7 @@ static int vm_build_core(struct vm *vm, struct err **err)
 	if (!vm->request_watch)
 		return -EIO;
 	vm->io = loop_new_thread("io", err);
-	if (!vm->io)
+	if (!vm->io || vm_build_violations(vm, err))
 		return -EIO;
 	vm->mmio = bus_new();
 	vm->pio = bus_new();
@@ -314,7 +339,7 @@ struct vm *vm_new(const struct vm_config *config, struct loop *main, struct err 
 	vm->config = config;
 	vm->main = main;
 	vm->state = VM_PRELAUNCH;
-	vm->request_fd = vm->kernel_fd = vm->initrd_fd = -1;
+	vm->request_fd = vm->violation_timer = vm->kernel_fd = vm->initrd_fd = -1;
 	if (vm_build(vm, err)) {
 		vm_free(vm);
 		return NULL;
@@ -329,6 +354,7 @@ void vm_free(struct vm *vm)
 		return;
 	vcpus_free(vm->vcpus);
 	loop_watch_free(vm->request_watch);
+	vm_free_violations(vm);
 	vm_free_devices(vm);
 	loop_free(vm->io);
 	kvm_vm_free(vm->kvm);

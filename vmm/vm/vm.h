@@ -11,6 +11,9 @@
  * I4  The main loop is stopped exactly when the machine has come to its end; vm_exit_status() then
  *     says how.
  *
+ * I5  A guest that uses memory that is not plugged wakes the main thread once a second at most,
+ *     whatever its vCPUs do (violations.h).
+ *
  * Threads: everything on the main thread, the one that runs the main loop.
  */
 #ifndef VMM_VM_VM_H
@@ -72,6 +75,7 @@ struct vm_memory_device {
 	const char *id; /* NULL for one without */
 	const char *memdev_id;
 	unsigned int node;
+	bool guard; /* unplugged blocks are closed one by one */
 	struct virtio_mem *mem;
 };
 
@@ -79,6 +83,28 @@ size_t vm_nr_memory_devices(const struct vm *vm);
 const struct vm_memory_device *vm_memory_device(const struct vm *vm, size_t index);
 /* NULL when there is none of this id. */
 const struct vm_memory_device *vm_memory_device_by_id(const struct vm *vm, const char *id);
+
+/* The guest used memory of a device that is not plugged; struct virtio_mem_violation tells when. */
+struct vm_violation {
+	const struct vm_memory_device *device;
+	const char *name; /* of the device, also where it has no id */
+	/* the last access */
+	uint64_t gpa;
+	unsigned int size; /* bytes */
+	bool write;
+	int vcpu; /* -1 unknown */
+	/* how many there were since the device's violation before this one, this access included */
+	uint64_t writes, reads;
+	enum vm_violation_action action;
+};
+
+/*
+ * Have @fn called, on the main thread, beside the line on standard error: for the first violation of
+ * a device at once, then at most once a second, and once more when the machine ends. NULL ends it.
+ */
+void vm_set_violation_hook(struct vm *vm,
+			   void (*fn)(void *opaque, const struct vm_violation *violation),
+			   void *opaque);
 
 /* Boot memory and plugged device memory of a NUMA node, in bytes. */
 uint64_t vm_node_bytes(const struct vm *vm, unsigned int node);

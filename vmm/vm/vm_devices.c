@@ -16,6 +16,7 @@
 #include "vmm/isa/pvpanic.h"
 #include "vmm/isa/rtc.h"
 #include "vmm/isa/serial.h"
+#include "vmm/kvm/kvm.h"
 #include "vmm/machine/layout.h"
 #include "vmm/machine/platform.h"
 #include "vmm/pci/pci.h"
@@ -23,6 +24,7 @@
 #include "vmm/virtio/rng.h"
 #include "vmm/virtio/virtio.h"
 #include "vmm/virtio/virtio_pci.h"
+#include "vmm/vm/memslots.h"
 #include "vmm/vm/vm_internal.h"
 
 /*
@@ -30,9 +32,6 @@
  * part) and wants to choose among some: the usable region keeps room for two more than asked for.
  */
 #define VM_MEM_USABLE_EXTRA_BYTES (256 * MIB)
-
-/* Large enough that a slot's coming and going does not matter, small enough to be mostly absent. */
-#define VM_MEM_MEMSLOT_BYTES (1 * GIB)
 
 #define VM_MEM_CLASS 0x050000 /* memory controller, RAM */
 
@@ -144,31 +143,53 @@ static const struct layout_device *vm_mem_place(const struct vm *vm)
 
 static int vm_mem_remapped(void *opaque, void *memory, uint64_t size)
 {
-	const struct vm_device *d = opaque;
+	const struct vm_mem *m = opaque;
 
-	return memdev_remapped(d->memdev, memory, size);
+	return memdev_remapped(m->memdev, memory, size);
+}
+
+/* What is around the device: whose memory it is, and the thread of its requests. */
+static int vm_prepare_mem(struct vm *vm, struct vm_device *d, struct err **err)
+{
+	const struct vm_virtio_mem_config *c = &d->config->virtio_mem;
+	const char *name = vm_mem_place(vm)->id;
+	char thread[16];
+
+	d->guest = calloc(1, sizeof(*d->guest));
+	if (!d->guest)
+		return err_set(err, ENOMEM, "out of memory");
+	*d->guest = (struct vm_mem){
+		.vm = vm,
+		.device = &vm->memory_devices[vm->nr_memory_devices],
+		.name = name,
+		.memdev = &vm->memdevs[c->memdev - vm->config->memdevs],
+		.action = c->on_violation,
+	};
+	snprintf(thread, sizeof(thread), "mem/%s", name);
+	d->loop = loop_new_thread(thread, err);
+	return d->loop ? 0 : -EIO;
 }
 
 static int vm_build_mem(struct vm *vm, struct vm_device *d, struct err **err)
 {
 	const struct vm_virtio_mem_config *c = &d->config->virtio_mem;
 	const struct layout_device *place = vm_mem_place(vm);
-	const struct memdev *memdev = &vm->memdevs[c->memdev - vm->config->memdevs];
-	uint64_t region_pow2 =
-		num_is_pow2(c->region_size_bytes) ? c->region_size_bytes : VM_MEM_MEMSLOT_BYTES;
-	const struct virtio_mem_config config = {
+	int ret = vm_prepare_mem(vm, d, err);
+	struct virtio_mem_config config;
+
+	if (ret)
+		return ret;
+	config = (struct virtio_mem_config){
 		.id = place->id,
 		.gm = vm->gm,
 		.hv = vm->hv,
-		.loop = vm->io,
+		.loop = d->loop,
 		.mmio = vm->mmio,
-		.memory = memdev->memory,
-		.fd = memdev->fd,
-		.fd_offset = memdev->fd_offset,
+		.memory = d->guest->memdev->memory,
+		.fd = d->guest->memdev->fd,
+		.fd_offset = d->guest->memdev->fd_offset,
 		.populate_threads = c->memdev->prealloc_threads,
 		.remapped = vm_mem_remapped,
-		.opaque = d,
-		.guard = c->guard,
 		.device =
 			{
 				.addr = place->gpa.start,
@@ -181,15 +202,15 @@ static int vm_build_mem(struct vm *vm, struct vm_device *d, struct err **err)
 				.unplugged_inaccessible = c->unplugged_inaccessible != VM_OFF,
 				.prealloc = c->prealloc || c->memdev->prealloc,
 			},
-		.memslot_size =
-			num_max(c->block_size_bytes, num_min(VM_MEM_MEMSLOT_BYTES, region_pow2)),
+		.guard = c->guard,
+		.memslot_size = vm->memslot_bytes[vm->nr_memory_devices],
+		.violation = vm_mem_violation,
+		.opaque = d->guest,
 		.require_inaccessible = c->unplugged_inaccessible == VM_ON,
 		.packed = d->config->virtio.packed,
 		.event_idx = d->config->virtio.event_idx,
 		.indirect_desc = d->config->virtio.indirect_desc,
 	};
-
-	d->memdev = memdev;
 	d->mem = virtio_mem_new(&config, err);
 	if (!d->mem)
 		return -EIO;
@@ -198,6 +219,7 @@ static int vm_build_mem(struct vm *vm, struct vm_device *d, struct err **err)
 		.id = d->config->id,
 		.memdev_id = c->memdev->id,
 		.node = c->node,
+		.guard = c->guard,
 		.mem = d->mem,
 	};
 	return 0;
@@ -287,14 +309,49 @@ static const char *vm_device_type_name(enum vm_device_type type)
 	return "pvpanic";
 }
 
+/* All memory devices share what KVM has of memory slots. */
+static int vm_choose_memslots(struct vm *vm, struct err **err)
+{
+	const struct vm_config *c = vm->config;
+	struct memslots_device *devices = calloc(c->nr_devices + 1, sizeof(*devices));
+	int offered = kvm_vm_capability(vm->kvm, KVM_CAP_NR_MEMSLOTS);
+	size_t nr = 0;
+	int ret;
+
+	vm->memslot_bytes = calloc(c->nr_devices + 1, sizeof(*vm->memslot_bytes));
+	if (!devices || !vm->memslot_bytes) {
+		free(devices);
+		return err_set(err, ENOMEM, "out of memory");
+	}
+	for (size_t i = 0; i < c->nr_devices; i++) {
+		const struct vm_virtio_mem_config *m = &c->devices[i].virtio_mem;
+
+		if (c->devices[i].type == VM_DEVICE_VIRTIO_MEM)
+			devices[nr++] = (struct memslots_device){
+				.id = c->devices[i].id,
+				.size_bytes = m->region_size_bytes,
+				.block_bytes = m->block_size_bytes,
+				.memslot_bytes = m->memslot_bytes,
+			};
+	}
+	ret = memslots_choose(devices, nr, (uint64_t)offered, vm->layout->nr_ram, vm->memslot_bytes,
+			      err);
+	free(devices);
+	return ret;
+}
+
 int vm_build_devices(struct vm *vm, struct err **err)
 {
 	const struct vm_config *c = vm->config;
+	int error;
 
 	vm->devices = calloc(c->nr_devices + 1, sizeof(*vm->devices));
 	vm->memory_devices = calloc(c->nr_devices + 1, sizeof(*vm->memory_devices));
 	if (!vm->devices || !vm->memory_devices)
 		return err_set(err, ENOMEM, "out of memory");
+	error = vm_choose_memslots(vm, err);
+	if (error)
+		return error;
 	for (size_t i = 0; i < c->nr_devices; i++)
 		vm->devices[i].config = &c->devices[i];
 	for (size_t i = 0; i < c->nr_devices; i++) {
@@ -317,12 +374,15 @@ void vm_free_devices(struct vm *vm)
 
 		virtio_pci_free(d->transport);
 		virtio_mem_free(d->mem);
+		loop_free(d->loop);
+		free(d->guest);
 		rng_free(d->rng);
 		serial_free(d->serial);
 		pvpanic_free(d->pvpanic);
 	}
 	free(vm->devices);
 	free(vm->memory_devices);
+	free(vm->memslot_bytes);
 	pci_host_free(vm->pci);
 	rtc_free(vm->rtc);
 	power_free(vm->power);

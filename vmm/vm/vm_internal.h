@@ -12,6 +12,7 @@
 #include "vmm/machine/acpi.h"
 #include "vmm/machine/boot.h"
 #include "vmm/vm/memdev.h"
+#include "vmm/vm/violations.h"
 #include "vmm/vm/vm.h"
 
 struct bus;
@@ -29,13 +30,30 @@ struct serial;
 struct virtio_device;
 struct virtio_pci;
 
+/* What is behind a memory device, and what its guest does with memory that it does not have. */
+struct vm_mem {
+	struct vm *vm;
+	const struct vm_memory_device *device;
+	const char *name; /* for messages */
+	const struct memdev *memdev;
+	enum vm_violation_action action;
+	struct violations violations;
+};
+
+/* A vCPU's last memory fault for which no slot was laid anew; the vCPU's own. */
+struct vm_fault {
+	bool any;
+	uint64_t changes; /* the sum of virtio_mem_refine()'s, then */
+};
+
 /* A device of -device, as it was built; what it is decides which pointers are set. */
 struct vm_device {
 	const struct vm_device_config *config;
 	struct virtio_device *virtio; /* of mem or rng */
 	struct virtio_pci *transport;
 	struct virtio_mem *mem;
-	const struct memdev *memdev; /* of mem */
+	struct vm_mem *guest; /* of mem */
+	struct loop *loop;    /* of mem: long plugs and unplugs hold up no other device */
 	struct rng *rng;
 	struct serial *serial;
 	struct pvpanic *pvpanic;
@@ -49,12 +67,16 @@ enum {
 	VM_REQUEST_CRASH_LOADED = 1 << 3,
 	VM_REQUEST_FAILED = 1 << 4,
 	VM_REQUEST_TRIPLE_FAULT = 1 << 5, /* comes with VM_REQUEST_RESET */
+	VM_REQUEST_VIOLATION = 1 << 6,    /* struct vm_mem tells of which device */
+	VM_REQUEST_VIOLATION_PAUSE = 1 << 7,
+	VM_REQUEST_VIOLATION_SHUTDOWN = 1 << 8,
+	VM_REQUEST_SCATTERED = 1 << 9, /* there are not memory slots enough; with failure[] */
 };
 
 struct vm {
 	const struct vm_config *config;
 	struct loop *main;
-	struct loop *io; /* the thread of all virtqueues */
+	struct loop *io; /* the thread of all virtqueues but those of memory devices */
 
 	struct kvm_vm *kvm;
 	struct hv *hv; /* of kvm */
@@ -72,6 +94,12 @@ struct vm {
 	struct vm_device *devices; /* config->devices, in its order */
 	struct vm_memory_device *memory_devices;
 	size_t nr_memory_devices;
+	uint64_t *memslot_bytes; /* of each */
+	int violation_timer;     /* timerfd */
+	struct loop_watch *violation_watch;
+	void (*violation_hook)(void *opaque, const struct vm_violation *violation);
+	void *violation_opaque;
+	struct vm_fault faults[VM_CPUS_MAX];
 	struct acpi_image acpi;
 	int kernel_fd, initrd_fd;
 
@@ -90,6 +118,17 @@ struct vm {
 void vm_request(struct vm *vm, unsigned int bits);
 extern const struct vcpu_ops vm_vcpu_ops;
 extern const struct isa_ops vm_isa_ops;
+
+/* vm_violations.c */
+int vm_build_violations(struct vm *vm, struct err **err);
+void vm_free_violations(struct vm *vm);
+/* For virtio_mem_config; @opaque is a struct vm_mem. On vCPUs' threads. */
+void vm_mem_violation(void *opaque, struct virtio_mem *mem);
+/* For struct vcpu_ops. */
+bool vm_vcpu_memory_fault(void *opaque, unsigned int index, uint64_t gpa, uint64_t size, char *why,
+			  size_t why_size);
+/* Tell of what is due. @all: of everything, since nothing comes after it. */
+void vm_tell_violations(struct vm *vm, bool all);
 
 /* The steps of vm_new(), in order; each leaves what it made for vm_free(). */
 int vm_build_memory(struct vm *vm, struct err **err);
