@@ -6,14 +6,14 @@
  * segment is plain or armed:
  *
  *     plain   an open block is writable, a closed one is a fence: mprotect(PROT_READ)
- *     armed   everything is writable and registered with userfaultfd; a closed block has a
- *             write-protection mark in every page table entry (or is all one huge zero page with
- *             one). A block that is fenced on top of that (bit `fenced`) is read-only as well.
+ *     armed   everything is writable and registered with userfaultfd; in a closed block every
+ *             page is the shared zero page, protected page by page. A block that is fenced on top of
+ *             that (bit `fenced`) is read-only as well.
  *
  * I1  dirty contains open. fenced has no open block, and only blocks of armed segments.
  * I2  In an armed segment a closed block that is dirty is fenced. One that is clean and not
- *     fenced is armed: the marks are there. One that is clean and fenced may have lost them, or be
- *     no longer registered.
+ *     fenced is armed. One that is clean and fenced may have lost its zero pages or their
+ *     protection, or be no longer registered.
  * I3  fences and armed_runs count the maximal runs of read-only blocks and of writable blocks of
  *     armed segments; a read-only run ends where armed segments begin and end. All else is open
  *     memory of plain segments, so the region is at most 2 * (fences + armed_runs) + 1 mappings,
@@ -112,8 +112,8 @@ int armed_enter(struct anon *anon, uint64_t segment);
 /* Make armed blocks of the run, in one armed segment, read-only as well. May be a part of it. */
 int armed_fence(struct anon *anon, struct run run);
 /*
- * Take the marks of clean fenced blocks of one armed segment away, with their page tables where
- * possible. They stay read-only, clean and fenced, also after a failure.
+ * Make clean fenced blocks of one armed segment fresh. They stay read-only, clean and fenced, also
+ * after a failure; they are not armed any more.
  */
 int armed_refresh(struct anon *anon, struct run run);
 /*
@@ -125,8 +125,12 @@ int armed_discard(struct anon *anon, struct run run);
 
 /* ---- fresh.c: memory as if it had never been mapped ---- */
 
+#define FRESH_ZERO_PAGE "/sys/kernel/mm/transparent_hugepage/use_zero_page"
+
 /* Find out what this kernel does. */
 void fresh_probe(struct fresh *ret_fresh);
+/* Does a read of memory that was never written take none, huge pages or not? */
+bool fresh_reads_are_free(void);
 /*
  * Make closed, clean memory fresh, so that it can be backed by huge pages at once: no zero pages,
  * and no page tables where the kernel can be made to free them. Neither protection nor any other

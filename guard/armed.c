@@ -2,19 +2,25 @@
 /*
  * Segments whose closed blocks are write-protected page by page: see anon.h.
  *
- * userfaultfd(2) with WP_UNPOPULATED (Linux 6.4) marks page table entries, also of memory that is
- * not there, so that scattered closed blocks need no mappings of their own. With SIGBUS nobody waits
- * for an answer: a write is a signal, or EFAULT for the kernel (and KVM) on somebody's behalf.
- * That is also why the user-mode-only kind, which needs no privilege, is enough.
+ * userfaultfd(2) protects page table entries, so that scattered closed blocks need no mappings of
+ * their own. With SIGBUS nobody waits for an answer: a write is a signal, or EFAULT for the kernel
+ * (and KVM) on somebody's behalf. That is also why the user-mode-only kind, which needs no
+ * privilege, is enough.
  *
- * Discarding loses the marks, and marking first loses them to the discard. So whatever happens to
- * an armed block happens while it is fenced:
+ * A closed block is armed by mapping the shared zero page all over it and protecting that. Protecting
+ * what is not there would do for the content, but not for the memory: a write gets a page
+ * first, and is refused afterwards. Where huge pages are in use it is the huge zero page, one
+ * entry for 2 MiB. Linux 6.4 is asked for (by a feature of it): before, protection could get lost when
+ * a huge zero page was split.
  *
- *     armed -> fenced (read-only) -> discard, mark -> writable again: armed
- *                                 -> fresh memory  -> writable:       open
+ * Discarding loses the protection, and protecting first loses it to the discard. So whatever
+ * happens to an armed block happens while it is fenced:
  *
- * I1  A block becomes writable without marks in anon_open() alone.
- * I2  No mark is needed, and none is taken for granted, where a block is fenced.
+ *     armed -> fenced (read-only) -> discard, zero page, protect -> writable again: armed
+ *                                 -> fresh memory                -> writable:       open
+ *
+ * I1  A block becomes writable without being armed in anon_open() alone.
+ * I2  Where a block is fenced nothing is taken for granted of its entries.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -29,6 +35,10 @@
 
 #ifndef UFFD_FEATURE_WP_UNPOPULATED
 #define UFFD_FEATURE_WP_UNPOPULATED (1 << 13) /* Linux 6.4 */
+#endif
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22 /* Linux 5.14 */
 #endif
 
 #define ARMED_FEATURES \
@@ -51,7 +61,7 @@ static int armed_register(int uffd, const char *memory, uint64_t size)
 	return armed_ioctl(uffd, UFFDIO_REGISTER, &arg);
 }
 
-/* Marks go with it. Memory that is not registered may be among it. */
+/* Protection goes with it. Memory that is not registered may be among it. */
 static int armed_unregister(int uffd, const char *memory, uint64_t size)
 {
 	struct uffdio_range arg = {.start = (uintptr_t)memory, .len = size};
@@ -59,13 +69,16 @@ static int armed_unregister(int uffd, const char *memory, uint64_t size)
 	return armed_ioctl(uffd, UFFDIO_UNREGISTER, &arg);
 }
 
-static int armed_mark(int uffd, const char *memory, uint64_t size)
+/* Only for memory that nobody can write to meanwhile. A part may be armed after a failure. */
+static int armed_arm(int uffd, char *memory, uint64_t size)
 {
 	struct uffdio_writeprotect arg = {
 		.range = {.start = (uintptr_t)memory, .len = size},
 		.mode = UFFDIO_WRITEPROTECT_MODE_WP,
 	};
 
+	if (madvise(memory, size, MADV_POPULATE_READ) < 0)
+		return -errno;
 	return armed_ioctl(uffd, UFFDIO_WRITEPROTECT, &arg);
 }
 
@@ -82,7 +95,7 @@ static bool armed_works(int uffd)
 	probe = mmap(NULL, page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (probe == MAP_FAILED)
 		return false;
-	works = !armed_register(uffd, probe, page) && !armed_mark(uffd, probe, page) &&
+	works = !armed_register(uffd, probe, page) && !armed_arm(uffd, probe, page) &&
 		!armed_unregister(uffd, probe, page);
 	munmap(probe, page);
 	return works;
@@ -102,14 +115,14 @@ int armed_probe(void)
 
 /* ---- plain to armed ---- */
 
-/* Mark what is closed and clean of a plain segment that is registered already. */
-static int armed_mark_closed(struct anon *anon, struct run segment)
+/* Arm what is closed and clean of a plain segment that is registered already. */
+static int armed_arm_closed(struct anon *anon, struct run segment)
 {
 	struct run run = anon_next_clear(anon->dirty, segment.first, segment.end);
 
 	/* dirty contains open: the rest is closed and clean. */
 	while (run.first < segment.end) {
-		int ret = armed_mark(anon->uffd, anon_at(anon, run.first), anon_bytes(anon, run));
+		int ret = armed_arm(anon->uffd, anon_at(anon, run.first), anon_bytes(anon, run));
 
 		if (ret)
 			return ret;
@@ -139,7 +152,7 @@ int armed_enter(struct anon *anon, uint64_t segment)
 	int ret = armed_register(anon->uffd, anon_at(anon, all.first), anon_bytes(anon, all));
 
 	if (!ret)
-		ret = armed_mark_closed(anon, all);
+		ret = armed_arm_closed(anon, all);
 	if (ret) {
 		/* Fences are where they were: registered or not makes no difference. */
 		armed_unregister(anon->uffd, anon_at(anon, all.first), anon_bytes(anon, all));
@@ -216,7 +229,7 @@ static int armed_leave(struct anon *anon, uint64_t segment)
 	bitmap_clear(anon->dirty, all.first, all.end - all.first);
 	if (armed_unregister(anon->uffd, memory, anon_bytes(anon, all)))
 		return 0;
-	/* The tables that held the marks; where this cannot be done opening will. */
+	/* The tables of what was armed; where this cannot be done opening will. */
 	if (!anon->fresh.discard_frees)
 		(void)fresh_run(&anon->fresh, memory, anon_bytes(anon, all));
 	before = anon_change_begin(anon, all);
@@ -239,11 +252,11 @@ static int armed_renew(struct anon *anon, struct run run)
 	if (ret)
 		return ret;
 	bitmap_clear(anon->dirty, run.first, run.end - run.first);
-	ret = armed_mark(anon->uffd, memory, size);
+	ret = armed_arm(anon->uffd, memory, size);
 	if (ret == -ENOENT) {
 		ret = armed_register(anon->uffd, memory, size);
 		if (!ret)
-			ret = armed_mark(anon->uffd, memory, size);
+			ret = armed_arm(anon->uffd, memory, size);
 	}
 	if (ret)
 		return 0;

@@ -34,21 +34,37 @@
 #define FRESH_PIECE  GIB       /* at most this much address space is taken for a move */
 #define FRESH_PROBES 32        /* page tables */
 
+/* What a small file says, ended with a 0; false when it cannot be read. */
+static bool fresh_read_file(const char *path, char *ret_text, size_t size)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t len;
+
+	if (fd < 0)
+		return false;
+	len = read(fd, ret_text, size - 1);
+	close(fd);
+	if (len < 0)
+		return false;
+	ret_text[len] = 0;
+	return true;
+}
+
+bool fresh_reads_are_free(void)
+{
+	char text[16];
+
+	return !fresh_read_file(FRESH_ZERO_PAGE, text, sizeof(text)) || text[0] != '0';
+}
+
 /* The size of the process's page tables, or 0. */
 static uint64_t fresh_tables_bytes(void)
 {
 	char text[4096];
 	const char *line;
-	ssize_t len;
-	int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
 
-	if (fd < 0)
+	if (!fresh_read_file("/proc/self/status", text, sizeof(text)))
 		return 0;
-	len = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	if (len < 0)
-		return 0;
-	text[len] = 0;
 	line = strstr(text, "\nVmPTE:");
 	return line ? strtoull(line + strlen("\nVmPTE:"), NULL, 10) * KIB : 0;
 }

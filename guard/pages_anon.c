@@ -15,6 +15,9 @@
  * I3  A failed change of protection is undone. Blocks for which that fails too are recorded as what
  *     their owner has to repeat: open ones, that a close closes and an open makes whole.
  *
+ * A read of closed memory that could be huge pages must be served by the huge zero page, which an
+ * administrator can turn off; then there is no protection of this kind.
+ *
  * The memory must not be locked (mlock(2)), since locked pages cannot be discarded. With
  * vm.overcommit_memory=2 memory counts from when it is first opened until it is unmapped, and what
  * counts and what does not are different mappings.
@@ -34,9 +37,9 @@
  */
 #define ANON_ARMED_EXTRA(budget) ((budget) / 2 + 64)
 /*
- * Fences of one segment are given up for marks when they take more memory: a fence is about 640
- * bytes of the kernel's (two mappings, with their links), marks are a page table of 4096 for each
- * 2 MiB.
+ * A segment is armed when its fences take more memory than that would: a fence is about 640 bytes of
+ * the kernel's (two mappings, with their links), an armed segment has a page table of 4096 for
+ * each 2 MiB.
  */
 #define ANON_SEGMENT_FENCES(segment_size) (8 + (segment_size) / (2 * MIB) * 4096 / 640)
 
@@ -357,9 +360,15 @@ static int anon_close_all(struct anon *anon)
 int pages_anon_new(const struct pages_config *config, struct pages **ret_pages,
 		   struct vmem_error *ret_error)
 {
-	struct anon *anon = calloc(1, sizeof(*anon));
+	struct anon *anon;
 	int ret;
 
+	if (!fresh_reads_are_free())
+		return pages_error(ret_error, EOPNOTSUPP,
+				   "a guest could take huge pages by reading unplugged memory as "
+				   "long as the kernel has no zero page for these: write 1 "
+				   "to " FRESH_ZERO_PAGE);
+	anon = calloc(1, sizeof(*anon));
 	if (!anon)
 		return pages_error(ret_error, ENOMEM, "out of memory");
 	ret = anon_init(anon, config);
