@@ -20,8 +20,8 @@ enum file_kind { FILE_MEMORY, FILE_HUGETLB, FILE_DISK };
 
 struct pages_file {
 	struct pages base;
-	struct bitmap *open, *dirty; /* by block */
-	struct bitmap *cuts;         /* huge pages with fences (I2): divided before this block */
+	struct bitmap *open, *dirty, *stray; /* by block */
+	struct bitmap *cuts; /* huge pages with fences (I2): divided before this block */
 	uint64_t nr_cuts;
 	int uffd; /* -1: fences */
 	enum file_kind kind;

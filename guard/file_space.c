@@ -79,7 +79,7 @@ int file_punch(const struct pages_file *f, uint64_t offset, uint64_t size)
 	return -EBUSY;
 }
 
-/* Make blocks [first, end) that are not dirty holes; those that stay become dirty. */
+/* Make blocks [first, end) that are not dirty holes; those that may not be one become strays. */
 static void file_drop_clean(struct pages_file *f, uint64_t first, uint64_t end)
 {
 	uint64_t block_size = f->base.config.block_size;
@@ -88,7 +88,7 @@ static void file_drop_clean(struct pages_file *f, uint64_t first, uint64_t end)
 		uint64_t stop = bitmap_next_set(f->dirty, first, end);
 
 		if (file_punch(f, first * block_size, (stop - first) * block_size))
-			bitmap_set(f->dirty, first, stop - first);
+			bitmap_set(f->stray, first, stop - first);
 		first = stop;
 	}
 }
@@ -148,6 +148,7 @@ int file_commit(struct pages_file *f, uint64_t first, uint64_t end)
 	}
 	if (!ret) {
 		bitmap_set(f->dirty, first, end - first);
+		bitmap_clear(f->stray, first, end - first);
 		return 0;
 	}
 	if (f->fine) {

@@ -11,8 +11,8 @@
  *     disk (ext4, xfs ...)    fences: mprotect(PROT_NONE). Also for the others where this process
  *                             may not have a userfaultfd.
  *
- * I1  A block that is dirty may have memory or disk space; one that is not has none, and is closed.
- *     Opening commits: what the block can ever need is in the file before it is open.
+ * I1  A block that is dirty has all the memory or disk space that it can ever need: opening commits
+ *     it. One that is not is closed, and has none, unless it is a stray: a hole that failed.
  * I2  Fences: closed runs are PROT_NONE, open ones readable and writable; fences counts the closed
  *     runs. Each change of protection is of one run, and is done wholly or not at all. The kernel
  *     never joins mappings of huge pages again: there every place that was once divided counts half.
@@ -188,15 +188,25 @@ static int file_discard(struct pages *pages, uint64_t offset, uint64_t size)
 {
 	struct pages_file *f = file_of(pages);
 	uint64_t block_size = pages->config.block_size, first = offset / block_size;
-	uint64_t end = first + size / block_size, at = bitmap_next_set(f->dirty, first, end);
+	uint64_t end = first + size / block_size;
 	int ret;
 
-	if (at == end)
+	first = num_min(bitmap_next_set(f->dirty, first, end),
+			bitmap_next_set(f->stray, first, end));
+	if (first == end)
 		return 0;
 	/* One hole to the end: what is one already costs the kernel nothing. */
-	ret = file_punch(f, at * block_size, (end - at) * block_size);
+	ret = file_punch(f, first * block_size, (end - first) * block_size);
 	if (!ret)
-		bitmap_clear(f->dirty, at, end - at);
+		bitmap_clear(f->stray, first, end - first);
+	/* After a failure nobody knows which of them are whole: opening commits them again. */
+	while (ret && (first = bitmap_next_set(f->dirty, first, end)) < end) {
+		uint64_t stop = bitmap_next_clear(f->dirty, first, end);
+
+		bitmap_set(f->stray, first, stop - first);
+		bitmap_clear(f->dirty, first, stop - first);
+	}
+	bitmap_clear(f->dirty, first, end - first);
 	return ret;
 }
 
@@ -208,6 +218,7 @@ static void file_free(struct pages *pages)
 		close(f->uffd);
 	bitmap_free(f->open);
 	bitmap_free(f->dirty);
+	bitmap_free(f->stray);
 	bitmap_free(f->cuts);
 	free(f);
 }
@@ -372,7 +383,8 @@ int pages_file_new(const struct pages_config *config, struct pages **ret_pages,
 	f->uffd = -1;
 	f->open = bitmap_new(config->size / config->block_size);
 	f->dirty = bitmap_new(config->size / config->block_size);
-	if (!f->open || !f->dirty)
+	f->stray = bitmap_new(config->size / config->block_size);
+	if (!f->open || !f->dirty || !f->stray)
 		ret = pages_error(ret_error, ENOMEM, "out of memory");
 	if (!ret)
 		ret = file_look(f, ret_error);

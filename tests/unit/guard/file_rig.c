@@ -24,8 +24,9 @@
 
 #include "base/num.h"
 
-#define FOREIGN 0x5a
-#define OLD     0xa5
+#define RIG_PAGE 4096
+#define FOREIGN  0x5a
+#define OLD      0xa5
 
 /* ---- calls ---- */
 
@@ -51,8 +52,17 @@ static bool rig_call_fails(void)
 
 int __wrap_fallocate64(int fd, int mode, off_t offset, off_t size)
 {
+	int error;
+
 	rig_calls.fallocates++;
-	return rig_call_fails() ? -1 : __real_fallocate64(fd, mode, offset, size);
+	if (!rig_call_fails())
+		return __real_fallocate64(fd, mode, offset, size);
+	/* A part is done. */
+	error = errno;
+	if (size >= 2 * RIG_PAGE)
+		__real_fallocate64(fd, mode, offset, (off_t)num_align_down(size / 2, RIG_PAGE));
+	errno = error;
+	return -1;
 }
 
 int __wrap_mprotect(void *memory, size_t size, int protection)
@@ -147,15 +157,15 @@ int rig_make_huge_tmpfs(void)
 }
 
 const struct rig_kind rig_kinds[] = {
-	{"memfd", rig_make_memfd, 4096, 2 * MIB, false, "userfaultfd"},
-	{"memfd, small blocks", rig_make_memfd, 4096, 8192, false, "userfaultfd"},
-	{"memfd, no userfaultfd", rig_make_memfd, 4096, 65536, true, "mprotect"},
-	{"tmpfs", rig_make_tmpfs, 4096, 4 * MIB, false, "userfaultfd"},
-	{"2 MiB pages", rig_make_2m, 2 * MIB, 2 * MIB, false, "userfaultfd"},
-	{"2 MiB pages, no userfaultfd", rig_make_2m, 2 * MIB, 2 * MIB, true, "mprotect"},
-	{"1 GiB pages", rig_make_1g, GIB, GIB, false, "userfaultfd"},
-	{"tmpfs with huge pages", rig_make_huge_tmpfs, 4096, 2 * MIB, false, "userfaultfd"},
-	{"disk", rig_make_disk, 4096, 65536, false, "mprotect"},
+	{"memfd", rig_make_memfd, 4096, 2 * MIB, false, false, "userfaultfd"},
+	{"memfd, small blocks", rig_make_memfd, 4096, 8192, false, false, "userfaultfd"},
+	{"memfd, no userfaultfd", rig_make_memfd, 4096, 65536, true, false, "mprotect"},
+	{"tmpfs", rig_make_tmpfs, 4096, 4 * MIB, false, false, "userfaultfd"},
+	{"2 MiB pages", rig_make_2m, 2 * MIB, 2 * MIB, false, false, "userfaultfd"},
+	{"2 MiB pages, no userfaultfd", rig_make_2m, 2 * MIB, 2 * MIB, true, false, "mprotect"},
+	{"1 GiB pages", rig_make_1g, GIB, GIB, false, false, "userfaultfd"},
+	{"tmpfs with huge pages", rig_make_huge_tmpfs, 4096, 2 * MIB, false, false, "userfaultfd"},
+	{"disk", rig_make_disk, 4096, 65536, false, false, "mprotect"},
 };
 const unsigned int rig_nr_kinds = ARRAY_SIZE(rig_kinds);
 
@@ -314,6 +324,7 @@ bool rig_start(struct rig *rig, const struct rig_kind *kind, uint64_t blocks, ui
 	rig_fill(rig, rig->offset, rig->size, OLD);
 	rig_map(rig);
 	rig_calls.no_userfaultfd = kind->no_userfaultfd;
+	rig_calls.no_cachestat = kind->no_cachestat;
 	config = (struct pages_config){
 		.memory = rig->memory,
 		.size = rig->size,

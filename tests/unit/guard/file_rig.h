@@ -19,7 +19,7 @@ struct rig_kind {
 	const char *name;
 	int (*make)(void); /* a descriptor, or -1 where the machine has none */
 	uint64_t page, block_size;
-	bool no_userfaultfd;
+	bool no_userfaultfd, no_cachestat;
 	const char *mechanism;
 };
 
