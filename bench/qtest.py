@@ -64,8 +64,8 @@ class Machine:
         with listener(path) as server:
             server.settimeout(TIMEOUT_S)
             self.log = open(folder / "qemu.log", "w+b")
-            argv = [str(program), "-machine", "q35", *accel, "-S", "-display", "none", "-nodefaults"]
-            argv += ["-qtest", f"unix:{path}", "-qtest-log", "/dev/null", *args]
+            argv = [str(program), "-machine", "q35", *accel, "-S", "-display", "none"]
+            argv += ["-nodefaults", "-qtest", f"unix:{path}", "-qtest-log", "/dev/null", *args]
             self.begin = time.monotonic()
             self.process = subprocess.Popen(
                 argv,
@@ -179,8 +179,8 @@ class Device:
         places = {}
         at = self._config_read(0x34, 1)
         while at:
-            if self._config_read(at, 1) == CAP_VENDOR and self._config_read(at + 4, 1) == BAR_NUMBER:
-                kind = self._config_read(at + 3, 1)
+            kind, bar = self._config_read(at + 3, 1), self._config_read(at + 4, 1)
+            if self._config_read(at, 1) == CAP_VENDOR and bar == BAR_NUMBER:
                 places[kind] = BAR_ADDR + self._config_read(at + 8, 4)
                 if kind == CAP_NOTIFY:
                     multiplier = self._config_read(at + 16, 4)
