@@ -180,7 +180,6 @@ static void vcpu_run(struct vcpu *v)
 
 		switch (code) {
 		case 0:
-			v->nr_faults = 0;
 			go_on = vcpu_handle_exit(v);
 			break;
 		case EAGAIN: /* a vCPU that waited for its start-up message got it */

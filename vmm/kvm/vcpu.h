@@ -40,7 +40,9 @@ struct vcpu_ops {
 	 * The kernel could not reach the memory behind a guest address for this vCPU (KVM_RUN failed
 	 * with EFAULT): it is closed. @gpa is UINT64_MAX where the kernel does not tell it. True:
 	 * the instruction shall be tried again, something was done about it. False with a sentence
-	 * in @why: the vCPU fails with it.
+	 * in @why: the vCPU fails with it. Also asked, without address, when KVM's interpreter gives
+	 * an instruction up, since that may be the reason; the vCPU's sentence is another then. May be
+	 * NULL: such a vCPU fails.
 	 */
 	bool (*memory_fault)(void *opaque, unsigned int index, uint64_t gpa, uint64_t size,
 			     char *why, size_t why_size);
@@ -98,6 +100,11 @@ int vcpu_cpuid_set(int vcpu_fd, const struct kvm_cpuid_entry2 *entries, size_t n
 		   struct err **err);
 /* Set each MSR, leaving out those that the kernel refuses. */
 void vcpu_msrs_set(int vcpu_fd, const struct kvm_msr_entry *msrs, size_t nr_msrs);
+/*
+ * KVM's interpreter gave an instruction up and made an exception of it: let the vCPU do the
+ * instruction again instead. 0 or -errno.
+ */
+int vcpu_instruction_retry(int vcpu_fd);
 /* The address of the instruction at which the vCPU stands, for messages. */
 uint64_t vcpu_instruction_gva(int vcpu_fd);
 

@@ -22,7 +22,7 @@
 #define VCPU_FAULTS_MAX 64
 
 /* What KVM_EXIT_MEMORY_FAULT has in the union of struct kvm_run. */
-struct vcpu_memory_fault {
+struct vcpu_fault {
 	uint64_t flags, gpa, size;
 };
 
@@ -87,7 +87,54 @@ bool vcpu_fail_run(struct vcpu *v, int code)
 	return vcpu_fail(v, why);
 }
 
-static bool vcpu_fail_internal(struct vcpu *v)
+/* Where memory was missing, if the kernel tells it; what it told is used once. */
+static struct vcpu_fault vcpu_fault_take(struct vcpu *v)
+{
+	struct vcpu_fault fault = {.gpa = UINT64_MAX};
+
+	if (v->run->exit_reason == KVM_EXIT_MEMORY_FAULT)
+		memcpy(&fault, &v->run->hw, sizeof(fault));
+	v->run->exit_reason = KVM_EXIT_UNKNOWN;
+	return fault;
+}
+
+/*
+ * The guest's instruction could not reach memory: true when it shall be tried again, else a
+ * sentence is in @why.
+ */
+static bool vcpu_memory_fault(struct vcpu *v, const struct vcpu_fault *fault, char *why,
+			      size_t why_size)
+{
+	const struct vcpus_config *config = &v->vcpus->config;
+	uint64_t gva = vcpu_instruction_gva(v->fd);
+
+	if (gva != v->fault_gva)
+		v->nr_faults = 0;
+	v->fault_gva = gva;
+	if (v->nr_faults++ < VCPU_FAULTS_MAX)
+		return config->ops->memory_fault(config->opaque, v->index, fault->gpa, fault->size,
+						 why, why_size);
+	snprintf(why, why_size,
+		 "the guest's instruction at %#llx cannot reach its memory, tried %u times",
+		 (unsigned long long)gva, v->nr_faults);
+	v->nr_faults = 0;
+	return false;
+}
+
+/*
+ * KVM's interpreter gave an instruction up. It does so as well when a locked one cannot reach its
+ * memory: true when something was done about that.
+ */
+static bool vcpu_retry_interpreted(struct vcpu *v)
+{
+	const struct vcpu_fault unknown = {.gpa = UINT64_MAX};
+	char why[256];
+
+	return v->vcpus->config.ops->memory_fault &&
+	       vcpu_memory_fault(v, &unknown, why, sizeof(why)) && !vcpu_instruction_retry(v->fd);
+}
+
+static bool vcpu_handle_internal(struct vcpu *v)
 {
 	const struct kvm_run *run = v->run;
 	char why[256];
@@ -99,6 +146,8 @@ static bool vcpu_fail_internal(struct vcpu *v)
 			 run->internal.suberror, (unsigned long long)vcpu_instruction_gva(v->fd));
 		return vcpu_fail(v, why);
 	}
+	if (vcpu_retry_interpreted(v))
+		return true;
 	len = (size_t)snprintf(
 		why, sizeof(why),
 		"KVM had to interpret an instruction that it does not know, at %#llx%s",
@@ -127,9 +176,11 @@ bool vcpu_handle_exit(struct vcpu *v)
 
 	switch (run->exit_reason) {
 	case KVM_EXIT_IO:
+		v->nr_faults = 0;
 		vcpu_handle_io(v);
 		return true;
 	case KVM_EXIT_MMIO:
+		v->nr_faults = 0;
 		vcpu_handle_mmio(v);
 		return true;
 	case KVM_EXIT_INTR:
@@ -139,7 +190,7 @@ bool vcpu_handle_exit(struct vcpu *v)
 		v->vcpus->config.ops->shutdown(v->vcpus->config.opaque, v->index);
 		return false;
 	case KVM_EXIT_INTERNAL_ERROR:
-		return vcpu_fail_internal(v);
+		return vcpu_handle_internal(v);
 	case KVM_EXIT_FAIL_ENTRY:
 		snprintf(why, sizeof(why),
 			 "the host's CPU refuses to enter the guest (reason %#llx)",
@@ -153,20 +204,9 @@ bool vcpu_handle_exit(struct vcpu *v)
 	}
 }
 
-/* Where memory was missing, if the kernel tells it; what it told is used once. */
-static struct vcpu_memory_fault vcpu_fault_take(struct vcpu *v)
-{
-	struct vcpu_memory_fault fault = {.gpa = UINT64_MAX};
-
-	if (v->run->exit_reason == KVM_EXIT_MEMORY_FAULT)
-		memcpy(&fault, &v->run->hw, sizeof(fault));
-	v->run->exit_reason = KVM_EXIT_UNKNOWN;
-	return fault;
-}
-
 bool vcpu_fail_poisoned(struct vcpu *v)
 {
-	struct vcpu_memory_fault fault = vcpu_fault_take(v);
+	struct vcpu_fault fault = vcpu_fault_take(v);
 	char where[48] = "", why[160];
 
 	if (fault.gpa != UINT64_MAX)
@@ -181,25 +221,10 @@ bool vcpu_fail_poisoned(struct vcpu *v)
 
 bool vcpu_handle_fault(struct vcpu *v)
 {
-	const struct vcpus_config *config = &v->vcpus->config;
-	struct vcpu_memory_fault fault = vcpu_fault_take(v);
-	uint64_t gva = vcpu_instruction_gva(v->fd);
+	struct vcpu_fault fault = vcpu_fault_take(v);
 	char why[256] = "";
 
-	if (!config->ops->memory_fault)
+	if (!v->vcpus->config.ops->memory_fault)
 		return vcpu_fail_run(v, EFAULT);
-	if (gva != v->fault_gva)
-		v->nr_faults = 0;
-	v->fault_gva = gva;
-	if (v->nr_faults++ >= VCPU_FAULTS_MAX) {
-		snprintf(why, sizeof(why),
-			 "the guest's instruction at %#llx cannot reach its memory, tried %u times",
-			 (unsigned long long)gva, v->nr_faults);
-		v->nr_faults = 0;
-		return vcpu_fail(v, why);
-	}
-	if (config->ops->memory_fault(config->opaque, v->index, fault.gpa, fault.size, why,
-				      sizeof(why)))
-		return true;
-	return vcpu_fail(v, why);
+	return vcpu_memory_fault(v, &fault, why, sizeof(why)) || vcpu_fail(v, why);
 }

@@ -25,7 +25,7 @@ struct vcpu {
 	pthread_t self; /* also the gate's kick's, which comes while it is a member only */
 	struct gate_member member;
 	uint64_t fault_gva;     /* the instruction that faulted last */
-	unsigned int nr_faults; /* of it in a row */
+	unsigned int nr_faults; /* of it in a row, with no access to a bus between */
 };
 
 struct vcpus {

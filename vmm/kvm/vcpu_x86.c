@@ -15,6 +15,7 @@
 #include "vmm/kvm/kvm.h"
 #include "vmm/kvm/vcpu.h"
 
+#define UD_VECTOR           6 /* undefined opcode */
 #define MSR_IA32_TSC        0x10
 #define MSR_IA32_TSC_ADJUST 0x3b
 
@@ -190,4 +191,17 @@ uint64_t vcpu_instruction_gva(int vcpu_fd)
 	if (ioctl(vcpu_fd, KVM_GET_REGS, &regs) < 0 || ioctl(vcpu_fd, KVM_GET_SREGS, &sregs) < 0)
 		return 0;
 	return sregs.cs.base + regs.rip;
+}
+
+int vcpu_instruction_retry(int vcpu_fd)
+{
+	struct kvm_vcpu_events events;
+
+	if (ioctl(vcpu_fd, KVM_GET_VCPU_EVENTS, &events) < 0)
+		return -errno;
+	if (events.exception.nr != UD_VECTOR)
+		return 0;
+	events.exception.injected = 0;
+	events.exception.pending = 0;
+	return ioctl(vcpu_fd, KVM_SET_VCPU_EVENTS, &events) < 0 ? -errno : 0;
 }

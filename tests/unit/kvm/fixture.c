@@ -78,13 +78,26 @@ static void machine_failed(void *opaque, unsigned int index, const char *why)
 {
 	struct machine *m = opaque;
 
-	assert_int_equal(index, 0);
+	m->failed_vcpu = index;
 	snprintf(m->why, sizeof(m->why), "%s", why);
 	atomic_fetch_add(&m->failures, 1);
 	sem_post(&m->said);
 }
 
+static bool machine_memory_fault(void *opaque, unsigned int index, uint64_t gpa, uint64_t size,
+				 char *why, size_t why_size)
+{
+	struct machine *m = opaque;
+
+	return m->memory_fault(m, index, gpa, size, why, why_size);
+}
+
 static const struct vcpu_ops machine_ops = {.shutdown = machine_shutdown, .failed = machine_failed};
+static const struct vcpu_ops machine_fault_ops = {
+	.shutdown = machine_shutdown,
+	.failed = machine_failed,
+	.memory_fault = machine_memory_fault,
+};
 
 static void machine_make_vcpus(struct machine *m, unsigned int nr_vcpus)
 {
@@ -92,7 +105,7 @@ static void machine_make_vcpus(struct machine *m, unsigned int nr_vcpus)
 		.kvm = m->kvm,
 		.mmio = m->mmio,
 		.pio = m->pio,
-		.ops = &machine_ops,
+		.ops = m->memory_fault ? &machine_fault_ops : &machine_ops,
 		.opaque = m,
 		.count = nr_vcpus,
 	};
@@ -118,10 +131,18 @@ static void machine_make_vcpus(struct machine *m, unsigned int nr_vcpus)
 
 void machine_init(struct machine *m, unsigned int nr_vcpus)
 {
+	machine_init_faults(m, nr_vcpus, NULL, NULL);
+}
+
+void machine_init_faults(struct machine *m, unsigned int nr_vcpus, machine_fault_fn *memory_fault,
+			 void *fault_opaque)
+{
 	struct err *err = NULL;
 	uint32_t slot;
 
 	memset(m, 0, sizeof(*m));
+	m->memory_fault = memory_fault;
+	m->fault_opaque = fault_opaque;
 	sem_init(&m->said, 0, 0);
 	m->kvm = kvm_vm_new(&err);
 	if (!m->kvm)
@@ -189,6 +210,12 @@ void machine_load(struct machine *m, const uint8_t *code, const uint8_t *end)
 	atomic_store(&m->reg.n, 0);
 	while (sem_trywait(&m->port.seen) == 0 || sem_trywait(&m->reg.seen) == 0)
 		;
+}
+
+void machine_load_more(struct machine *m, uint32_t gpa, const uint8_t *code, const uint8_t *end)
+{
+	assert_true(gpa + (uint64_t)(end - code) <= GUEST_RAM);
+	memcpy(m->ram + gpa, code, (size_t)(end - code));
 }
 
 uint64_t machine_next_out(struct machine *m)

@@ -35,6 +35,20 @@
 	__asm__(".pushsection .rodata\n.code32\n" #name ":\n" code "\n" #name    \
 		"_end:\n.code64\n.popsection\n")
 
+/* The same for a vCPU that is started by a message and so begins in real mode. */
+#define GUEST16(name, code)                                                      \
+	extern const uint8_t name[] __attribute__((visibility("hidden")));       \
+	extern const uint8_t name##_end[] __attribute__((visibility("hidden"))); \
+	__asm__(".pushsection .rodata\n.code16\n" #name ":\n" code "\n" #name    \
+		"_end:\n.code64\n.popsection\n")
+
+/* Instructions that start all other vCPUs at GUEST_AP_CODE. */
+#define GUEST_AP_CODE 0x3000
+#define GUEST_START_APS                  \
+	"movl $0x1ff, 0xfee000f0\n"      \
+	"movl $0x000c4500, 0xfee00300\n" \
+	"movl $0x000c4603, 0xfee00300\n"
+
 #define ACCESSES_MAX 64
 
 struct access {
@@ -54,6 +68,12 @@ struct recorder {
 	void *opaque;
 };
 
+struct machine;
+
+/* As memory_fault of struct vcpu_ops. */
+typedef bool machine_fault_fn(struct machine *m, unsigned int index, uint64_t gpa, uint64_t size,
+			      char *why, size_t why_size);
+
 struct machine {
 	struct kvm_vm *kvm;
 	struct hv *hv;
@@ -64,8 +84,11 @@ struct machine {
 	uint8_t *ram;
 	/* what the vCPUs said */
 	atomic_uint shutdowns, failures;
+	unsigned int failed_vcpu;
 	char why[256];
 	sem_t said;
+	machine_fault_fn *memory_fault; /* may be NULL */
+	void *fault_opaque;
 	/* the start state of vCPU 0 as it was before machine_boot() changed it */
 	struct kvm_sregs start_sregs;
 };
@@ -74,11 +97,18 @@ struct machine {
 bool machine_possible(void);
 
 void machine_init(struct machine *m, unsigned int nr_vcpus);
+/* With a handler of memory that cannot be reached. */
+void machine_init_faults(struct machine *m, unsigned int nr_vcpus, machine_fault_fn *memory_fault,
+			 void *fault_opaque);
 void machine_done(struct machine *m);
 
 /* Reset to the start of a guest's code; the vCPUs are paused before and after. */
 void machine_load(struct machine *m, const uint8_t *code, const uint8_t *end);
 #define machine_boot(m, guest) machine_load(m, guest, guest##_end)
+
+/* Put code elsewhere in the memory, after machine_load(). */
+void machine_load_more(struct machine *m, uint32_t gpa, const uint8_t *code, const uint8_t *end);
+#define machine_boot_ap(m, guest) machine_load_more(m, GUEST_AP_CODE, guest, guest##_end)
 
 /* The next value that the guest wrote to a port, when it comes. */
 uint64_t machine_next_out(struct machine *m);
