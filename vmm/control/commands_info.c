@@ -4,6 +4,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include <vmem/guard.h>
+
 #include "base/err.h"
 #include "qmp/monitor/hmp.h"
 #include "vmm/chardev/chardev.h"
@@ -91,6 +93,32 @@ static int info_numa(struct hmp_call *call, const json_t *args, struct err **err
 	return 0;
 }
 
+/* How unplugged memory is kept from the guest, and how often it tried. */
+static void info_virtio_mem_guard(struct hmp_call *call, const struct vm_memory_device *d)
+{
+	struct virtio_mem_violations violations;
+	const struct virtio_mem_violation *last = &violations.last;
+	struct vmem_guard_info guard;
+
+	virtio_mem_guard_info(d->mem, &guard);
+	virtio_mem_violations(d->mem, &violations);
+	if (d->guard)
+		hmp_printf(call, "Guard: on (%s)\n", guard.mechanism);
+	else
+		hmp_printf(call, "Guard: off\n");
+	hmp_printf(call, "Memory slots: %" PRIu32 "\n", guard.memslots);
+	hmp_printf(call, "Violations: %" PRIu64 " writes, %" PRIu64 " reads\n", violations.writes,
+		   violations.reads);
+	if (!violations.writes && !violations.reads)
+		return;
+	hmp_printf(call, "Last violation: %s of %u byte%s at 0x%" PRIx64,
+		   last->write ? "write" : "read", last->size, last->size == 1 ? "" : "s",
+		   last->gpa);
+	if (last->vcpu >= 0)
+		hmp_printf(call, ", vCPU %d", last->vcpu);
+	hmp_printf(call, "\n");
+}
+
 static void info_virtio_mem_one(struct hmp_call *call, const struct vm_memory_device *d)
 {
 	enum virtio_mem_progress progress = virtio_mem_progress(d->mem);
@@ -104,6 +132,7 @@ static void info_virtio_mem_one(struct hmp_call *call, const struct vm_memory_de
 	hmp_printf(call, "Plugged size: %" PRIu64 " bytes\n", info.plugged_size);
 	hmp_printf(call, "Usable region size: %" PRIu64 " bytes\n", info.usable_region_size);
 	hmp_printf(call, "Region size: %" PRIu64 " bytes\n", info.region_size);
+	info_virtio_mem_guard(call, d);
 }
 
 static int info_virtio_mem(struct hmp_call *call, const json_t *args, struct err **err)
