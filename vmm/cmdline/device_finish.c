@@ -7,6 +7,7 @@
 #include "base/num.h"
 #include "qmp/size.h"
 #include "vmm/cmdline/internal.h"
+#include "vmm/cmdline/memdev.h"
 
 /* A huge page of the host: unplugging gives whole ones back. */
 #define VIRTIO_MEM_BLOCK_BYTES (2 * MIB)
@@ -30,15 +31,6 @@ static const char *device_what(char buf[CMDLINE_WHAT_MAX], const struct vm_devic
 	};
 
 	return cmdline_what(buf, "-device", names[device->type], device->id);
-}
-
-static struct vm_memdev_config *memdev_find(const struct vm_config *config, const char *id)
-{
-	for (size_t i = 0; i < config->nr_memdevs; i++) {
-		if (!strcmp(config->memdevs[i].id, id))
-			return &config->memdevs[i];
-	}
-	return NULL;
 }
 
 static int virtio_mem_use_memdev(struct vm_config *config, const char *what,

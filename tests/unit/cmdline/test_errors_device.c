@@ -134,6 +134,34 @@ static const struct error_row rows[] = {
 	 EINVAL,
 	 "-device virtio-mem-pci: dynamic-memslots=on and unplugged-inaccessible=off exclude each "
 	 "other"},
+	{"-m 1G,maxmem=2G -object memory-backend-ram,id=a,size=1G,share=on -device "
+	 "virtio-mem-pci,memdev=a,unplugged-inaccessible=off",
+	 EINVAL,
+	 "-device virtio-mem-pci: unplugged-inaccessible=off is not possible with the memory of a, "
+	 "which is a file's, so that unplugged blocks cannot be read; allowed: auto, on, or "
+	 "guard=off"},
+	{"-m 1G,maxmem=2G -object memory-backend-memfd,id=a,size=1G -device "
+	 "virtio-mem-pci,memdev=a,unplugged-inaccessible=off",
+	 EINVAL,
+	 "-device virtio-mem-pci: unplugged-inaccessible=off is not possible with the memory of a, "
+	 "which is a file's, so that unplugged blocks cannot be read; allowed: auto, on, or "
+	 "guard=off"},
+	{"-m 1G,maxmem=2G -object "
+	 "memory-backend-memfd,id=a,size=1G,share=off,hugetlb=on,hugetlbsize=2M -device "
+	 "virtio-mem-pci,memdev=a,unplugged-inaccessible=off",
+	 EINVAL,
+	 "-device virtio-mem-pci: unplugged-inaccessible=off is not possible with the memory of a, "
+	 "which is a file's, so that unplugged blocks cannot be read; allowed: auto, on, or "
+	 "guard=off"},
+	{"-m 1G,maxmem=2G -object memory-backend-file,id=a,size=1G,mem-path=. -device "
+	 "virtio-mem-pci,memdev=a,unplugged-inaccessible=off",
+	 EINVAL,
+	 "-device virtio-mem-pci: unplugged-inaccessible=off is not possible with the memory of a, "
+	 "which is a file's, so that unplugged blocks cannot be read; allowed: auto, on, or "
+	 "guard=off"},
+	{"-m 1G,maxmem=2G -object memory-backend-memfd,id=a,size=1G,hugetlb=on,hugetlbsize=1G "
+	 "-device virtio-mem-pci,memdev=a,block-size=2M",
+	 EINVAL, "-device virtio-mem-pci: block-size (2 MiB) is less than a page of a (1 GiB)"},
 	{"-m 1G,maxmem=2G -object memory-backend-ram,id=a,size=512M,max-size=1G -device "
 	 "virtio-mem-pci,memdev=a,requested-size=1G",
 	 EINVAL,

@@ -335,6 +335,40 @@ static void test_virtio_mem_guard(void **state)
 	}
 }
 
+/* A block is a page of the memory at least, and shared memory can be had without the guard too. */
+static void test_virtio_mem_backends(void **state)
+{
+	static const struct {
+		const char *backend, *keys;
+		uint64_t block_size;
+		enum vm_on_off_auto inaccessible;
+	} rows[] = {
+		{"ram,share=on", "", 2 * MIB, VM_AUTO},
+		{"ram,share=on", ",unplugged-inaccessible=on", 2 * MIB, VM_ON},
+		{"ram,share=on", ",guard=off,unplugged-inaccessible=off", 2 * MIB, VM_OFF},
+		{"memfd,share=off", ",unplugged-inaccessible=off", 2 * MIB, VM_OFF},
+		{"memfd,hugetlb=on,hugetlbsize=1G", "", GIB, VM_AUTO},
+		{"memfd,hugetlb=on,hugetlbsize=2M", ",block-size=4M", 4 * MIB, VM_AUTO},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		const struct vm_virtio_mem_config *mem;
+		struct vm_config *config;
+		char line[256];
+
+		snprintf(line, sizeof(line),
+			 "-object memory-backend-%s,id=a,size=8G -device virtio-mem-pci,memdev=a%s",
+			 rows[i].backend, rows[i].keys);
+		print_message("%s\n", line);
+		config = config_of(MEM, line);
+		mem = &config->devices[0].virtio_mem;
+		assert_int_equal(mem->block_size_bytes, rows[i].block_size);
+		assert_int_equal(mem->unplugged_inaccessible, rows[i].inaccessible);
+		vm_config_free(config);
+	}
+}
+
 static void test_virtio_common(void **state)
 {
 	struct vm_config *config;
@@ -524,6 +558,7 @@ int main(void)
 		cmocka_unit_test(test_process),
 		cmocka_unit_test(test_output),
 		cmocka_unit_test(test_virtio_mem_guard),
+		cmocka_unit_test(test_virtio_mem_backends),
 	};
 
 	return cmocka_run_group_tests(tests, fixture_setup, fixture_teardown);
