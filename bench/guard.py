@@ -17,7 +17,8 @@ Tables, all by default:
   memory    host memory of a 1 TiB device, with 0 blocks and with 1 block plugged, beyond the same
             virtual machine without it, and the time until the monitor answers. The memory is what
             the kernel charges to a control group that only this process is in: its pages, page
-            tables, KVM's notes about memory slots.
+            tables, KVM's notes about memory slots. Those are large (some 10 bytes for each page
+            of a slot) where KVM has no two-dimensional paging: the table's head says so.
 
 All figures are medians. Both run on this machine as it is; the ratio is ours to QEMU's, below 1 is
 less. Nothing is installed: QEMU is the fetched one (tools/nest/fetch.py qemu).
@@ -228,25 +229,25 @@ def table_requests(args):
 
 
 class MemoryGroup:
-    """A memory control group below this process's own, of version 1 or 2; or None at all."""
+    """A memory control group of our own, version 1 or 2; where none can be made, no figures."""
+
+    ROOT = pathlib.Path("/sys/fs/cgroup")
 
     def __init__(self):
         self._home = self._folder = None
         for line in pathlib.Path("/proc/self/cgroup").read_text().splitlines():
             _, controllers, path = line.split(":", 2)
             if controllers == "memory":
-                self._make(pathlib.Path("/sys/fs/cgroup/memory") / path[1:], "usage_in_bytes")
-            elif not controllers and self._folder is None:
-                home = pathlib.Path("/sys/fs/cgroup") / path[1:]
-                if "memory" in self._read(home / "cgroup.subtree_control"):
-                    self._make(home, "current")
+                home = self.ROOT / "memory" / path[1:]
+                self._make(home, home, "usage_in_bytes")
+            elif not controllers:
+                # Of version 2 only groups without processes can have others below: the root is.
+                control = self.ROOT / "cgroup.subtree_control"
+                if control.exists() and "memory" in control.read_text().split():
+                    self._make(self.ROOT / path[1:], self.ROOT, "current")
 
-    @staticmethod
-    def _read(path):
-        return path.read_text() if path.exists() else ""
-
-    def _make(self, home, figure):
-        folder = home / f"ebb-bench-{os.getpid()}"
+    def _make(self, home, parent, figure):
+        folder = parent / f"ebb-bench-{os.getpid()}"
         try:
             folder.mkdir()
         except OSError:
@@ -430,6 +431,12 @@ def measure_life(args, life, extra, sizes):
     return found
 
 
+def two_dimensional_paging():
+    """What KVM says, or that it says nothing."""
+    file = pathlib.Path("/sys/module/kvm/parameters/tdp_mmu")
+    return {"Y": "yes", "N": "no"}.get(file.read_text().strip()) if file.exists() else "not known"
+
+
 def mib(value):
     return f"{'-':>9}" if value is None else f"{value / MIB:>9.2f}"
 
@@ -440,6 +447,7 @@ def table_memory(args):
         return {}
     print(f"\n== memory: MiB beyond the same machine without the device; median of {args.rounds}")
     print("held: charged to the process's control group; with 1 block, used: 2 MiB are the guest's")
+    print(f"KVM with two-dimensional paging: {two_dimensional_paging()}")
     print(f"{'monitor':<25} {'device':<7} {'state':<14} {'held':>9} {'Rss':>9} {'VmPTE':>9}")
     found = {}
     for name, (life, extra, sizes) in LIVES.items():
