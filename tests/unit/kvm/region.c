@@ -84,10 +84,10 @@ static bool region_fault(struct machine *m, unsigned int index, uint64_t gpa, ui
 	bool again;
 
 	(void)index;
-	(void)gpa;
 	(void)size;
 	atomic_fetch_add(&r->faults, 1);
 	pthread_mutex_lock(&r->lock);
+	r->fault_gpa = gpa;
 	again = !region_is_whole(r) || !region_lay(r, false);
 	pthread_mutex_unlock(&r->lock);
 	snprintf(why, why_size, "the region cannot be laid anew");

@@ -25,6 +25,7 @@ struct region {
 	uint32_t slots[REGION_RUNS];
 	size_t nr_slots;
 	unsigned int replaced;
+	uint64_t fault_gpa;     /* of the last fault */
 	bool relay_in_handlers; /* set while nothing runs */
 	atomic_uint open_exits; /* accesses to open pages that left the guest: none */
 	atomic_uint handler_replaced, failed, faults;

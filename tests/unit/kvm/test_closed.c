@@ -204,8 +204,12 @@ static void test_closed_memory(void **state)
 			sched_yield();
 		vcpus_pause(r.m.vcpus);
 		region_check(&r);
-		print_message("%s: %u faults, %u accesses left the guest\n", c->name,
-			      atomic_load(&r.faults), atomic_load(&r.seen.n));
+		print_message("%s: %u faults (%s address), %u accesses left the guest\n", c->name,
+			      atomic_load(&r.faults), r.fault_gpa == UINT64_MAX ? "no" : "with",
+			      atomic_load(&r.seen.n));
+		/* An address that is told is a closed one. */
+		if (atomic_load(&r.faults) && r.fault_gpa != UINT64_MAX)
+			assert_int_equal((r.fault_gpa - GUEST_REMOTE) / PAGE % 2, 1);
 		if (kvm_host_has_virtualization())
 			assert_int_equal(atomic_load(&r.faults), 1);
 		closed_check(&r, c);

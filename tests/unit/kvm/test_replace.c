@@ -73,12 +73,14 @@ static void region_boot_counters(struct region *r)
 }
 
 #define REPLACEMENTS 1000
+#define SOME         5
 
 struct replacer {
 	struct region *r;
 	pthread_t thread;
-	atomic_bool stop, done;
+	atomic_bool stop;
 	atomic_uint failed;
+	sem_t some;   /* after each few replacements, and at the end */
 	bool endless; /* until stop; does not look at the guest */
 };
 
@@ -90,53 +92,58 @@ static void *replacer_main(void *opaque)
 	struct region *r = p->r;
 
 	for (unsigned int i = 0; p->endless ? !atomic_load(&p->stop) : i < REPLACEMENTS; i++) {
-		uint32_t word = progress[i / 2 % 2], at = machine_peek(&r->m, word);
+		uint32_t word = progress[i / SOME % 2], at = machine_peek(&r->m, word);
 
 		pthread_mutex_lock(&r->lock);
 		if (region_lay(r, !region_is_whole(r)))
 			atomic_fetch_add(&p->failed, 1);
 		pthread_mutex_unlock(&r->lock);
 		/* Right after each other, and with the guest getting on between. */
-		if (i % 2 && !p->endless)
-			machine_wait_change(&r->m, word, at);
+		if (i % SOME || p->endless)
+			continue;
+		sem_post(&p->some);
+		machine_wait_change(&r->m, word, at);
 	}
-	atomic_store(&p->done, true);
 	return NULL;
 }
 
 static void replacer_start(struct replacer *p, struct region *r)
 {
 	p->r = r;
+	sem_init(&p->some, 0, 0);
 	assert_int_equal(pthread_create(&p->thread, NULL, replacer_main, p), 0);
+}
+
+static void replacer_end(struct replacer *p)
+{
+	atomic_store(&p->stop, true);
+	pthread_join(p->thread, NULL);
+	sem_destroy(&p->some);
+	assert_int_equal(atomic_load(&p->failed), 0);
 }
 
 static void counters_under_way(bool handlers)
 {
 	struct replacer p = {.endless = false};
 	struct region r;
-	uint32_t at;
 
 	region_init(&r, 2);
 	r.relay_in_handlers = handlers;
 	region_boot_counters(&r);
 	replacer_start(&p, &r);
-	while (!atomic_load(&p.done)) {
-		at = machine_peek(&r.m, GUEST_DATA);
-		vcpus_resume(r.m.vcpus);
-		while (machine_peek(&r.m, GUEST_DATA) == at && !atomic_load(&p.done))
-			sched_yield();
+	for (unsigned int i = 0; i < REPLACEMENTS / SOME; i++) {
 		vcpus_pause(r.m.vcpus);
+		vcpus_resume(r.m.vcpus);
+		sem_wait(&p.some);
 	}
-	pthread_join(p.thread, NULL);
-	assert_int_equal(atomic_load(&p.failed), 0);
-	assert_true(atomic_load(&r.seen.n) > 0);
-	assert_int_equal(atomic_load(&r.handler_replaced), handlers ? atomic_load(&r.seen.n) : 0);
-	assert_int_equal(r.replaced, REPLACEMENTS + atomic_load(&r.handler_replaced));
+	replacer_end(&p);
 	/* Both still run. */
-	vcpus_resume(r.m.vcpus);
 	machine_wait_change(&r.m, GUEST_DATA, machine_peek(&r.m, GUEST_DATA));
 	machine_wait_change(&r.m, AP_DATA, machine_peek(&r.m, AP_DATA));
 	vcpus_pause(r.m.vcpus);
+	assert_true(atomic_load(&r.seen.n) > 0);
+	assert_int_equal(atomic_load(&r.handler_replaced), handlers ? atomic_load(&r.seen.n) : 0);
+	assert_int_equal(r.replaced, REPLACEMENTS + atomic_load(&r.handler_replaced));
 	assert_int_equal(atomic_load(&r.m.port.n), 0);
 	region_check(&r);
 	region_done(&r);
@@ -173,9 +180,7 @@ static void test_replace_beside_the_end(void **state)
 		}
 		vcpus_free(r.m.vcpus);
 		r.m.vcpus = NULL;
-		atomic_store(&p.stop, true);
-		pthread_join(p.thread, NULL);
-		assert_int_equal(atomic_load(&p.failed), 0);
+		replacer_end(&p);
 		region_check(&r);
 		region_done(&r);
 	}
