@@ -26,6 +26,7 @@ struct pages_file {
 	int uffd; /* -1: fences */
 	enum file_kind kind;
 	bool fine;     /* I4 */
+	bool warm;     /* huge pages come of touching, not of committing */
 	uint64_t page; /* bytes of a page of the file */
 	uint32_t max_fences;
 };

@@ -4,6 +4,8 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -11,6 +13,9 @@
 #include "base/bitmap.h"
 #include "guard/file.h"
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
+#endif
 #ifndef SYS_cachestat
 #define SYS_cachestat 451 /* Linux 6.5 */
 #endif
@@ -93,6 +98,26 @@ static void file_drop_clean(struct pages_file *f, uint64_t first, uint64_t end)
 	}
 }
 
+/*
+ * Fault the first @touch bytes of a run of whole huge pages in, through a mapping of its own that nobody else knows. Nothing is
+ * promised: what is missing afterwards comes with file_fallocate(), in small pages.
+ */
+static void file_warm(const struct pages_file *f, uint64_t offset, uint64_t size, uint64_t touch)
+{
+	char *memory = f->base.config.memory + offset, *room, *twin;
+	uint64_t total = size + FILE_HUGE;
+
+	room = mmap(NULL, total, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (room == MAP_FAILED)
+		return;
+	/* A twin has the advice that the memory was given, but not its userfaultfd. */
+	twin = room + (-(uintptr_t)room & (FILE_HUGE - 1));
+	if (mremap(memory, 0, size, MREMAP_MAYMOVE | MREMAP_FIXED, twin) == twin &&
+	    (f->uffd >= 0 || mprotect(twin, size, PROT_READ | PROT_WRITE) == 0))
+		madvise(twin, touch, MADV_POPULATE_WRITE);
+	munmap(room, total);
+}
+
 /* Commit a run. After a failure a part of it may be there. */
 static int file_fill(const struct pages_file *f, uint64_t offset, uint64_t size)
 {
@@ -102,6 +127,8 @@ static int file_fill(const struct pages_file *f, uint64_t offset, uint64_t size)
 		uint64_t piece = num_min(step, size - done);
 		int ret = done && f->kind == FILE_MEMORY ? headroom_check(piece) : 0;
 
+		if (!ret && f->warm && piece >= FILE_HUGE)
+			file_warm(f, offset + done, piece, piece);
 		if (!ret)
 			ret = file_fallocate(f, 0, offset + done, piece);
 		if (ret == -EINTR) {
@@ -173,6 +200,30 @@ static uint64_t file_probe_at(const struct pages_file *f)
 	return 0;
 }
 
+/* What the file has of the file system. */
+static uint64_t file_bytes(const struct pages_file *f)
+{
+	struct stat st;
+
+	return fstat(f->base.config.fd, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
+}
+
+/*
+ * Does the memory get huge pages when it is touched, but not when it is committed (tmpfs with
+ * huge=advise)? The region begins with a hole, and does not any more.
+ */
+static bool file_probe_warm(const struct pages_file *f)
+{
+	uint64_t before = file_bytes(f);
+
+	if (f->kind != FILE_MEMORY || f->fine || file_fill(f, 0, f->page) ||
+	    file_bytes(f) > before + f->page || file_punch(f, 0, f->page))
+		return false;
+	before = file_bytes(f);
+	file_warm(f, 0, FILE_HUGE, f->page);
+	return file_bytes(f) > before + f->page;
+}
+
 int file_probe(struct pages_file *f, const char **ret_what)
 {
 	uint64_t at = file_probe_at(f), next = at + f->page;
@@ -187,7 +238,11 @@ int file_probe(struct pages_file *f, const char **ret_what)
 	}
 	spilled = f->fine && next < f->base.config.size && file_holds(f, next, f->page);
 	*ret_what = "make holes in a file";
-	ret = file_punch(f, 0, f->base.config.size);
+	ret = file_punch(f, at, f->page);
+	if (!ret)
+		f->warm = file_probe_warm(f);
+	if (!ret)
+		ret = file_punch(f, 0, f->base.config.size);
 	if (ret || !spilled)
 		return ret;
 	*ret_what = "keep to pages smaller than the blocks (its option huge=)";

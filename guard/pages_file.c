@@ -22,6 +22,8 @@
  *     of several blocks. Huge pages are declined for the mapping; where the file system brings them
  *     regardless, opening fails rather than to commit a closed block, and a hole that the kernel did
  *     not make is found and tried again.
+ * I5  Where the file system makes huge pages only for mappings that were advised to have them, what is
+ *     opened is touched first, through a second mapping: committing alone would make small pages.
  *
  * Locked memory (mlock(2)) changes nothing: holes are made in it just as well.
  *

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -134,14 +135,14 @@ static int rig_make_disk(void)
 	return rig_make_in(".");
 }
 
-int rig_make_huge_tmpfs(void)
+static int rig_make_tmpfs_of(const char *huge)
 {
 	int fs = (int)__real_syscall(SYS_fsopen, (long)"tmpfs", FSOPEN_CLOEXEC, 0, 0, 0), folder,
 	    fd;
 
 	if (fs < 0)
 		return -1;
-	if (__real_syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, (long)"huge", (long)"always", 0) <
+	if (__real_syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, (long)"huge", (long)huge, 0) <
 		    0 ||
 	    __real_syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, 0, 0, 0) < 0) {
 		close(fs);
@@ -154,6 +155,16 @@ int rig_make_huge_tmpfs(void)
 	fd = openat(folder, "rig", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	close(folder);
 	return fd;
+}
+
+int rig_make_huge_tmpfs(void)
+{
+	return rig_make_tmpfs_of("always");
+}
+
+int rig_make_advised_tmpfs(void)
+{
+	return rig_make_tmpfs_of("advise");
 }
 
 const struct rig_kind rig_kinds[] = {
@@ -174,8 +185,9 @@ const unsigned int rig_nr_kinds = ARRAY_SIZE(rig_kinds);
 #define POOLS 2
 static struct {
 	char path[96];
-	long before;
+	long added;
 } rig_pool[POOLS];
+static int rig_pool_lock = -1; /* held by the test that changes the pools */
 
 static long rig_number(const char *path)
 {
@@ -219,28 +231,37 @@ uint64_t rig_pool_free(uint64_t page)
 bool rig_pool_grow(uint64_t page, unsigned int pages)
 {
 	unsigned int pool = page == GIB;
-	uint64_t unused = rig_pool_free(page);
-	long total = rig_pool_number(page, "nr_hugepages");
+	uint64_t unused;
+	long total;
 
+	if (rig_pool_lock < 0) {
+		rig_pool_lock = open("/sys/kernel/mm", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (rig_pool_lock >= 0)
+			flock(rig_pool_lock, LOCK_EX);
+	}
+	unused = rig_pool_free(page);
+	total = rig_pool_number(page, "nr_hugepages");
 	if (total < 0 || unused >= pages)
 		return unused >= pages;
-	if (!rig_pool[pool].path[0]) {
-		snprintf(rig_pool[pool].path, sizeof(rig_pool[pool].path),
-			 "/sys/kernel/mm/hugepages/hugepages-%llukB/nr_hugepages",
-			 (unsigned long long)(page / KIB));
-		rig_pool[pool].before = total;
-	}
+	snprintf(rig_pool[pool].path, sizeof(rig_pool[pool].path),
+		 "/sys/kernel/mm/hugepages/hugepages-%llukB/nr_hugepages",
+		 (unsigned long long)(page / KIB));
 	rig_put_number(rig_pool[pool].path, total + (long)(pages - unused));
+	rig_pool[pool].added += rig_pool_number(page, "nr_hugepages") - total;
 	return rig_pool_free(page) >= pages;
 }
 
 void rig_pool_restore(void)
 {
 	for (unsigned int i = 0; i < POOLS; i++) {
-		if (rig_pool[i].path[0])
-			rig_put_number(rig_pool[i].path, rig_pool[i].before);
-		rig_pool[i].path[0] = '\0';
+		if (rig_pool[i].added)
+			rig_put_number(rig_pool[i].path,
+				       rig_number(rig_pool[i].path) - rig_pool[i].added);
+		rig_pool[i].added = 0;
 	}
+	if (rig_pool_lock >= 0)
+		close(rig_pool_lock);
+	rig_pool_lock = -1;
 }
 
 /* ---- the rig ---- */

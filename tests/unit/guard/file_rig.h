@@ -70,10 +70,17 @@ struct rig_calls {
 
 extern struct rig_calls rig_calls;
 
-/* A file of a tmpfs that makes huge pages (huge=always); -1 without the right to make one. */
+/*
+ * A file of a tmpfs that makes huge pages (huge=always), or makes them for mappings that were advised
+ * so (huge=advise); -1 without the right to make one.
+ */
 int rig_make_huge_tmpfs(void);
+int rig_make_advised_tmpfs(void);
 
-/* Huge pages of 2 MiB or 1 GiB for the time of a test; true when there are @pages free ones. */
+/*
+ * Huge pages of 2 MiB or 1 GiB for the time of a test; true when there are @pages free ones. Tests that
+ * do so go one after the other.
+ */
 bool rig_pool_grow(uint64_t page, unsigned int pages);
 void rig_pool_restore(void);
 /* Free pages that nobody has a right to. */

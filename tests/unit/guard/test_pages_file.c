@@ -217,6 +217,9 @@ static void test_populate_maps(void **state)
 
 static void locked_memory(struct rig *rig)
 {
+	/* Huge pages of a pool are never swapped: the kernel does not lock, but touches them. */
+	if (rig->kind->page > 4096)
+		return;
 	if (mlock2(rig->memory, rig->size, MLOCK_ONFAULT) < 0) {
 		print_message("%s: memory cannot be locked here: %s\n", rig->kind->name,
 			      strerror(errno));
@@ -237,6 +240,77 @@ static void test_locked_memory(void **state)
 {
 	(void)state;
 	on_each_kind(2, 0, locked_memory);
+}
+
+/* KiB of the region that are mapped as huge pages of 2 MiB. */
+static unsigned long huge_kib(const char *memory, uint64_t size)
+{
+	unsigned long start, end, kib = 0, some;
+	FILE *f = fopen("/proc/self/smaps", "r");
+	bool inside = false;
+	char line[512];
+
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%lx-%lx", &start, &end) == 2)
+			inside = start >= (uintptr_t)memory && end <= (uintptr_t)memory + size;
+		else if (inside && sscanf(line, "ShmemPmdMapped: %lu", &some) == 1)
+			kib += some;
+	}
+	fclose(f);
+	return kib;
+}
+
+/* Huge pages for memory that asked for them are there, and are there again after each plug. */
+static void huge_pages_are_kept(bool no_userfaultfd)
+{
+	struct pages_config c = {.size = 16 * MIB, .block_size = 2 * MIB, .segment_size = GIB};
+	struct pages *pages;
+	char *room, *memory;
+
+	c.fd = rig_make_advised_tmpfs();
+	if (c.fd < 0)
+		skip();
+	assert_int_equal(ftruncate(c.fd, (off_t)c.size), 0);
+	room = mmap(NULL, c.size + 2 * MIB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert_true(room != MAP_FAILED);
+	memory = room + (-(uintptr_t)room & (2 * MIB - 1));
+	assert_true(mmap(memory, c.size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, c.fd, 0) ==
+		    memory);
+	assert_int_equal(madvise(memory, c.size, MADV_HUGEPAGE), 0);
+	c.memory = memory;
+	memset(&rig_calls, 0, sizeof(rig_calls));
+	rig_calls.no_userfaultfd = no_userfaultfd;
+	assert_int_equal(pages_file_new(&c, &pages, NULL), 0);
+	for (unsigned int round = 0; round < 3; round++) {
+		/* By blocks that are not neighbours, then all. */
+		for (uint64_t at = 0; at < c.size; at += 4 * MIB) {
+			assert_int_equal(pages->ops->open(pages, at, 2 * MIB), 0);
+			memset(memory + at, 1, 2 * MIB);
+		}
+		assert_int_equal(huge_kib(memory, c.size), c.size / 2 / KIB);
+		assert_int_equal(pages->ops->open(pages, 0, c.size), 0);
+		for (uint64_t at = 0; at < c.size; at += 2 * MIB) {
+			assert_int_equal(memory[at + 5], at % (4 * MIB) == 0);
+			memset(memory + at, 1, 2 * MIB);
+		}
+		assert_int_equal(huge_kib(memory, c.size), c.size / KIB);
+		assert_int_equal(pages->ops->close(pages, 0, c.size), 0);
+		assert_int_equal(pages->ops->discard(pages, 0, c.size), 0);
+		assert_int_equal(huge_kib(memory, c.size), 0);
+	}
+	pages->ops->free(pages);
+	munmap(room, c.size + 2 * MIB);
+	close(c.fd);
+}
+
+static void test_huge_pages_are_kept(void **state)
+{
+	(void)state;
+	if (!pages_populate_supported())
+		skip();
+	huge_pages_are_kept(false);
+	huge_pages_are_kept(true);
 }
 
 /* ---- fences ---- */
@@ -338,7 +412,7 @@ static void test_size_costs_nothing(void **state)
 	c.memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, c.fd, 0);
 	assert_true(c.memory != MAP_FAILED);
 	assert_int_equal(pages_file_new(&c, &pages, &error), 0);
-	assert_true(rig_calls.fallocates <= 3);
+	assert_true(rig_calls.fallocates <= 6);
 	rig_calls.fallocates = rig_calls.mprotects = 0;
 	assert_int_equal(pages->ops->close(pages, 0, size), 0);
 	assert_int_equal(pages->ops->discard(pages, 0, size), 0);
@@ -466,6 +540,7 @@ int main(void)
 		cmocka_unit_test(test_mixed_runs),
 		cmocka_unit_test(test_populate_maps),
 		cmocka_unit_test(test_locked_memory),
+		cmocka_unit_test(test_huge_pages_are_kept),
 		cmocka_unit_test(test_fences_are_counted),
 		cmocka_unit_test(test_fences_are_bounded),
 		cmocka_unit_test(test_fences_of_huge_pages),

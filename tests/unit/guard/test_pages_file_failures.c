@@ -418,7 +418,7 @@ static void test_failures_at_the_start(void **state)
 			memory[0] = 1;
 			memory[3 * MIB] = 1;
 		}
-		assert_int_equal(at, 6);
+		assert_int_equal(at, 9);
 		assert_true(failures >= 1);
 	}
 	munmap(memory, 4 * MIB);

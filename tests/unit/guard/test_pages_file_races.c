@@ -163,7 +163,7 @@ static unsigned int rounds_of(const struct rig_kind *kind)
 {
 	if (kind->page == GIB)
 		return 0;
-	return kind->block_size >= MIB ? 150 : 3000;
+	return kind->block_size >= MIB ? 100 : 1500;
 }
 
 static void race_all(bool (*write)(char *at, int pipe_in))

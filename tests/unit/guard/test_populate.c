@@ -305,7 +305,8 @@ static void test_supported(void **state)
 {
 	(void)state;
 	calls_start();
-	assert_int_equal(pages_populate_supported(), __real_madvise(NULL, 0, MADV_POPULATE_WRITE) == 0);
+	assert_int_equal(pages_populate_supported(),
+			 __real_madvise(NULL, 0, MADV_POPULATE_WRITE) == 0);
 	calls_fail(1, 1, EINVAL);
 	assert_false(pages_populate_supported());
 }
