@@ -185,9 +185,9 @@ const unsigned int rig_nr_kinds = ARRAY_SIZE(rig_kinds);
 #define POOLS 2
 static struct {
 	char path[96];
+	int lock; /* of nr_hugepages, while the pool is changed; 0: none */
 	long added;
 } rig_pool[POOLS];
-static int rig_pool_lock = -1; /* held by the test that changes the pools */
 
 static long rig_number(const char *path)
 {
@@ -234,18 +234,21 @@ bool rig_pool_grow(uint64_t page, unsigned int pages)
 	uint64_t unused;
 	long total;
 
-	if (rig_pool_lock < 0) {
-		rig_pool_lock = open("/sys/kernel/mm", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		if (rig_pool_lock >= 0)
-			flock(rig_pool_lock, LOCK_EX);
+	if (!rig_pool[pool].lock) {
+		snprintf(rig_pool[pool].path, sizeof(rig_pool[pool].path),
+			 "/sys/kernel/mm/hugepages/hugepages-%llukB/nr_hugepages",
+			 (unsigned long long)(page / KIB));
+		rig_pool[pool].lock = open(rig_pool[pool].path, O_RDONLY | O_CLOEXEC);
+		if (rig_pool[pool].lock < 0) {
+			rig_pool[pool].lock = 0;
+			return false;
+		}
+		flock(rig_pool[pool].lock, LOCK_EX);
 	}
 	unused = rig_pool_free(page);
 	total = rig_pool_number(page, "nr_hugepages");
 	if (total < 0 || unused >= pages)
 		return unused >= pages;
-	snprintf(rig_pool[pool].path, sizeof(rig_pool[pool].path),
-		 "/sys/kernel/mm/hugepages/hugepages-%llukB/nr_hugepages",
-		 (unsigned long long)(page / KIB));
 	rig_put_number(rig_pool[pool].path, total + (long)(pages - unused));
 	rig_pool[pool].added += rig_pool_number(page, "nr_hugepages") - total;
 	return rig_pool_free(page) >= pages;
@@ -257,11 +260,11 @@ void rig_pool_restore(void)
 		if (rig_pool[i].added)
 			rig_put_number(rig_pool[i].path,
 				       rig_number(rig_pool[i].path) - rig_pool[i].added);
+		if (rig_pool[i].lock)
+			close(rig_pool[i].lock);
 		rig_pool[i].added = 0;
+		rig_pool[i].lock = 0;
 	}
-	if (rig_pool_lock >= 0)
-		close(rig_pool_lock);
-	rig_pool_lock = -1;
 }
 
 /* ---- the rig ---- */
@@ -457,4 +460,37 @@ uint64_t rig_mapped(const struct rig *rig, uint64_t first, uint64_t count)
 	}
 	fclose(f);
 	return mapped;
+}
+
+void rig_each(uint64_t blocks, uint32_t max_fences, void (*test)(struct rig *rig))
+{
+	for (unsigned int i = 0; i < rig_nr_kinds; i++) {
+		const struct rig_kind *kind = &rig_kinds[i];
+		struct rig rig;
+
+		if (kind->page == GIB)
+			continue;
+		if (!rig_start(&rig, kind, blocks, max_fences)) {
+			print_message("no %s here\n", kind->name);
+			continue;
+		}
+		assert_string_equal(rig.pages->mechanism, kind->mechanism);
+		test(&rig);
+		rig_end(&rig);
+	}
+}
+
+bool rig_fenced(const struct rig *rig)
+{
+	return strcmp(rig->pages->mechanism, "mprotect") == 0;
+}
+
+void rig_check_closed(const struct rig *rig, uint64_t first, uint64_t count)
+{
+	for (uint64_t b = first; b < first + count; b++) {
+		assert_int_equal(rig_peek(rig, b, 0), -1);
+		assert_int_equal(rig_peek(rig, b, rig->block - 1), -1);
+		assert_false(rig_poke(rig, b, 0, 1));
+		assert_false(rig_poke(rig, b, rig->block - 1, 1));
+	}
 }

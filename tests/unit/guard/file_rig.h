@@ -42,6 +42,9 @@ bool rig_start(struct rig *rig, const struct rig_kind *kind, uint64_t blocks, ui
 /* Checks the foreign content. */
 void rig_end(struct rig *rig);
 
+/* Run a test on each kind but the slow one; those that are not to be had here are told. */
+void rig_each(uint64_t blocks, uint32_t max_fences, void (*test)(struct rig *rig));
+
 int rig_open(struct rig *rig, uint64_t first, uint64_t count);
 int rig_close(struct rig *rig, uint64_t first, uint64_t count);
 int rig_discard(struct rig *rig, uint64_t first, uint64_t count);
@@ -49,6 +52,10 @@ int rig_discard(struct rig *rig, uint64_t first, uint64_t count);
 /* The byte at an offset of a block: -1 when it cannot be read; false when it cannot be written. */
 int rig_peek(const struct rig *rig, uint64_t block, uint64_t offset);
 bool rig_poke(const struct rig *rig, uint64_t block, uint64_t offset, unsigned char value);
+/* None of the blocks can be reached. */
+void rig_check_closed(const struct rig *rig, uint64_t first, uint64_t count);
+/* Closed by the protection of address ranges? */
+bool rig_fenced(const struct rig *rig);
 /* Bytes that the region has of the file system. */
 uint64_t rig_held(const struct rig *rig);
 /* The host holds exactly that many blocks; a file system on a disk may have some for itself. */
@@ -79,7 +86,7 @@ int rig_make_advised_tmpfs(void);
 
 /*
  * Huge pages of 2 MiB or 1 GiB for the time of a test; true when there are @pages free ones. Tests that
- * do so go one after the other.
+ * do so go one after the other: the file nr_hugepages is locked (flock(2)) meanwhile.
  */
 bool rig_pool_grow(uint64_t page, unsigned int pages);
 void rig_pool_restore(void);
