@@ -23,7 +23,8 @@ Tables, all by default:
 
 All figures are medians; with --best those of requests are the least of all rounds, which say more
 on a machine that others use: what they add can only be more. Both run on this machine as it is;
-the ratio is ours to QEMU's, below 1 is less. Nothing is installed: QEMU is the fetched one (tools/nest/fetch.py qemu).
+the ratio is ours to QEMU's, below 1 is less. Nothing is installed: QEMU is the fetched one
+(tools/nest/fetch.py qemu).
 """
 
 import argparse
