@@ -60,7 +60,7 @@ static void vm_scattered(struct vm *vm, unsigned int index, const struct vm_mem 
 	virtio_mem_guard_info(m->device->mem, &info);
 	snprintf(vm->failure, sizeof(vm->failure),
 		 "memory device '%s': vCPU %u touched memory that is not plugged, and what is "
-		 "plugged is in too many pieces for KVM's memory slots (%" PRIu32
+		 "plugged is too scattered to be memory slots of their own (%" PRIu32
 		 " are in use); a larger block-size or a smaller memslot-size helps",
 		 m->name, index, info.memslots);
 	vm_request(vm, VM_REQUEST_SCATTERED);
