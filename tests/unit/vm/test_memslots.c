@@ -19,11 +19,12 @@ static void test_defaults(void **state)
 	static const struct {
 		uint64_t size, block, given, want;
 	} rows[] = {
-		{8 * GIB, 2 * MIB, 0, GIB},
-		{2 * MIB, 2 * MIB, 0, GIB},
-		{8 * GIB, 4096, 0, 8 * MIB},
-		{8 * GIB, 64 * KIB, 0, 128 * MIB},
-		{8 * GIB, 512 * KIB, 0, GIB},
+		{8 * GIB, 2 * MIB, 0, 256 * MIB},
+		{2 * MIB, 2 * MIB, 0, 256 * MIB},
+		{8 * GIB, 4096, 0, 2 * MIB},
+		{8 * GIB, 64 * KIB, 0, 32 * MIB},
+		{8 * GIB, 512 * KIB, 0, 256 * MIB},
+		{4 * TIB, 2 * MIB, 0, 256 * MIB},
 		{8 * GIB, GIB, 0, GIB},
 		{64 * GIB, 16 * GIB, 0, 16 * GIB},
 		{16 * TIB, 2 * MIB, 0, GIB},
@@ -81,11 +82,11 @@ static void test_devices_together(void **state)
 
 	(void)state;
 	assert_int_equal(memslots_choose(devices, 4, OFFERED, 2, bytes, NULL), 0);
-	/* 4096, 8192, 8192 and 4 slots: with one doubling less they would be 9 too many. */
+	/* 4096, 8192, 8192 and 16 slots: with one doubling less they would be 21 too many. */
 	assert_int_equal(bytes[0], 4 * GIB);
 	assert_int_equal(bytes[1], 2 * MIB);
 	assert_int_equal(bytes[2], 2 * GIB);
-	assert_int_equal(bytes[3], GIB);
+	assert_int_equal(bytes[3], 256 * MIB);
 }
 
 static void check_error(const struct memslots_device *devices, size_t nr, uint64_t offered,
