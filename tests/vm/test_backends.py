@@ -581,6 +581,15 @@ def test_boot_prealloc_is_too_much(folder):
     )
 
 
+def test_boot_memory_runs_out(folder):
+    """A file system that is full is an error of what is done then, and no end of the monitor."""
+    place = pathlib.Path(folder) / "small"
+    with mounted("tmpfs", place, "size=64K"):
+        args = ["-m", "128M", *Backend(f"file,mem-path={place},reserve=off").args("128M")]
+        said = refusal(folder, [*args, "-machine", "memory-backend=m0"])
+        assert said.startswith("ebb: -kernel") and "Bad address" in said, said
+
+
 def test_file_with_content(folder):
     file = pathlib.Path(folder) / "file"
     file.write_bytes(b"x" * 8192)

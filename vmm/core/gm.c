@@ -18,6 +18,7 @@
 
 #include "base/bitmap.h"
 #include "base/bytes.h"
+#include "vmm/core/fault.h"
 
 #define GM_PAGE_SIZE 4096
 
@@ -243,7 +244,7 @@ int gm_access(struct gm *gm, uint64_t gpa, uint64_t size,
 		uint64_t offset = gpa - r->gpa.start;
 		uint64_t part = num_min(size, r->gpa.size - offset);
 
-		ret = fn(opaque, r->host + offset, (size_t)part);
+		ret = fault_catch(fn, opaque, r->host + offset, (size_t)part);
 		gpa += part;
 		size -= part;
 	}

@@ -14,6 +14,8 @@
  *     succeed: the owner may take the pages away.
  * I4  2-, 4- and 8-byte accesses at their natural alignment are single-copy atomic; gm_load_acquire
  *     and gm_store_release order them as their names say (ring indices).
+ * I5  Memory that the host cannot provide (a full file system behind it, a file made shorter) gives
+ *     -EFAULT as well, and then the access may be done in part (fault.h).
  *
  * Ownership: the regions' host memory belongs to whoever added them and outlives the gm.
  * Threads: regions are added before any access; accesses, grants and revokes from any thread.
@@ -66,7 +68,7 @@ int gm_store_release(struct gm *gm, uint64_t gpa, unsigned int size, uint64_t va
  * Let @fn work on the host bytes of [gpa, gpa + size), in order, one or more pieces; for system
  * calls that read or write guest memory directly (read(2), getrandom(2)). The pieces stay
  * accessible during the call and not after it; a revoke waits for it, so @fn must not block, nor
- * access guest memory through this module. Returns -EFAULT before calling @fn at all when the range
+ * access guest memory through this module; it may be left at any access of the piece (fault.h). Returns -EFAULT before calling @fn at all when the range
  * is not accessible, else the first non-zero result of @fn, else 0.
  */
 int gm_access(struct gm *gm, uint64_t gpa, uint64_t size,

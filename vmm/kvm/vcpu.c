@@ -228,8 +228,9 @@ int vcpus_start(struct vcpus *vcpus, struct err **err)
 	sigset_t all, old;
 	int ret = 0;
 
-	/* Signals are the main thread's; a vCPU's thread takes none but the kick. */
+	/* Signals are the main thread's; a vCPU's thread takes none but the kick, and faults of its own. */
 	sigfillset(&all);
+	sigdelset(&all, SIGBUS);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	for (unsigned int i = 0; i < vcpus->config.count && !ret; i++) {
 		struct vcpu *v = &vcpus->vcpu[i];

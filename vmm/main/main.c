@@ -7,8 +7,8 @@
  * not be built, and a panic under -action panic=exit-failure.
  *
  * Signals: until the main loop runs, a signal that ends the process restores the terminal first;
- * so do at any time those that a fault of the process raises. From then on SIGINT, SIGTERM and
- * SIGHUP are events of the loop.
+ * so do at any time those that a fault of the process raises, but for guest memory that the host
+ * cannot provide (fault.h). From then on SIGINT, SIGTERM and SIGHUP are events of the loop.
  */
 #include <errno.h>
 #include <signal.h>
@@ -23,6 +23,7 @@
 #include "vmm/chardev/term.h"
 #include "vmm/cmdline/cmdline.h"
 #include "vmm/control/control.h"
+#include "vmm/core/fault.h"
 #include "vmm/core/loop.h"
 #include "vmm/main/daemon.h"
 #include "vmm/vm/report.h"
@@ -152,6 +153,7 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	ebb_terminal = chr_term_new(STDIN_FILENO, STDOUT_FILENO, true);
 	ebb_catch(ebb_fault_signals, ARRAY_SIZE(ebb_fault_signals));
+	fault_init();
 	ebb_catch(ebb_end_signals, ARRAY_SIZE(ebb_end_signals));
 	if (ebb_start(&ebb, &err)) {
 		status = ebb_fail(ebb.config, err);
