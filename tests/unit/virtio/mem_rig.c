@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -415,14 +416,17 @@ uint32_t rig_writable(const struct rig *r)
 	return map;
 }
 
+/* Not by the library's functions: sanitizers turn these into nothing. */
 void rig_lock_block(struct rig *r, uint64_t block)
 {
-	assert_int_equal(mlock2(r->memory + block * RIG_BLOCK, RIG_BLOCK, MLOCK_ONFAULT), 0);
+	void *at = r->memory + block * RIG_BLOCK;
+
+	assert_int_equal(syscall(SYS_mlock2, at, RIG_BLOCK, MLOCK_ONFAULT), 0);
 }
 
 void rig_unlock_block(struct rig *r, uint64_t block)
 {
-	assert_int_equal(munlock(r->memory + block * RIG_BLOCK, RIG_BLOCK), 0);
+	assert_int_equal(syscall(SYS_munlock, r->memory + block * RIG_BLOCK, RIG_BLOCK), 0);
 }
 
 void rig_break_block(struct rig *r, uint64_t block)
