@@ -68,8 +68,26 @@ int __wrap_fallocate64(int fd, int mode, off_t offset, off_t size)
 
 int __wrap_mprotect(void *memory, size_t size, int protection)
 {
+	static void *undo_memory;
+	static size_t undo_size;
+	int error;
+
 	rig_calls.mprotects++;
-	return rig_call_fails() ? -1 : __real_mprotect(memory, size, protection);
+	/* What was done in part can be undone: nothing needs to be divided for that. */
+	if (memory == undo_memory && size == undo_size) {
+		undo_memory = NULL;
+		return __real_mprotect(memory, size, protection);
+	}
+	if (!rig_call_fails())
+		return __real_mprotect(memory, size, protection);
+	error = errno;
+	if (size >= 2 * RIG_PAGE) {
+		__real_mprotect(memory, num_align_down(size / 2, RIG_PAGE), protection);
+		undo_memory = memory;
+		undo_size = size;
+	}
+	errno = error;
+	return -1;
 }
 
 long __wrap_syscall(long number, long a, long b, long c, long d)

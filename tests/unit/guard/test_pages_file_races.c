@@ -47,7 +47,7 @@ static void on_fault(int signal)
 static bool write_store(char *at, int pipe_in)
 {
 	(void)pipe_in;
-	if (sigsetjmp(store_refused, 0))
+	if (sigsetjmp(store_refused, 1))
 		return false;
 	*(volatile char *)at = 1;
 	return true;
@@ -117,7 +117,7 @@ static void writer_end(struct writer *w)
 static void race(const struct rig_kind *kind, bool (*write)(char *at, int pipe_in),
 		 unsigned int rounds)
 {
-	struct sigaction fault = {.sa_handler = on_fault, .sa_flags = SA_NODEFER}, bus, segv;
+	struct sigaction fault = {.sa_handler = on_fault}, bus, segv;
 	struct writer w = {.written = 0};
 	struct rig rig;
 	uint64_t n = 4, beside, lost = 0;
