@@ -15,13 +15,16 @@
 struct bitmap;
 
 #define FILE_HUGE (2 * MIB) /* the largest page that tmpfs makes */
+/* What can be done about a file system that cannot do something. */
+#define FILE_CURE ": take a memfd, or a file on tmpfs, hugetlbfs, ext4 or xfs"
 
 enum file_kind { FILE_MEMORY, FILE_HUGETLB, FILE_DISK };
 
 struct pages_file {
 	struct pages base;
-	struct bitmap *open, *dirty, *stray; /* by block */
-	struct bitmap *cuts; /* huge pages with fences (I2): divided before this block */
+	struct bitmap *dirty, *stray; /* by block */
+	struct bitmap *open;          /* with fences: what is not fenced */
+	struct bitmap *cuts;          /* huge pages with fences (I2): divided before this block */
 	uint64_t nr_cuts;
 	int uffd; /* -1: fences */
 	enum file_kind kind;
@@ -41,8 +44,8 @@ int file_commit(struct pages_file *f, uint64_t first, uint64_t end);
 /* Make a hole. After a failure the run may be a hole in parts. */
 int file_punch(const struct pages_file *f, uint64_t offset, uint64_t size);
 /*
- * Commit a page and make it a hole again, and all else of the region too; *ret_what is what could not
- * be done. Huge pages are not tried: that takes long, and they can.
+ * Commit a page and make it a hole again, and all else of the region too; *ret_what says what could
+ * not be done, and the cure. Huge pages are not tried: that takes long, and they can.
  */
 int file_probe(struct pages_file *f, const char **ret_what);
 /* Is there a way to see all pages that a memory file has (Linux 6.5)? */

@@ -230,14 +230,14 @@ int file_probe(struct pages_file *f, const char **ret_what)
 	bool spilled;
 	int ret;
 
-	*ret_what = "reserve space in a file";
+	*ret_what = "reserve space" FILE_CURE;
 	ret = f->kind == FILE_HUGETLB ? 0 : file_fill(f, at, f->page);
 	if (ret) {
 		/* That there is none now says nothing of later. */
 		return ret == -ENOSPC || ret == -ENOMEM || ret == -EDQUOT ? 0 : ret;
 	}
 	spilled = f->fine && next < f->base.config.size && file_holds(f, next, f->page);
-	*ret_what = "make holes in a file";
+	*ret_what = "make holes in a file" FILE_CURE;
 	ret = file_punch(f, at, f->page);
 	if (!ret)
 		f->warm = file_probe_warm(f);
@@ -245,7 +245,8 @@ int file_probe(struct pages_file *f, const char **ret_what)
 		ret = file_punch(f, 0, f->base.config.size);
 	if (ret || !spilled)
 		return ret;
-	*ret_what = "keep to pages smaller than the blocks (its option huge=)";
+	*ret_what = "keep to pages smaller than the blocks: mount it with huge=never, or take "
+		    "blocks of 2 MiB";
 	return -EOPNOTSUPP;
 }
 

@@ -27,6 +27,8 @@
  *
  * Locked memory (mlock(2)) changes nothing: holes are made in it just as well.
  *
+ * Only this mapping is closed. Whoever else maps the file or writes to it is trusted.
+ *
  * The guest controls: which blocks come and go, and what it touches meanwhile.
  */
 #include <errno.h>
@@ -51,7 +53,7 @@
 #define UFFD_USER_MODE_ONLY 1 /* Linux 5.11 */
 #endif
 
-#define FILE_NAME 96 /* of a file, in sentences */
+#define FILE_NAME 80 /* of a file, in sentences */
 
 static struct pages_file *file_of(struct pages *pages)
 {
@@ -141,12 +143,8 @@ static int file_open(struct pages *pages, uint64_t offset, uint64_t size)
 
 	if (!ret)
 		ret = file_commit(f, first, end);
-	if (ret)
+	if (ret || f->uffd >= 0)
 		return ret;
-	if (f->uffd >= 0) {
-		bitmap_set(f->open, first, end - first);
-		return 0;
-	}
 	while (!ret && (at = bitmap_next_clear(f->open, stop, end)) < end) {
 		stop = bitmap_next_set(f->open, at, end);
 		ret = file_protect(f, at, stop, true);
@@ -171,11 +169,7 @@ static int file_close(struct pages *pages, uint64_t offset, uint64_t size)
 	uint64_t end = first + size / pages->config.block_size, at, stop = first;
 	int ret;
 
-	if (f->uffd >= 0) {
-		/* Making the hole closes the block. */
-		bitmap_clear(f->open, first, end - first);
-		return 0;
-	}
+	/* Without fences, it is making the hole that closes the block. */
 	if (bitmap_all_clear(f->open, first, end - first))
 		return 0;
 	ret = file_fences_check(f, first, end, false);
@@ -293,7 +287,7 @@ static int file_look(struct pages_file *f, struct vmem_error *error)
 /* Make the region a hole, and find out whether the file system can do what is needed later. */
 static int file_empty(struct pages_file *f, struct vmem_error *error)
 {
-	const char *what = "make holes in a file";
+	const char *what = "make holes in a file" FILE_CURE;
 	struct utsname kernel;
 	char name[FILE_NAME];
 	int ret = file_punch(f, 0, f->base.config.size);
@@ -302,11 +296,9 @@ static int file_empty(struct pages_file *f, struct vmem_error *error)
 		ret = file_probe(f, &what);
 	if (ret == -EOPNOTSUPP || ret == -ENODEV || ret == -ENOSYS) {
 		uname(&kernel);
-		return pages_error(
-			error, EOPNOTSUPP,
-			"the file system of %s (Linux %.24s) cannot %s: take a memfd, or "
-			"a file on tmpfs, hugetlbfs, ext4 or xfs",
-			file_name(f, name), kernel.release, what);
+		return pages_error(error, EOPNOTSUPP,
+				   "the file system of %s (Linux %.24s) cannot %s",
+				   file_name(f, name), kernel.release, what);
 	}
 	if (ret)
 		return pages_error(error, -ret, "%s cannot be emptied: %s", file_name(f, name),
