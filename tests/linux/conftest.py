@@ -3,7 +3,8 @@
 
 The program under test is $EBB (./check sets it), else build/vmm/main/ebb. The fixture "host" is a
 nest.Host that lives from the first test to the last: booting an emulated host for each would take
-most of the time. A test that ends with NestInfraError has said nothing about ebb: it is run again
+most of the time. "old_host" is an emulated host with the older kernel, for one test; only one host
+is up at a time. A test that ends with NestInfraError has said nothing about ebb: it is run again
 in a new host, at most twice, and fails when that does not help. Any other failure counts at once.
 """
 
@@ -17,7 +18,11 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools" / "demo"))
 sys.path.insert(0, str(ROOT / "tools" / "nest"))
 
-import ebbcache  # noqa: E402  (the folders are only known now)
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "attack"))
+
+import attack  # noqa: E402  (the folders are only known now)
+import ebbcache  # noqa: E402
+import initrd  # noqa: E402
 import guests  # noqa: E402
 import nest  # noqa: E402
 import scenario  # noqa: E402
@@ -31,13 +36,14 @@ MODULES = ("button", "evdev", "pvpanic_mmio")
 class Keeper:
     """The host that the tests share: opened when first asked for, and anew after discard()."""
 
-    def __init__(self, parts):
+    def __init__(self, parts, opener=nest.open_host):
         self.parts = parts
+        self.opener = opener
         self._host = None
 
     def host(self):
         if self._host is None:
-            host = nest.open_host(**self.parts)
+            host = self.opener(**self.parts)
             host.__enter__()
             self._host = host
         return self._host
@@ -48,12 +54,21 @@ class Keeper:
             host.__exit__(kind, error, trace)
 
 
+def add_attackers(files, folder):
+    """A disk with the module, and what a second kernel needs, for each kernel that has headers."""
+    for kernel in ebbcache.HEADERS:
+        image = folder / f"{kernel}.attack"
+        initrd.build_guest(kernel, image, files=attack.guest_files(kernel, folder))
+        files[f"{kernel}/{guests.ATTACK_DISK}"] = image
+
+
 @pytest.fixture(scope="session")
-def keeper():
+def keeper(tmp_path_factory):
     if not EBB.is_file():
         pytest.exit(f"{EBB} is not there: build it, or set EBB", returncode=2)
     with scenario.prepared(list(ebbcache.KERNELS), EBB, MODULES) as parts:
         parts["files"][guests.VMLINUX] = ebbcache.kernel_dir(guests.NEWEST) / "vmlinux"
+        add_attackers(parts["files"], tmp_path_factory.mktemp("disks"))
         keeper = Keeper(parts)
         yield keeper
         keeper.discard()
@@ -65,10 +80,19 @@ def host(keeper):
     return keeper
 
 
-def attempt(pyfuncitem, keeper, arguments):
+@pytest.fixture
+def old_host(keeper):
+    """An emulated host with the older kernel, wherever this machine can run guests itself or not."""
+    keeper.discard()
+    old = Keeper({**keeper.parts, "kernel": guests.OLDEST}, nest.Nest)
+    yield old
+    old.discard()
+
+
+def attempt(pyfuncitem, name, keeper, arguments):
     """Run a test once; the host is thrown away when it fails as such."""
     try:
-        pyfuncitem.obj(**{**arguments, "host": keeper.host()})
+        pyfuncitem.obj(**{**arguments, name: keeper.host()})
     except nest.NestInfraError as error:
         try:
             keeper.discard(type(error), error, error.__traceback__)
@@ -80,14 +104,14 @@ def attempt(pyfuncitem, keeper, arguments):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem):
-    """Run a test that uses "host", again when the emulated host failed."""
-    keeper = pyfuncitem.funcargs.get("host")
-    if not isinstance(keeper, Keeper):
-        return None
+    """Run a test that uses a host, again when the emulated host failed."""
     names = pyfuncitem._fixtureinfo.argnames
     arguments = {name: pyfuncitem.funcargs[name] for name in names}
+    keepers = [name for name, value in arguments.items() if isinstance(value, Keeper)]
+    if not keepers:
+        return None
     for number in range(1, ATTEMPTS + 1):
-        error = attempt(pyfuncitem, keeper, arguments)
+        error = attempt(pyfuncitem, keepers[0], arguments[keepers[0]], arguments)
         if error is None:
             return True
         print(f"the emulated host failed, attempt {number} of {ATTEMPTS}: {error}", file=sys.stderr)

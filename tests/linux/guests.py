@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Machines for the tests with stock kernels, and a look into their guests."""
 
+import nest
 import scenario
 
 MIB = scenario.MIB
 NEWEST = "6.12-cloud"
+OLDEST = "6.1-cloud"
+# The disk with the attacking module, beside each kernel.
+ATTACK_DISK = "attack"
 # Its ELF image, in the host's folder.
 VMLINUX = f"{NEWEST}/vmlinux"
 # Memory that only movable pages use can always be given back.
@@ -12,15 +16,16 @@ APPEND = "console=ttyS0 quiet panic=-1 memhp_default_state=online_movable"
 END_TIMEOUT_S = 120
 
 
-def machine(host, kernel, *words, memory="1G", append=APPEND):
-    """A run of ebb with KERNEL, its serial port on the standard streams, a monitor and WORDS."""
+def machine(host, kernel, *words, memory="1G", append=APPEND, disk="initrd", log=None):
+    """A run of ebb with KERNEL, its serial port on the standard streams, a monitor and WORDS. With
+    LOG, what ebb itself says goes to that file in the host, not between what the guest says."""
     argv = [host.path("ebb"), "-accel", "kvm", "-m", memory, "-machine", "pc", "-nodefaults"]
-    argv += ["-kernel", host.path(f"{kernel}/vmlinuz"), "-initrd", host.path(f"{kernel}/initrd")]
+    argv += ["-kernel", host.path(f"{kernel}/vmlinuz"), "-initrd", host.path(f"{kernel}/{disk}")]
     argv += ["-append", append]
     argv += ["-chardev", "stdio,id=serial", "-device", "isa-serial,chardev=serial"]
     argv += ["-chardev", f"socket,id=mon,path={host.path(scenario.MONITOR)},server=on,wait=off"]
     argv += ["-mon", "chardev=mon,mode=readline", *words]
-    return scenario.Machine(host, argv)
+    return scenario.Machine(host, nest.with_log(argv, host.path(log)) if log else argv)
 
 
 def power_off(vm):

@@ -94,6 +94,11 @@ def build_relay():
     return built.program(HERE / "relay.c")
 
 
+def with_log(argv, path):
+    """ARGV with its error output in the file PATH of the host; its process number stays the same."""
+    return ["sh", "-c", 'exec 2>"$0" "$@"', path, *argv]
+
+
 class Host:
     """What Nest and Direct have in common: all calls go through the relay."""
 

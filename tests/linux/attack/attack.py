@@ -27,11 +27,14 @@ import initrd  # noqa: E402
 
 MIB = 1 << 20
 PAGE = 4096
+PROC = "/proc/vmem_attack"
 MODULE = "attack/vmem_attack.ko"
 SECOND_KERNEL = "second/vmlinuz"
 SECOND_INITRD = "second/initrd"
-# Every page of a GiB leaves the guest twice, each time through an emulated host.
-TIMEOUT_S = 600
+# An access that leaves the guest goes through the monitor, in an emulated host.
+ACCESS_S = 0.001
+TIMEOUT_S = 60
+ONLINE_TIMEOUT_S = 120
 LOOK_EVERY_S = 0.25  # nothing tells when a guest changed its mind: look again
 
 
@@ -57,6 +60,7 @@ class Attacker:
 
     def __init__(self, console):
         self.console = console
+        self._storm_s = 0
         self._run(f"insmod /{MODULE}", 60)
 
     def _run(self, command, timeout):
@@ -65,17 +69,20 @@ class Attacker:
             raise AttackFailed(f"'{command}' ended with status {done.status}: {done.output}")
         return done.output
 
-    def command(self, *words, timeout=TIMEOUT_S):
-        line = " ".join(str(word) for word in words)
-        output = self._run(f"echo {line} >/proc/vmem_attack && cat /proc/vmem_attack", timeout)
-        return {name: int(value) for name, value in re.findall(r"^(\w+) (\d+)$", output, re.M)}
+    def command(self, name, start, size, step):
+        """The module's command NAME, given time for each access that it may do."""
+        return self._result(name, start, start + size, step, TIMEOUT_S + 2 * size / step * ACCESS_S)
 
-    def await_unused(self, start, size, unused, timeout=TIMEOUT_S):
+    def _result(self, name, start, end, last, timeout):
+        line = f"{name} {start} {end} {last}"
+        return parse(self._run(f"echo {line} >{PROC} && cat {PROC}", timeout))
+
+    def await_unused(self, start, size, unused, timeout=ONLINE_TIMEOUT_S):
         """Wait until the guest's kernel uses all of the range but UNUSED bytes: it brings memory
         into use a moment after it was plugged."""
         begin = time.monotonic()
         while True:
-            found = self.command("count", start, start + size, PAGE)["unused"] * PAGE
+            found = self.command("count", start, size, PAGE)["unused"] * PAGE
             if found == unused:
                 return
             if time.monotonic() - begin > timeout:
@@ -84,22 +91,27 @@ class Attacker:
 
     def write(self, start, size, step=PAGE):
         """Store at every STEP bytes that the guest's kernel does not use, then read back."""
-        return self.command("write", start, start + size, step)
+        return self.command("write", start, size, step)
 
     def check(self, start, size, step=PAGE):
         """Whether what the last write() stored is there."""
-        return self.command("check", start, start + size, step)
+        return self.command("check", start, size, step)
 
     def read(self, start, size, step=PAGE):
-        return self.command("read", start, start + size, step)
+        return self.command("read", start, size, step)
 
     def start_storm(self, start, size, seconds):
         """Begin a storm on every processor; await_storm() returns what came of it."""
-        self._run(f"echo storm {start} {start + size} {seconds} >/proc/vmem_attack & storm=$!", 60)
+        self._run(f"echo storm {start} {start + size} {seconds} >{PROC} & storm=$!", TIMEOUT_S)
+        self._storm_s = seconds
 
-    def await_storm(self, timeout=TIMEOUT_S):
-        output = self._run("wait $storm && cat /proc/vmem_attack", timeout)
-        return {name: int(value) for name, value in re.findall(r"^(\w+) (\d+)$", output, re.M)}
+    def await_storm(self):
+        return parse(self._run(f"wait $storm && cat {PROC}", TIMEOUT_S + self._storm_s))
+
+
+def parse(text):
+    """The module's lines, name and value."""
+    return {name: int(value) for name, value in re.findall(r"^(\w+) (\d+)$", text, re.M)}
 
 
 class Held(typing.NamedTuple):
