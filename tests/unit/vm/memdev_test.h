@@ -17,6 +17,18 @@
 
 #define SIZE (8 * MIB)
 
+/* Much more than the host has; the thread sanitizer keeps most addresses for itself. */
+#if defined(__SANITIZE_THREAD__)
+#define HUGE (64 * GIB)
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define HUGE (64 * GIB)
+#endif
+#endif
+#ifndef HUGE
+#define HUGE (16 * TIB)
+#endif
+
 /* A backend with nothing but SIZE, and the defaults of its type. */
 struct vm_memdev_config config_of(enum vm_memdev_type type, enum vm_memdev_user user);
 struct vm_memdev_config file_of(const char *path, enum vm_memdev_user user);

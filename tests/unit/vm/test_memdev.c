@@ -91,7 +91,7 @@ static void test_alignment(void **state)
 		{SIZE, 16 * MIB, 16 * MIB},
 		{GIB, 0, GIB},
 		{GIB + 4 * KIB, 4 * GIB, 4 * GIB},
-		{TIB, 0, GIB},
+		{HUGE, 0, GIB},
 	};
 
 	(void)state;
@@ -115,12 +115,12 @@ static void test_device(void **state)
 	struct memdev m;
 
 	(void)state;
-	config.size_bytes = 16 * TIB;
+	config.size_bytes = HUGE;
 	config.prealloc = true;
 	map(&m, &config);
 	assert_true(mapping_find(m.memory, &mapping));
 	assert_string_equal(mapping.perms, "rw-p");
-	assert_int_equal(mapping.end - mapping.start, 16 * TIB);
+	assert_int_equal(mapping.end - mapping.start, HUGE);
 	assert_int_equal(mapping.resident_bytes, 0);
 	assert_true(mapping_has_flag(m.memory, "nr"));
 	memdev_unmap(&m);
@@ -318,13 +318,13 @@ static void test_wrong_nodes(void **state)
 			      "policy=bind is not possible for a file on a disk; allowed: "
 			      "mem-path= on tmpfs or hugetlbfs, policy=default");
 	}
+	if (HUGE < TIB)
+		return; /* a host may have so much */
 	config.host_nodes[1] = 0;
-	config.size_bytes = 64 * TIB;
+	config.size_bytes = HUGE;
 	config.reserve = false;
 	config.prealloc = true;
-	check_refused(&config, ENOMEM,
-		      "-object memory-backend-ram,id=m0: the host cannot preallocate its "
-		      "70368744177664 bytes: host-nodes=0 have ");
+	check_refused(&config, ENOMEM, " bytes: host-nodes=0 have ");
 }
 
 int main(void)
