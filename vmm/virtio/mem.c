@@ -23,6 +23,8 @@
 #include "vmm/virtio/virtio.h"
 
 #define VIRTIO_MEM_QUEUE_SIZE 128
+/* Cleared in less than a second by any host. */
+#define VIRTIO_MEM_PLUG_STEP_BYTES (1 * GIB)
 
 struct virtio_mem {
 	struct virtio_mem_config config; /* immutable; id belongs to vdev */
@@ -41,6 +43,7 @@ struct virtio_mem {
 	_Atomic uint64_t stopped_since_ms; /* 0 while the machine runs */
 	_Atomic uint64_t stopped_total_ms; /* by all stops that are over */
 	_Atomic bool host_refused; /* the last plug request was refused for want of host memory */
+	bool plugging;             /* a PLUG request is under way; guarded by the device lock */
 };
 
 static uint64_t virtio_mem_clock_ms(void)
@@ -66,10 +69,28 @@ static void virtio_mem_moved(struct virtio_mem *mem)
 
 /* ---- the engine's host ---- */
 
+/*
+ * What can take as long as the host needs to find and clear the memory is done in steps, and a plug
+ * is given up between two of them when the machine is about to stop (I5).
+ */
+static int virtio_mem_in_steps(struct virtio_mem *mem, uint64_t offset, uint64_t size,
+			       int (*fn)(struct vmem_guard *guard, uint64_t offset, uint64_t size))
+{
+	uint64_t step = num_max(mem->config.plug_step_bytes, mem->config.device.block_size);
+	int ret = 0;
+
+	for (uint64_t done = 0; done < size && !ret; done += step) {
+		if (done && mem->plugging && mem->stopped_since_ms)
+			return -EINTR;
+		ret = fn(mem->guard, offset + done, num_min(step, size - done));
+	}
+	return ret;
+}
+
 static int virtio_mem_grant(void *host, uint64_t offset, uint64_t size)
 {
 	struct virtio_mem *mem = host;
-	int ret = vmem_guard_grant(mem->guard, offset, size);
+	int ret = virtio_mem_in_steps(mem, offset, size, vmem_guard_grant);
 
 	mem->changes++;
 	if (!ret)
@@ -79,9 +100,7 @@ static int virtio_mem_grant(void *host, uint64_t offset, uint64_t size)
 
 static int virtio_mem_populate(void *host, uint64_t offset, uint64_t size)
 {
-	struct virtio_mem *mem = host;
-
-	return vmem_guard_populate(mem->guard, offset, size);
+	return virtio_mem_in_steps(host, offset, size, vmem_guard_populate);
 }
 
 static int virtio_mem_revoke(void *host, uint64_t offset, uint64_t size)
@@ -261,7 +280,7 @@ static void virtio_mem_note(struct virtio_mem *mem, uint16_t type, uint16_t answ
 	virtio_mem_moved(mem);
 	vmem_device_info(mem->engine, &info);
 	if (type == VMEM_REQ_PLUG)
-		mem->host_refused = answer != VMEM_RESP_ACK &&
+		mem->host_refused = answer == VMEM_RESP_NACK &&
 				    virtio_mem_failures(&info) != virtio_mem_failures(before);
 	/* UNPLUG_ALL shrinks it without a notification. */
 	if (info.usable_region_size != before->usable_region_size)
@@ -305,7 +324,9 @@ static void virtio_mem_handle(struct virtio_mem *mem)
 		return;
 	}
 	vmem_device_info(mem->engine, &before);
+	mem->plugging = le16toh(req.type) == VMEM_REQ_PLUG;
 	answer = vmem_device_request(mem->engine, &req, &resp);
+	mem->plugging = false;
 	virtio_mem_note(mem, le16toh(req.type), answer, &before);
 	if (vq_chain_write(vq, mem->chain, 0, &resp, sizeof(resp))) {
 		virtio_set_needs_reset(mem->vdev, "virtio-mem request that unplugs its answer");
@@ -436,6 +457,8 @@ struct virtio_mem *virtio_mem_new(const struct virtio_mem_config *config, struct
 	mem->config = *config;
 	if (!mem->config.now_ms)
 		mem->config.now_ms = virtio_mem_clock_ms;
+	if (!mem->config.plug_step_bytes)
+		mem->config.plug_step_bytes = VIRTIO_MEM_PLUG_STEP_BYTES;
 	mem->resize_fd = -1;
 	if (virtio_mem_init(mem, err)) {
 		virtio_mem_free(mem);

@@ -15,6 +15,9 @@
  * I4  Monitor calls never wait for a request under way: a new size is noted at once and handed to
  *     the device's loop, which looks at the last one only.
  *
+ * I5  A stop of the machine does not wait until a plug has found all of its memory: that is answered
+ *     BUSY, with nothing changed, and the driver tries again when the machine goes on.
+ *
  * Ownership: the caller owns the memory, the gm, the loop, and ends the transport first.
  * Threads: requests and the engine run on the loop's thread with the device lock held; the public
  * functions may be called from any thread unless they say otherwise.
@@ -80,6 +83,7 @@ struct virtio_mem_config {
 	bool require_inaccessible;
 	bool packed, event_idx, indirect_desc; /* ring features to offer */
 	uint64_t (*now_ms)(void);              /* a clock for tests; NULL: the monotonic one */
+	uint64_t plug_step_bytes; /* how much of a plug is done at a time (I5); 0: 1 GiB */
 };
 
 struct virtio_mem *virtio_mem_new(const struct virtio_mem_config *config, struct err **err);
@@ -125,8 +129,11 @@ enum virtio_mem_progress {
 #define VIRTIO_MEM_STALL_MS 5000
 
 enum virtio_mem_progress virtio_mem_progress(struct virtio_mem *mem);
-/* The machine stops, and goes on: a guest that cannot run has not given up. On one thread, where
- * virtio_mem_progress() is called too. No-ops when it is already so. */
+/*
+ * The machine is about to stop, and goes on: a guest that cannot run has not given up, and what
+ * waits for a plug need not wait longer (I5). On one thread, where virtio_mem_progress() is called
+ * too. No-ops when it is already so. Never wait.
+ */
 void virtio_mem_stop(struct virtio_mem *mem);
 void virtio_mem_cont(struct virtio_mem *mem);
 /* The spelling of monitors: "done", "in-progress", "vm-oom", "host-oom", "no-driver". */

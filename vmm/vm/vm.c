@@ -123,9 +123,10 @@ static void vm_each_mem(struct vm *vm, void (*fn)(struct virtio_mem *mem))
 static void vm_halt(struct vm *vm, enum vm_state state)
 {
 	if (vm->state == VM_RUNNING) {
+		/* First: a vCPU may wait for a device that plugs. */
+		vm_each_mem(vm, virtio_mem_stop);
 		vcpus_pause(vm->vcpus);
 		vm_each_virtio(vm, virtio_pause);
-		vm_each_mem(vm, virtio_mem_stop);
 		kvm_vm_clock_stop(vm->kvm);
 	}
 	vm->state = state;

@@ -31,6 +31,8 @@ static int rig_slot_add(struct hv *hv, struct range gpa, void *host, bool readon
 	struct rig *r = container_of(hv, struct rig, hv);
 	struct range region = {RIG_ADDR, r->config.device.region_size};
 
+	if (r->on_add)
+		r->on_add(r);
 	if (r->add_error)
 		return r->add_error;
 	assert_false(readonly);

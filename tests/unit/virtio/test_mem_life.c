@@ -412,6 +412,68 @@ static void test_host_oom(void **state)
 	check_host_oom(true);
 }
 
+/* ---- stops ---- */
+
+static void with_steps(struct virtio_mem_config *config)
+{
+	config->plug_step_bytes = RIG_BLOCK;
+	config->device.prealloc = true;
+}
+
+static void stop_machine(struct rig *r)
+{
+	virtio_mem_stop(r->mem);
+}
+
+/* A stop while a plug is under way ends the plug, with nothing changed; cont lets it be had. */
+static void test_stop_ends_a_plug(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	rig_init(&r, with_steps);
+	rig_start(&r);
+	assert_int_equal(rig_request(&r, VMEM_REQ_PLUG, 12, 1), VMEM_RESP_ACK);
+	r.on_add = stop_machine;
+	assert_int_equal(rig_request(&r, VMEM_REQ_PLUG, 0, 8), VMEM_RESP_BUSY);
+	assert_int_equal(r.adds, 2);
+	assert_int_equal(rig_reachable(&r), 1u << 12);
+	assert_int_equal(rig_mapped(&r), 0xf000);
+	assert_int_equal(rig_pages(&r, 0, 12), 0);
+	assert_int_equal(rig_plugged_bytes(&r), RIG_BLOCK);
+	/* What is done in one step is done. */
+	assert_int_equal(rig_request(&r, VMEM_REQ_PLUG, 0, 1), VMEM_RESP_ACK);
+	r.on_add = NULL;
+	virtio_mem_cont(r.mem);
+	assert_int_equal(rig_request(&r, VMEM_REQ_PLUG, 1, 7), VMEM_RESP_ACK);
+	assert_int_equal(rig_reachable(&r), 0x10ff);
+	assert_int_equal(rig_pages(&r, 0, 8), 8 * RIG_BLOCK / 4096);
+	rig_done(&r);
+}
+
+/* What is not a plug is done whole: an unplug, a reset, and taking either back. */
+static void test_stop_ends_nothing_else(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	rig_init(&r, with_steps);
+	rig_start(&r);
+	assert_int_equal(rig_request(&r, VMEM_REQ_PLUG, 0, 8), VMEM_RESP_ACK);
+	virtio_mem_stop(r.mem);
+	r.remove_error = -EIO;
+	assert_int_equal(rig_request(&r, VMEM_REQ_UNPLUG, 0, 8), VMEM_RESP_BUSY);
+	assert_int_equal(rig_reachable(&r), 0xff);
+	virtio_system_reset(r.vdev);
+	assert_int_equal(rig_reachable(&r), 0xff);
+	assert_int_equal(rig_writable(&r), 0xff);
+	r.remove_error = 0;
+	virtio_system_reset(r.vdev);
+	assert_int_equal(rig_reachable(&r), 0);
+	assert_int_equal(rig_mapped(&r), 0);
+	rig_done(&r);
+}
+
 /* ---- resets ---- */
 
 static void test_device_reset_keeps_blocks(void **state)
@@ -549,6 +611,8 @@ int main(void)
 		TEST(test_progress),
 		TEST(test_progress_of_a_stopped_machine),
 		cmocka_unit_test(test_host_oom),
+		cmocka_unit_test(test_stop_ends_a_plug),
+		cmocka_unit_test(test_stop_ends_nothing_else),
 		TEST(test_device_reset_keeps_blocks),
 		TEST(test_system_reset_unplugs_all),
 		TEST(test_system_reset_that_fails),
