@@ -276,7 +276,8 @@ static void vm_on_requests(void *opaque)
 		atomic_fetch_and(&vm->requests, ~(unsigned int)VM_REQUEST_VIOLATION_PAUSE);
 		return;
 	}
-	requests = atomic_exchange(&vm->requests, 0);
+	/* a violation that was noted meanwhile has its own turn, which this must not take from it */
+	requests = atomic_fetch_and(&vm->requests, VM_REQUEST_VIOLATION);
 	vm_on_stops(vm, requests);
 	if (requests & VM_REQUEST_CRASH_LOADED)
 		report(vm->config, "the guest crashed and goes on in its crash kernel");
