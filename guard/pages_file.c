@@ -331,6 +331,22 @@ static bool file_register(struct pages_file *f)
 	return false;
 }
 
+/*
+ * Keep the kernel from filling holes by itself: a fault in an open block reads ahead into the closed
+ * ones behind it, and as much as a huge page around it where those are advised. A kernel that knows
+ * neither says no.
+ */
+static void file_advise(const struct pages_file *f)
+{
+	const struct pages_config *c = &f->base.config;
+
+	if (f->kind == FILE_DISK)
+		madvise(c->memory, c->size, MADV_RANDOM);
+	if (f->fine || (f->kind == FILE_DISK &&
+			!num_is_aligned(c->block_size | c->fd_offset, FILE_HUGE)))
+		madvise(c->memory, c->size, MADV_NOHUGEPAGE);
+}
+
 /* Nobody reaches the region any more when this returns 0. */
 static int file_seal(struct pages_file *f, struct vmem_error *error)
 {
@@ -338,8 +354,7 @@ static int file_seal(struct pages_file *f, struct vmem_error *error)
 	bool registered = false;
 	int protection;
 
-	if (f->fine)
-		madvise(c->memory, c->size, MADV_NOHUGEPAGE); /* a kernel without any says no */
+	file_advise(f);
 	if (f->kind != FILE_DISK && (!f->fine || file_can_see(f)))
 		registered = file_register(f);
 	f->base.mechanism = registered ? "userfaultfd" : "mprotect";
