@@ -226,7 +226,7 @@ static bool file_probe_warm(const struct pages_file *f)
 
 int file_probe(struct pages_file *f, const char **ret_what)
 {
-	uint64_t at = file_probe_at(f), next = at + f->page;
+	uint64_t at = file_probe_at(f), before = file_bytes(f);
 	bool spilled;
 	int ret;
 
@@ -236,7 +236,7 @@ int file_probe(struct pages_file *f, const char **ret_what)
 		/* That there is none now says nothing of later. */
 		return ret == -ENOSPC || ret == -ENOMEM || ret == -EDQUOT ? 0 : ret;
 	}
-	spilled = f->fine && next < f->base.config.size && file_holds(f, next, f->page);
+	spilled = f->fine && file_bytes(f) > before + f->page;
 	*ret_what = "make holes in a file" FILE_CURE;
 	ret = file_punch(f, at, f->page);
 	if (!ret)

@@ -105,7 +105,7 @@ static unsigned int populate_cut(struct populate *all, struct populate_part *par
 {
 	/* From the multiple before the run, so that no more than @threads shares come of it. */
 	uint64_t whole = size + ((uintptr_t)memory & (POPULATE_ALIGN - 1));
-	uint64_t share = num_align_down(whole / threads + POPULATE_ALIGN, POPULATE_ALIGN);
+	uint64_t share = num_align_down((whole - 1) / threads + POPULATE_ALIGN, POPULATE_ALIGN);
 	char *end = memory + size;
 	unsigned int n = 0;
 

@@ -101,12 +101,19 @@ static void calls_fail(unsigned int at, unsigned int times, int error)
 
 /* ---- memory ---- */
 
+/* From a multiple of 2 MiB on. */
 static char *memory_new(uint64_t size)
 {
-	char *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
+	char *memory = mmap(NULL, size + 2 * MIB, PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint64_t before;
 
 	assert_true(memory != MAP_FAILED);
+	before = -(uintptr_t)memory & (2 * MIB - 1);
+	munmap(memory + before + size, 2 * MIB - before);
+	if (before)
+		munmap(memory, before);
+	memory += before;
 	__real_madvise(memory, size, MADV_NOHUGEPAGE);
 	return memory;
 }
@@ -204,7 +211,7 @@ static void test_pieces(void **state)
 	calls.pretend = true;
 	assert_int_equal(pages_populate_run(memory, GIB + 3 * PAGE, 1), 0);
 	assert_int_equal(calls.advised, GIB + 3 * PAGE);
-	assert_in_range(calls.advises, 5, 6);
+	assert_int_equal(calls.advises, 5);
 	assert_int_equal(calls.checks, calls.advises + 1);
 	assert_int_equal(calls.check[0], GIB + 3 * PAGE);
 	assert_int_equal(calls.check[1], 256 * MIB);
@@ -214,7 +221,7 @@ static void test_pieces(void **state)
 	calls.pretend = true;
 	assert_int_equal(pages_populate_run(memory, 2 * GIB, 4), 0);
 	assert_int_equal(calls.advised, 2 * GIB);
-	assert_in_range(calls.advises, 32, 40);
+	assert_int_equal(calls.advises, 32);
 	assert_int_equal(calls.check[0], 2 * GIB);
 	assert_int_equal(calls.check[1], 256 * MIB);
 	/* Memory that is there needs page tables alone. */
