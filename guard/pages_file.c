@@ -342,8 +342,8 @@ static void file_advise(const struct pages_file *f)
 
 	if (f->kind == FILE_DISK)
 		madvise(c->memory, c->size, MADV_RANDOM);
-	if (f->fine || (f->kind == FILE_DISK &&
-			!num_is_aligned(c->block_size | c->fd_offset, FILE_HUGE)))
+	if (f->fine ||
+	    (f->kind == FILE_DISK && !num_is_aligned(c->block_size | c->fd_offset, FILE_HUGE)))
 		madvise(c->memory, c->size, MADV_NOHUGEPAGE);
 }
 
