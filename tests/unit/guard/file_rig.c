@@ -189,18 +189,21 @@ int rig_make_advised_tmpfs(void)
 	return rig_make_tmpfs_of("advise");
 }
 
-const struct rig_kind rig_kinds[] = {
-	{"memfd", rig_make_memfd, 4096, 2 * MIB, false, false, "userfaultfd"},
-	{"memfd, small blocks", rig_make_memfd, 4096, 8192, false, false, "userfaultfd"},
-	{"memfd, no userfaultfd", rig_make_memfd, 4096, 65536, true, false, "mprotect"},
-	{"tmpfs", rig_make_tmpfs, 4096, 4 * MIB, false, false, "userfaultfd"},
-	{"2 MiB pages", rig_make_2m, 2 * MIB, 2 * MIB, false, false, "userfaultfd"},
-	{"2 MiB pages, no userfaultfd", rig_make_2m, 2 * MIB, 2 * MIB, true, false, "mprotect"},
-	{"1 GiB pages", rig_make_1g, GIB, GIB, false, false, "userfaultfd"},
-	{"tmpfs with huge pages", rig_make_huge_tmpfs, 4096, 2 * MIB, false, false, "userfaultfd"},
-	{"disk", rig_make_disk, 4096, 65536, false, false, "mprotect"},
+const struct rig_kind rig_kinds[RIG_KINDS] = {
+	[RIG_MEMFD] = {"memfd", rig_make_memfd, 4096, 2 * MIB, false, false, "userfaultfd"},
+	[RIG_MEMFD_SMALL] = {"memfd, small blocks", rig_make_memfd, 4096, 8192, false, false,
+			     "userfaultfd"},
+	[RIG_MEMFD_FENCED] = {"memfd, no userfaultfd", rig_make_memfd, 4096, 65536, true, false,
+			      "mprotect"},
+	[RIG_TMPFS] = {"tmpfs", rig_make_tmpfs, 4096, 4 * MIB, false, false, "userfaultfd"},
+	[RIG_2M] = {"2 MiB pages", rig_make_2m, 2 * MIB, 2 * MIB, false, false, "userfaultfd"},
+	[RIG_2M_FENCED] = {"2 MiB pages, no userfaultfd", rig_make_2m, 2 * MIB, 2 * MIB, true,
+			   false, "mprotect"},
+	[RIG_1G] = {"1 GiB pages", rig_make_1g, GIB, GIB, false, false, "userfaultfd"},
+	[RIG_TMPFS_HUGE] = {"tmpfs with huge pages", rig_make_huge_tmpfs, 4096, 2 * MIB, false,
+			    false, "userfaultfd"},
+	[RIG_DISK] = {"disk", rig_make_disk, 4096, 65536, false, false, "mprotect"},
 };
-const unsigned int rig_nr_kinds = ARRAY_SIZE(rig_kinds);
 
 /* ---- huge pages ---- */
 
@@ -453,6 +456,15 @@ void rig_check_held(const struct rig *rig, uint64_t blocks)
 	assert_in_range(held, blocks * rig->block, blocks * rig->block + own);
 }
 
+long rig_cached(const struct rig *rig, uint64_t first, uint64_t count)
+{
+	uint64_t range[2] = {rig->offset + first * rig->block, count * rig->block}, stat[5];
+
+	if (__real_syscall(SYS_cachestat, rig->fd, (long)range, (long)stat, 0, 0) < 0)
+		return -1;
+	return (long)stat[0]; /* nr_cache */
+}
+
 unsigned int rig_ranges(const struct rig *rig)
 {
 	unsigned long start, end, first = (uintptr_t)rig->memory;
@@ -497,7 +509,7 @@ static const char *rig_mechanism(const struct rig *rig)
 
 void rig_each(uint64_t blocks, uint32_t max_fences, void (*test)(struct rig *rig))
 {
-	for (unsigned int i = 0; i < rig_nr_kinds; i++) {
+	for (unsigned int i = 0; i < RIG_KINDS; i++) {
 		const struct rig_kind *kind = &rig_kinds[i];
 		struct rig rig;
 

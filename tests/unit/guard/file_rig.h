@@ -23,8 +23,20 @@ struct rig_kind {
 	const char *mechanism;
 };
 
-extern const struct rig_kind rig_kinds[];
-extern const unsigned int rig_nr_kinds;
+enum {
+	RIG_MEMFD,
+	RIG_MEMFD_SMALL,
+	RIG_MEMFD_FENCED,
+	RIG_TMPFS,
+	RIG_2M,
+	RIG_2M_FENCED,
+	RIG_1G,
+	RIG_TMPFS_HUGE,
+	RIG_DISK,
+	RIG_KINDS,
+};
+
+extern const struct rig_kind rig_kinds[RIG_KINDS];
 
 struct rig {
 	const struct rig_kind *kind;
@@ -60,6 +72,8 @@ bool rig_fenced(const struct rig *rig);
 uint64_t rig_held(const struct rig *rig);
 /* The host holds exactly that many blocks; a file system on a disk may have some for itself. */
 void rig_check_held(const struct rig *rig, uint64_t blocks);
+/* How many pages of the run are in the page cache; -1 when the kernel does not tell. */
+long rig_cached(const struct rig *rig, uint64_t first, uint64_t count);
 /* How many address ranges the region is divided into. */
 unsigned int rig_ranges(const struct rig *rig);
 /* How many pages of 4096 bytes are mapped in the run. */

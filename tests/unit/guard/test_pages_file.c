@@ -111,7 +111,7 @@ static void test_pages_of_1_gib(void **state)
 	struct rig rig;
 
 	(void)state;
-	if (!rig_start(&rig, &rig_kinds[6], 2, 0))
+	if (!rig_start(&rig, &rig_kinds[RIG_1G], 2, 0))
 		skip();
 	all_is_closed_at_the_start(&rig);
 	content_stays_until_discard(&rig);
@@ -243,7 +243,7 @@ static void test_fences_of_huge_pages(void **state)
 	struct rig rig;
 
 	(void)state;
-	if (!rig_start(&rig, &rig_kinds[5], 10, 3))
+	if (!rig_start(&rig, &rig_kinds[RIG_2M_FENCED], 10, 3))
 		skip();
 	for (unsigned int i = 0; i < 3; i++) {
 		assert_int_equal(rig_open(&rig, 2, 1), 0);

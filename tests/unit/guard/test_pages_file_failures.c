@@ -217,7 +217,7 @@ static void each_call(struct model *m, unsigned int times, int error)
 static void test_each_call(void **state)
 {
 	(void)state;
-	for (unsigned int i = 0; i < rig_nr_kinds; i++) {
+	for (unsigned int i = 0; i < RIG_KINDS; i++) {
 		struct model m;
 
 		if (!model_start(&m, &rig_kinds[i]))
@@ -293,7 +293,7 @@ static void random_runs(const struct rig_kind *kind, uint64_t seed, unsigned int
 static void test_random_runs(void **state)
 {
 	(void)state;
-	for (unsigned int i = 0; i < rig_nr_kinds; i++)
+	for (unsigned int i = 0; i < RIG_KINDS; i++)
 		random_runs(&rig_kinds[i], 0x9e3779b97f4a7c15 + i, 600);
 }
 
@@ -445,7 +445,7 @@ static void test_pages_larger_than_blocks(void **state)
 /* Without a way to see untouched pages, small blocks of memory are fenced. */
 static void test_fences_where_pages_cannot_be_seen(void **state)
 {
-	struct rig_kind kind = rig_kinds[1];
+	struct rig_kind kind = rig_kinds[RIG_MEMFD_SMALL];
 	struct rig rig;
 
 	(void)state;

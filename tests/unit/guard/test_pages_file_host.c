@@ -175,6 +175,31 @@ static void test_huge_pages_are_kept(void **state)
 	huge_pages_are_kept(true);
 }
 
+/* A fault in an open block brings nothing of the closed ones beside it into the page cache. */
+static void test_no_reading_ahead(void **state)
+{
+	struct rig rig;
+
+	(void)state;
+	if (!rig_start(&rig, &rig_kinds[RIG_DISK], 64, 0)) {
+		print_message("no disk here\n");
+		skip();
+	}
+	if (rig_cached(&rig, 0, 64) < 0) {
+		print_message("this kernel does not tell what is in the page cache\n");
+		rig_end(&rig);
+		skip();
+	}
+	assert_int_equal(rig_open(&rig, 30, 2), 0);
+	for (uint64_t at = 0; at < rig.block; at += 4096)
+		assert_int_equal(rig_peek(&rig, 31, at), 0);
+	assert_true(rig_poke(&rig, 30, 0, 1));
+	assert_true(rig_cached(&rig, 30, 2) >= (long)(rig.block / 4096) + 1);
+	assert_int_equal(rig_cached(&rig, 0, 30), 0);
+	assert_int_equal(rig_cached(&rig, 32, 32), 0);
+	rig_end(&rig);
+}
+
 /* ---- somebody else ---- */
 
 static void a_file_that_is_cut(struct rig *rig)
@@ -198,7 +223,7 @@ static void a_file_that_is_cut(struct rig *rig)
 static void test_a_file_that_is_cut(void **state)
 {
 	(void)state;
-	for (unsigned int i = 0; i < rig_nr_kinds; i++) {
+	for (unsigned int i = 0; i < RIG_KINDS; i++) {
 		struct rig rig;
 
 		if (!rig_start(&rig, &rig_kinds[i], 2, 0))
@@ -219,7 +244,7 @@ static void test_file_size_limit(void **state)
 
 	(void)state;
 	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
-	assert_true(rig_start(&rig, &rig_kinds[0], 2, 0));
+	assert_true(rig_start(&rig, &rig_kinds[RIG_MEMFD], 2, 0));
 	small = (struct rlimit){rig.offset + rig.block, before.rlim_max};
 	assert_int_equal(ftruncate(rig.fd, (off_t)rig.offset), 0);
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
@@ -249,7 +274,7 @@ static void test_huge_page_pool_runs_dry(void **state)
 	char *hog = MAP_FAILED;
 
 	(void)state;
-	if (!rig_start(&rig, &rig_kinds[4], blocks, 0))
+	if (!rig_start(&rig, &rig_kinds[RIG_2M], blocks, 0))
 		skip();
 	/* All of them are gone but two. */
 	spare = rig_pool_free(2 * MIB);
@@ -277,6 +302,7 @@ int main(void)
 		cmocka_unit_test(test_locked_memory),
 		cmocka_unit_test(test_swapped_memory),
 		cmocka_unit_test(test_huge_pages_are_kept),
+		cmocka_unit_test(test_no_reading_ahead),
 		cmocka_unit_test(test_a_file_that_is_cut),
 		cmocka_unit_test(test_file_size_limit),
 		cmocka_unit_test(test_huge_page_pool_runs_dry),

@@ -168,7 +168,7 @@ static unsigned int rounds_of(const struct rig_kind *kind)
 
 static void race_all(bool (*write)(char *at, int pipe_in))
 {
-	for (unsigned int i = 0; i < rig_nr_kinds; i++)
+	for (unsigned int i = 0; i < RIG_KINDS; i++)
 		if (rounds_of(&rig_kinds[i]))
 			race(&rig_kinds[i], write, rounds_of(&rig_kinds[i]));
 }
