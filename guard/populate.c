@@ -38,6 +38,7 @@ struct populate {
 	uint64_t piece;        /* bytes of one thread's piece */
 	unsigned int nr_parts; /* threads, the caller's own among them */
 	bool there;            /* the memory is there already, only the mapping is missing */
+	bool one_round;        /* no thread has a second piece: looking once, at first, is enough */
 	_Atomic uint64_t missing;
 	_Atomic int error; /* of the first that failed */
 };
@@ -75,6 +76,8 @@ static int populate_check(struct populate *all)
 {
 	uint64_t size = num_min(all->missing, all->piece * all->nr_parts);
 
+	if (all->one_round)
+		return 0;
 	return headroom_check(all->there ? POPULATE_TABLES(size) : size);
 }
 
@@ -153,6 +156,7 @@ static int populate(char *memory, uint64_t size, unsigned int threads, bool ther
 		return -ENOMEM;
 	all.piece =
 		num_align_down(num_max(POPULATE_PIECE / threads, POPULATE_ALIGN), POPULATE_ALIGN);
+	all.one_round = size <= all.piece;
 	/* All of it at first: then mostly nothing is begun that cannot be ended. */
 	all.error = headroom_check(there ? POPULATE_TABLES(size) : size);
 	if (!all.error) {
