@@ -6,8 +6,9 @@
  *	kinds		"kinds NAME..." of those below
  *	probe KIND	use it on ordinary memory: "probe KIND ok". Not every KVM knows every
  *			instruction where it interprets the guest: then the machine stops here
- *	hit KIND	each closed block: at its start, off its middle, at its end; each border
- *			between an open and a closed block: across it. Afterwards the closed bytes
+ *	hit KIND	each closed block (of very many: those beside open ones, and some): at its start,
+ *			off its middle, at its end; each border between an open and a closed block:
+ *			across it. Afterwards the closed bytes
  *			must be zero, and so must what was read:
  *			"hit KIND blocks=N borders=N faults=N wrong=N"
  *
@@ -24,6 +25,7 @@
 #include "lib/text.h"
 #include "lib/trap.h"
 
+#define HIT_BLOCKS 64u /* far from open ones that are hit, about */
 #define CR0_MP     (1ull << 1)
 #define CR0_EM     (1ull << 2)
 #define CR4_OSFXSR (1ull << 9)
@@ -48,13 +50,13 @@ struct attack_kind {
 				 : "memory", "cc");             \
 		return 0;                                       \
 	}
-#define SWAP(name, insn, reg)                                                                      \
+#define SWAP(name, insn, reg, type)                                                                \
 	static uint64_t name(uint64_t gpa)                                                         \
 	{                                                                                          \
 		uint64_t value = ATTACK_SECRET;                                                    \
                                                                                                    \
 		__asm__ volatile(insn " " reg ", (%1)" : "+a"(value) : "r"(gpa) : "memory", "cc"); \
-		return value;                                                                      \
+		return (type)value;                                                                \
 	}
 #define LOAD(name, insn, reg)                                                                   \
 	static uint64_t name(uint64_t gpa)                                                      \
@@ -80,10 +82,10 @@ STORE(kind_movnti, "movnti", "%%rax")
 STORE(kind_add, "lock addq", "%%rax")
 STORE(kind_or, "lock orb", "%%al")
 STORE(kind_xor, "xorl", "%%eax")
-SWAP(kind_xchg1, "xchgb", "%%al")
-SWAP(kind_xchg4, "xchgl", "%%eax")
-SWAP(kind_xchg8, "xchgq", "%%rax")
-SWAP(kind_xadd, "lock xaddq", "%%rax")
+SWAP(kind_xchg1, "xchgb", "%%al", uint8_t)
+SWAP(kind_xchg4, "xchgl", "%%eax", uint32_t)
+SWAP(kind_xchg8, "xchgq", "%%rax", uint64_t)
+SWAP(kind_xadd, "lock xaddq", "%%rax", uint64_t)
 ALONE(kind_movi, "movl $0x5ec2e7c0, (%0)")
 ALONE(kind_inc, "lock incl (%0)")
 ALONE(kind_dec, "decw (%0)")
@@ -399,15 +401,21 @@ static void hit_at(struct hit *hit, uint64_t gpa, bool border)
 	hit_read_back(hit);
 }
 
+static bool hit_is_beside(const struct attack *a, unsigned int block)
+{
+	return (block > 0 && a->open[block - 1]) || (block + 1 < a->blocks && a->open[block + 1]);
+}
+
 static void hit_blocks(struct hit *hit)
 {
 	const struct attack *a = hit->attack;
 	uint64_t bs = a->vmem->block_size;
+	unsigned int every = a->blocks / HIT_BLOCKS + 1;
 
 	for (unsigned int i = 0; i < a->blocks; i++) {
 		uint64_t gpa = attack_gpa(a, i);
 
-		if (a->open[i])
+		if (a->open[i] || (i % every != 0 && !hit_is_beside(a, i)))
 			continue;
 		hit->blocks++;
 		hit_at(hit, gpa, false);

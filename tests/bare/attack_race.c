@@ -32,6 +32,7 @@
 #define RACE_WORDS    64u   /* places in the block that are stored to */
 #define RACE_PATIENCE 1000u /* milliseconds are waited for, not seconds */
 #define STORM_BURST   64u
+#define RACE_LOCKED   32u /* one store in so many is a locked one */
 #define PTE_TABLE     0x3ull
 #define RACE_GVA      0x500000000000ull
 
@@ -74,7 +75,7 @@ static void race_store(void *arg, unsigned int cpu)
 		uint64_t gpa = race->gpa + seq % RACE_WORDS * race->stride + 8 * cpu;
 
 		__atomic_store_n(&self->published, seq, __ATOMIC_SEQ_CST);
-		if (seq % 3 == 0)
+		if (seq % RACE_LOCKED == 0)
 			__asm__ volatile("xchgq %0, (%1)" : "+r"(seq) : "r"(gpa) : "memory");
 		else
 			cpu_store64(gpa, seq);

@@ -6,15 +6,16 @@
  * order one line that begins with its verb; what a line reports as "wrong" is a failed test as well.
  *
  *	lay LAYOUT	unplug all, then make each block as its letter says: P plugged and filled; X
- *			plugged, filled and unplugged; U never plugged. "|" is for the reader only:
- *			"lay answer=0 plugged=BYTES"
+ *			plugged, filled and unplugged; U never plugged. A number before a letter repeats
+ *			it, "|" is for the reader only: "lay answer=0 plugged=BYTES"
  *	plug FIRST COUNT, unplug FIRST COUNT, unplug-all
  *			"plug answer=TYPE" and so on; nothing is filled
  *	checker FIRST COUNT
  *			unplug all, then plug and fill every second block: "checker answer=0"
  *	fill FIRST COUNT	content into open blocks
  *	check		all open blocks' content: "check blocks=N wrong=N"
- *	zeros STRIDE	read all closed blocks in such steps: "zeros blocks=N wrong=N"
+ *	zeros STRIDE FIRST COUNT
+ *			read the closed ones of these blocks in such steps: "zeros blocks=N wrong=N"
  *	mark BLOCK WORD	put WORD at the start of an open block: "mark"
  *	quit		end the test
  *
@@ -31,6 +32,8 @@
 
 #define LINES_VECTOR 0x28u
 #define WORDS_MAX    512u /* of a block's content, so that blocks of any size are filled as fast */
+#define WORDS_LARGE  16u  /* of one larger than this: each may cost the host a huge page */
+#define BLOCK_LARGE  (64ull << 20)
 #define MAPPED_MAX   (16ull << 30)
 #define PATTERN      0x9e3779b97f4a7c15ull
 
@@ -134,16 +137,34 @@ attack_lay_runs(struct attack *a, const char *layout, unsigned int count, const 
 	return type;
 }
 
+/* Writes out repetitions; how many blocks, UINT32_MAX when there are not so many. */
+static unsigned int attack_parse_layout(const struct attack *a, const char *text, char *layout)
+{
+	unsigned int count = 0, repeat = 0;
+
+	for (; *text != '\0' && *text != ' '; text++) {
+		if (*text >= '0' && *text <= '9') {
+			repeat = repeat * 10 + (unsigned int)(*text - '0');
+			continue;
+		}
+		if (*text == '|')
+			continue;
+		if (repeat == 0)
+			repeat = 1;
+		if (repeat > a->blocks - count)
+			return UINT32_MAX;
+		for (; repeat > 0; repeat--)
+			layout[count++] = *text;
+	}
+	return count;
+}
+
 static void attack_lay(struct attack *a, const char *text)
 {
-	char layout[LINES_MAX];
-	unsigned int count = 0;
-	uint16_t type;
+	static char layout[ATTACK_BLOCKS];
+	unsigned int count = attack_parse_layout(a, text, layout);
+	uint16_t type = count != UINT32_MAX ? attack_unplug_all(a) : VMEM_NO_RESP;
 
-	for (; *text != '\0' && *text != ' '; text++)
-		if (*text != '|')
-			layout[count++] = *text;
-	type = count <= a->blocks ? attack_unplug_all(a) : VMEM_NO_RESP;
 	if (type == VMEM_RESP_ACK)
 		type = attack_lay_runs(a, layout, count, "PX", attack_plug);
 	for (unsigned int i = 0; type == VMEM_RESP_ACK && i < count; i++)
@@ -179,12 +200,12 @@ static void attack_check_all(const struct attack *a)
 	console_printf("check blocks=%u wrong=%u\n", blocks, wrong);
 }
 
-static void attack_zeros(const struct attack *a, uint64_t stride)
+static void attack_zeros(const struct attack *a, uint64_t stride, uint64_t first, uint64_t count)
 {
 	uint64_t bs = a->vmem->block_size, wrong = 0;
 	unsigned int blocks = 0;
 
-	for (unsigned int i = 0; i < a->blocks; i++) {
+	for (unsigned int i = (unsigned int)first; i < first + count && i < a->blocks; i++) {
 		if (a->open[i])
 			continue;
 		blocks++;
@@ -205,7 +226,7 @@ static bool attack_memory_order(struct attack *a, const struct attack_order *o)
 	} else if (strcmp(verb, "check") == 0) {
 		attack_check_all(a);
 	} else if (strcmp(verb, "zeros") == 0 && first >= 8) {
-		attack_zeros(a, first);
+		attack_zeros(a, first, count, o->value[2]);
 	} else if (strcmp(verb, "unplug-all") == 0) {
 		console_printf("unplug-all answer=%u\n", attack_unplug_all(a));
 	} else if (strcmp(verb, "mark") == 0 && first < a->blocks) {
@@ -272,7 +293,8 @@ static bool attack_open(struct attack *a)
 	a->blocks = (unsigned int)(bytes / a->vmem->block_size);
 	if (a->blocks > ATTACK_BLOCKS)
 		a->blocks = ATTACK_BLOCKS;
-	a->stride = a->vmem->block_size / WORDS_MAX;
+	a->stride =
+		a->vmem->block_size / (a->vmem->block_size > BLOCK_LARGE ? WORDS_LARGE : WORDS_MAX);
 	if (a->stride < MEM_PAGE_BYTES)
 		a->stride = MEM_PAGE_BYTES;
 	mem_map(a->vmem->addr, a->blocks * a->vmem->block_size);
