@@ -274,14 +274,18 @@ static void virtio_mem_note(struct virtio_mem *mem, uint16_t type, uint16_t answ
 			    const struct vmem_device_info *before)
 {
 	struct vmem_device_info info;
+	bool refused;
 
 	if (type == VMEM_REQ_STATE)
 		return;
-	virtio_mem_moved(mem);
 	vmem_device_info(mem->engine, &info);
+	refused = answer == VMEM_RESP_NACK &&
+		  virtio_mem_failures(&info) != virtio_mem_failures(before);
+	/* Drivers may ask for what the host has not again and again, at once. */
+	if (!refused || !mem->host_refused)
+		virtio_mem_moved(mem);
 	if (type == VMEM_REQ_PLUG)
-		mem->host_refused = answer == VMEM_RESP_NACK &&
-				    virtio_mem_failures(&info) != virtio_mem_failures(before);
+		mem->host_refused = refused;
 	/* UNPLUG_ALL shrinks it without a notification. */
 	if (info.usable_region_size != before->usable_region_size)
 		virtio_config_touched_locked(mem->vdev);
