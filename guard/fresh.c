@@ -12,6 +12,8 @@
  *
  * I1  Nothing is mapped at a fixed address: a hint may be taken by another thread at any time.
  * I2  Only what mremap() returned is unmapped.
+ * I3  A mapping that is moved as a whole loses its reverse map, so not all of a run is moved at once.
+ *     One table's worth may be: its neighbours then share theirs with it.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -145,6 +147,9 @@ int fresh_run(struct fresh *fresh, char *memory, uint64_t size)
 	for (done = head; size - done >= FRESH_TABLE;) {
 		uint64_t piece = num_min(FRESH_PIECE, num_align_down(size - done, FRESH_TABLE));
 
+		/* I3 */
+		if (piece == size && piece > FRESH_TABLE)
+			piece -= FRESH_TABLE;
 		/* Without a place to move to, or on an old kernel, the memory is fresh but for the
 		 * page tables. */
 		if (fresh_move(fresh, memory + done, piece) < 0 &&

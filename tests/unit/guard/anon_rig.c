@@ -30,6 +30,7 @@
 /* ---- the guard's system calls ---- */
 
 static struct anon_kernel kernel;
+static bool starting; /* the guard finds out what the kernel can do */
 static struct anon_faults faults;
 
 int __real_mprotect(void *at, size_t size, int protection);
@@ -51,9 +52,14 @@ void *__wrap_mmap64(void *at, size_t size, int protection, int flags, int fd, of
 	__attribute__((alias("__wrap_mmap")));
 int __wrap_open64(const char *path, int flags, ...) __attribute__((alias("__wrap_open")));
 
-void anon_kernel_set(const struct anon_kernel *k)
+void anon_kernel_set(struct anon_kernel k)
 {
-	kernel = k ? *k : (struct anon_kernel){0};
+	kernel = k;
+}
+
+struct anon_kernel anon_kernel_get(void)
+{
+	return kernel;
 }
 
 void anon_faults_set(const struct anon_faults *f)
@@ -98,8 +104,8 @@ int __wrap_mprotect(void *at, size_t size, int protection)
 
 int __wrap_madvise(void *at, size_t size, int advice)
 {
-	/* The guard asks for this only to find out about page tables. */
-	if (advice == MADV_NOHUGEPAGE && kernel.no_table_reclaim) {
+	/* This is only asked for to find out about page tables. */
+	if (advice == MADV_NOHUGEPAGE && starting && kernel.no_table_reclaim) {
 		errno = ENOMEM;
 		return -1;
 	}
@@ -196,7 +202,9 @@ void rig_start(struct anon_rig *r, uint64_t size, uint64_t block, uint64_t segme
 		.populate_threads = 1,
 		.max_fences = max_fences,
 	};
+	starting = true;
 	assert_int_equal(pages_anon_new(&r->config, &r->pages, NULL), 0);
+	starting = false;
 	r->mappings = rig_mappings(r);
 }
 

@@ -39,7 +39,8 @@ struct anon_faults {
 	unsigned int calls; /* so far, failed ones included */
 };
 
-void anon_kernel_set(const struct anon_kernel *kernel);
+void anon_kernel_set(struct anon_kernel kernel);
+struct anon_kernel anon_kernel_get(void);
 void anon_faults_set(const struct anon_faults *faults);
 /* Faults end; how many calls there were. */
 unsigned int anon_faults_end(void);

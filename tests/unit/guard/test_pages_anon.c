@@ -201,6 +201,7 @@ static void test_short_of_fences_arms(void **state)
 	assert_true(rig_is_closed(&r, 17 * block, block));
 	assert_int_equal(r.memory[17 * block], 17);
 	assert_int_equal(rig_open(&r, 16 * block, 2 * block), 0);
+	assert_int_equal(rig_mappings(&r), 3);
 	assert_int_equal(r.memory[17 * block], 17);
 	assert_int_equal(rig_poke(&r, 17 * block, 17), 0);
 	assert_int_equal(rig_poke(&r, 16 * block, 16), 0);
@@ -318,10 +319,13 @@ static void test_unplug_all_of_armed_segments(void **state)
 static void test_without_userfaultfd(void **state)
 {
 	const uint64_t block = 64 * KIB;
+	const struct anon_kernel before = anon_kernel_get();
+	struct anon_kernel kernel = before;
 	struct anon_rig r;
 
 	(void)state;
-	anon_kernel_set(&(struct anon_kernel){.no_userfaultfd = true});
+	kernel.no_userfaultfd = true;
+	anon_kernel_set(kernel);
 	rig_start(&r, 32 * block, block, 8 * block, 4);
 	assert_string_equal(r.pages->mechanism, "mprotect");
 	/* Fences at 0, 4 to 8, 12 and from 16 on. */
@@ -341,7 +345,7 @@ static void test_without_userfaultfd(void **state)
 	assert_int_equal(rig_close(&r, 10 * block, 2 * block), 0);
 	assert_int_equal(rig_open(&r, 16 * block, 2 * block), 0);
 	assert_int_equal(r.pages->fences, 4);
-	anon_kernel_set(NULL);
+	anon_kernel_set(before);
 	rig_end(&r);
 }
 
@@ -403,12 +407,13 @@ static void test_no_huge_zero_page(void **state)
 	struct pages_config config = {
 		.block_size = PAGE, .segment_size = PAGE, .size = PAGE, .fd = -1};
 	struct vmem_error error = {""};
+	const struct anon_kernel before = anon_kernel_get();
 	struct pages *pages = NULL;
 
 	(void)state;
-	anon_kernel_set(&(struct anon_kernel){.no_huge_zero_page = true});
+	anon_kernel_set((struct anon_kernel){.no_huge_zero_page = true});
 	assert_int_equal(pages_anon_new(&config, &pages, &error), -EOPNOTSUPP);
-	anon_kernel_set(NULL);
+	anon_kernel_set(before);
 	assert_null(pages);
 	assert_non_null(strstr(error.text, "transparent_hugepage/use_zero_page"));
 }
@@ -450,6 +455,15 @@ static void test_a_huge_region(void **state)
 	rig_end(&r);
 }
 
+/* ---- both ways to get rid of page tables ---- */
+
+static int without_table_reclaim(void **state)
+{
+	(void)state;
+	anon_kernel_set((struct anon_kernel){.no_table_reclaim = true});
+	return 0;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -468,5 +482,7 @@ int main(void)
 		cmocka_unit_test(test_a_huge_region),
 	};
 
-	return cmocka_run_group_tests_name("pages_anon", tests, NULL, NULL);
+	return cmocka_run_group_tests_name("pages_anon", tests, NULL, NULL) +
+	       cmocka_run_group_tests_name("pages_anon_moving_tables", tests, without_table_reclaim,
+					   NULL);
 }
