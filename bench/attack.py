@@ -17,9 +17,9 @@ the device is resized to 0. The columns:
     told        what the monitor said meanwhile: of the device's size, and of the attack
 
 What is held is read from the host's /proc/PID/smaps. Nothing here is a time, so an emulated host
-serves as well as any; but a store that the monitor stops takes a tenth of a millisecond there, which
-makes minutes for every page. With --step, one store each BYTES counts for as much; what the host
-holds is then less than could be taken.
+serves as well as any; but a store that the monitor stops takes some tenths of a millisecond there,
+which makes minutes for every page. With --step, one store each BYTES counts for as much; what the
+host holds is then less than could be taken.
 """
 
 import argparse

@@ -82,7 +82,7 @@ def host(keeper):
 
 @pytest.fixture
 def old_host(keeper):
-    """An emulated host with the older kernel, wherever this machine can run guests itself or not."""
+    """An emulated host with the older kernel, also where this machine can run guests itself."""
     keeper.discard()
     old = Keeper({**keeper.parts, "kernel": guests.OLDEST}, nest.Nest)
     yield old

@@ -228,7 +228,8 @@ def test_pause_on_violation(host):
     with Victim(host, device) as victim:
         victim.boot()
         start = victim.start[device.name] + device.size - MIB
-        victim.vm.process.write(f"echo write {start} {start + 8} 8 >/proc/vmem_attack; echo 'do'ne\n")
+        command = f"echo write {start} {start + 8} 8 >{attack.PROC}; echo 'do'ne\n"
+        victim.vm.process.write(command)
         await_paused(victim.vm)
         assert victim.violations(device) == (1, 0)
         assert victim.vm.hmp("cont") == ""

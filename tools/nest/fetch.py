@@ -241,9 +241,8 @@ def fetch_headers(apt, tmp, name):
         fetch_part(apt, f"kernel/{name}")
         release = ebbcache.release(f"kernel/{name}")
         package = f"linux-headers-{release}"
-    needed = [
-        word for word in apt.depends(package) if word.startswith(("linux-headers-", "linux-kbuild-"))
-    ]
+    kinds = ("linux-headers-", "linux-kbuild-")
+    needed = [word for word in apt.depends(package) if word.startswith(kinds)]
     say(f"headers/{name}: {package}")
     made = tmp / "headers"
     unpack(apt.download([package, *needed], tmp / "deb"), made)

@@ -95,7 +95,7 @@ def build_relay():
 
 
 def with_log(argv, path):
-    """ARGV with its error output in the file PATH of the host; its process number stays the same."""
+    """ARGV with its error output in the file PATH of the host; its process number stays."""
     return ["sh", "-c", 'exec 2>"$0" "$@"', path, *argv]
 
 

@@ -14,8 +14,8 @@
  *     storm START END SECS   every online processor stores, exchanges and fills at random until
  *                            the time is over: processors, stored
  *
- * The range may hold memory that the guest does use (plugged blocks, boot memory): a page that
- * this kernel has online, and did not hide as its memory driver does with what is unplugged, is left
+ * The range may hold memory that the guest does use (plugged blocks, boot memory): a page that this
+ * kernel has online, and did not hide as its memory driver does with what is unplugged, is left
  * alone. So "stored" times 4096 with a STEP of 4096 is what the kernel knows it must not touch.
  *
  * I1  The range is mapped a piece at a time with the same caching that memory has, so a store is an
