@@ -216,7 +216,7 @@ static void vm_on_reset(struct vm *vm)
 	if (vm->config->action.reboot == VM_REBOOT_SHUTDOWN) {
 		vm_on_shutdown(vm);
 	} else if (vm_reset(vm, &err)) {
-		report(vm->config, "the guest cannot be reset: %s", err_message(err));
+		report_guest(vm->config, "the guest cannot be reset: %s", err_message(err));
 		err_free(err);
 	}
 }
@@ -225,7 +225,7 @@ static void vm_on_panic(struct vm *vm)
 {
 	enum vm_panic_action action = vm->config->action.panic;
 
-	report(vm->config, "the guest panicked");
+	report_guest(vm->config, "the guest panicked");
 	if (action == VM_PANIC_SHUTDOWN && vm->config->action.shutdown == VM_SHUTDOWN_PAUSE)
 		action = VM_PANIC_PAUSE;
 	switch (action) {
@@ -248,11 +248,11 @@ static void vm_on_stops(struct vm *vm, unsigned int requests)
 {
 	if (requests & VM_REQUEST_FAILED) {
 		vm_halt(vm, VM_INTERNAL_ERROR);
-		report(vm->config, "the guest was stopped: %s", vm->failure);
+		report_guest(vm->config, "the guest was stopped: %s", vm->failure);
 	}
 	if (requests & VM_REQUEST_SCATTERED) {
 		vm_halt(vm, VM_PAUSED);
-		report(vm->config, "the guest was paused: %s", vm->failure);
+		report_guest(vm->config, "the guest was paused: %s", vm->failure);
 	}
 	if (requests & VM_REQUEST_VIOLATION_SHUTDOWN && vm->state == VM_RUNNING)
 		vm_on_shutdown(vm);
@@ -280,9 +280,10 @@ static void vm_on_requests(void *opaque)
 	requests = atomic_fetch_and(&vm->requests, VM_REQUEST_VIOLATION);
 	vm_on_stops(vm, requests);
 	if (requests & VM_REQUEST_CRASH_LOADED)
-		report(vm->config, "the guest crashed and goes on in its crash kernel");
+		report_guest(vm->config, "the guest crashed and goes on in its crash kernel");
 	if (requests & VM_REQUEST_TRIPLE_FAULT)
-		report(vm->config, "the guest shut its CPU down (triple fault): that is a reset");
+		report_guest(vm->config,
+			     "the guest shut its CPU down (triple fault): that is a reset");
 	if (requests & VM_REQUEST_PANICKED)
 		vm_on_panic(vm);
 	if (requests & VM_REQUEST_SHUTDOWN && vm->state == VM_RUNNING)

@@ -157,11 +157,11 @@ static void vm_report_violation(const struct vm *vm, const struct vm_violation *
 			 *who ? "; " : "", more);
 	if (*who || *count)
 		snprintf(details, sizeof(details), " (%s%s)", who, count);
-	report(vm->config,
-	       "memory device '%s': the guest %s %u byte%s at 0x%" PRIx64
-	       ", which is not plugged%s%s",
-	       v->name, v->write ? "wrote" : "read", v->size, v->size == 1 ? "" : "s", v->gpa,
-	       details, outcomes[v->action]);
+	report_guest(vm->config,
+		     "memory device '%s': the guest %s %u byte%s at 0x%" PRIx64
+		     ", which is not plugged%s%s",
+		     v->name, v->write ? "wrote" : "read", v->size, v->size == 1 ? "" : "s", v->gpa,
+		     details, outcomes[v->action]);
 }
 
 static void vm_tell_violation(struct vm *vm, struct vm_mem *m, uint64_t now_ms)

@@ -77,7 +77,7 @@ void vm_request(struct vm *vm, unsigned int bits)
 	world->bits |= bits;
 }
 
-void report(const struct vm_config *config, const char *fmt, ...)
+bool report_guest(const struct vm_config *config, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -86,6 +86,7 @@ void report(const struct vm_config *config, const char *fmt, ...)
 	vsnprintf(world->line, sizeof(world->line), fmt, ap);
 	va_end(ap);
 	world->lines++;
+	return true;
 }
 
 struct loop_watch *loop_watch_new(struct loop *loop, int fd, void (*fn)(void *opaque), void *opaque,
