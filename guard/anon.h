@@ -32,7 +32,7 @@
 
 /* How page tables of closed memory are got rid of; see fresh.c. */
 struct fresh {
-	bool discard_frees;
+	bool discard_frees, may_move;
 	char *hint; /* where a move went last; nothing is mapped there */
 };
 
@@ -127,8 +127,8 @@ int armed_discard(struct anon *anon, struct run run);
 
 #define FRESH_ZERO_PAGE "/sys/kernel/mm/transparent_hugepage/use_zero_page"
 
-/* Find out what this kernel does. */
-void fresh_probe(struct fresh *ret_fresh);
+/* Find out what this kernel does, for a region of that size. */
+void fresh_probe(uint64_t region_size, struct fresh *ret_fresh);
 /* Does a read of memory that was never written take none, huge pages or not? */
 bool fresh_reads_are_free(void);
 /*
@@ -138,10 +138,10 @@ bool fresh_reads_are_free(void);
  */
 int fresh_run(struct fresh *fresh, char *memory, uint64_t size);
 /*
- * Make the kernel merge any two neighbouring parts of the mapping at @memory that are alike, however
- * they came to be: all pages of it share one reverse map. The first page is writable for a moment.
- * Where that cannot be done there will be more mappings.
+ * Make the kernel merge any two neighbouring parts of the region that are alike, however they came to
+ * be, once the caller has set the protection of all of it: its pages then share one reverse map.
+ * Nobody uses the region yet. Where this cannot be done there will be more mappings.
  */
-void fresh_prime(char *memory);
+void fresh_prime(char *memory, uint64_t size);
 
 #endif

@@ -13,7 +13,8 @@
  * I1  Nothing is mapped at a fixed address: a hint may be taken by another thread at any time.
  * I2  Only what mremap() returned is unmapped.
  * I3  A mapping that is moved as a whole loses its reverse map, so not all of a run is moved at once.
- *     One table's worth may be: its neighbours then share theirs with it.
+ *     One table's worth may be: its neighbours then share theirs with it; so not in a region that
+ *     has no more than that.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -75,14 +76,14 @@ static uint64_t fresh_tables_bytes(void)
  * Other threads make and free page tables meanwhile, so more than a few have to go. In doubt
  * moving is right on every kernel.
  */
-void fresh_probe(struct fresh *ret_fresh)
+void fresh_probe(uint64_t region_size, struct fresh *ret_fresh)
 {
 	const uint64_t size = FRESH_PROBES * FRESH_TABLE;
 	uint64_t before, after;
 	char *probe =
 		mmap(NULL, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
-	*ret_fresh = (struct fresh){0};
+	*ret_fresh = (struct fresh){.may_move = region_size > FRESH_TABLE};
 	if (probe == MAP_FAILED)
 		return;
 	/* Without this the zero page would be a huge one, and need no table. */
@@ -140,7 +141,7 @@ int fresh_run(struct fresh *fresh, char *memory, uint64_t size)
 {
 	uint64_t head = -(uintptr_t)memory & (FRESH_TABLE - 1), done;
 
-	if (fresh->discard_frees || size < head + FRESH_TABLE)
+	if (fresh->discard_frees || !fresh->may_move || size < head + FRESH_TABLE)
 		return madvise(memory, size, MADV_DONTNEED) < 0 ? -errno : 0;
 	if (head && madvise(memory, head, MADV_DONTNEED) < 0)
 		return -errno;
@@ -160,11 +161,14 @@ int fresh_run(struct fresh *fresh, char *memory, uint64_t size)
 	return done < size && madvise(memory + done, size - done, MADV_DONTNEED) < 0 ? -errno : 0;
 }
 
-void fresh_prime(char *memory)
+void fresh_prime(char *memory, uint64_t size)
 {
-	const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
 
-	if (mprotect(memory, page, PROT_READ | PROT_WRITE) < 0)
+	/* A mapping without a reverse map joins one that has one; the other way round only on newer
+	 * kernels. So the first page gets its map and its last protection before the rest does. */
+	if ((size > page && mprotect(memory + page, size - page, PROT_NONE) < 0) ||
+	    mprotect(memory, page, PROT_READ | PROT_WRITE) < 0)
 		return;
 	/* Where this is not known, a touch does it: it ends the process when the host has not one
 	 * page. */
