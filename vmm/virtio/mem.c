@@ -20,11 +20,11 @@
 #include "vmm/core/hv.h"
 #include "vmm/core/loop.h"
 #include "vmm/virtio/mem_absent.h"
+#include "vmm/virtio/mem_pace.h"
 #include "vmm/virtio/virtio.h"
 
-#define VIRTIO_MEM_QUEUE_SIZE 128
-/* Cleared in less than a second by any host. */
-#define VIRTIO_MEM_PLUG_STEP_BYTES (1 * GIB)
+#define VIRTIO_MEM_QUEUE_SIZE      128
+#define VIRTIO_MEM_PLUG_STEP_BYTES (1 * GIB) /* cleared in less than a second by any host */
 
 struct virtio_mem {
 	struct virtio_mem_config config; /* immutable; id belongs to vdev */
@@ -43,6 +43,7 @@ struct virtio_mem {
 	_Atomic uint64_t stopped_since_ms; /* 0 while the machine runs */
 	_Atomic uint64_t stopped_total_ms; /* by all stops that are over */
 	_Atomic bool host_refused; /* the last plug request was refused for want of host memory */
+	struct mem_pace pace;      /* of refusals for that; guarded by the device lock */
 	bool plugging;             /* a PLUG request is under way; guarded by the device lock */
 };
 
@@ -257,6 +258,7 @@ static void virtio_mem_reset(void *opaque)
 	struct virtio_mem *mem = opaque;
 
 	mem_absent_count_reads(&mem->absent, false);
+	mem_pace_clear(&mem->pace);
 }
 
 static void virtio_mem_driver_ok(void *opaque)
@@ -284,6 +286,7 @@ static void virtio_mem_note(struct virtio_mem *mem, uint16_t type, uint16_t answ
 	/* Drivers may ask for what the host has not again and again, at once. */
 	if (!refused || !mem->host_refused)
 		virtio_mem_moved(mem);
+	mem_pace_answered(&mem->pace, refused);
 	if (type == VMEM_REQ_PLUG)
 		mem->host_refused = refused;
 	/* UNPLUG_ALL shrinks it without a notification. */
@@ -343,8 +346,19 @@ static void virtio_mem_queue_kick(void *opaque, unsigned int index)
 {
 	struct virtio_mem *mem = opaque;
 
-	while (virtio_queue_pop(mem->vdev, index, mem->chain))
+	while (!mem->pace.waiting && virtio_queue_pop(mem->vdev, index, mem->chain))
 		virtio_mem_handle(mem);
+}
+
+/* On the loop: requests that waited for their pace are taken up. */
+static void virtio_mem_go_on(void *opaque)
+{
+	struct virtio_mem *mem = opaque;
+
+	virtio_lock(mem->vdev);
+	mem_pace_over(&mem->pace);
+	virtio_unlock(mem->vdev);
+	virtio_queue_kick(mem->vdev, 0);
 }
 
 static void virtio_mem_system_reset(void *opaque)
@@ -374,6 +388,8 @@ static void virtio_mem_apply(void *opaque)
 	/* Cannot fail: virtio_mem_resize() checked what the engine checks. */
 	vmem_device_resize(mem->engine, mem->wanted);
 	virtio_mem_moved(mem);
+	if (mem_pace_clear(&mem->pace))
+		virtio_queue_kick(mem->vdev, 0);
 	virtio_unlock(mem->vdev);
 }
 
@@ -407,7 +423,7 @@ static int virtio_mem_make_virtio(struct virtio_mem *mem, struct err **err)
 		return err_set(err, errno, "cannot create an event descriptor for '%s': %s", c->id,
 			       strerror(errno));
 	mem->resize = loop_watch_new(c->loop, mem->resize_fd, virtio_mem_apply, mem, err);
-	return mem->resize ? 0 : -EIO;
+	return mem->resize ? mem_pace_init(&mem->pace, c->loop, virtio_mem_go_on, mem, err) : -EIO;
 }
 
 static int virtio_mem_init(struct virtio_mem *mem, struct err **err)
@@ -463,7 +479,7 @@ struct virtio_mem *virtio_mem_new(const struct virtio_mem_config *config, struct
 		mem->config.now_ms = virtio_mem_clock_ms;
 	if (!mem->config.plug_step_bytes)
 		mem->config.plug_step_bytes = VIRTIO_MEM_PLUG_STEP_BYTES;
-	mem->resize_fd = -1;
+	mem->resize_fd = mem->pace.fd = -1;
 	if (virtio_mem_init(mem, err)) {
 		virtio_mem_free(mem);
 		return NULL;
@@ -477,6 +493,7 @@ void virtio_mem_free(struct virtio_mem *mem)
 		return;
 	bus_remove(mem->config.mmio, &mem->absent.region);
 	loop_watch_free(mem->resize);
+	mem_pace_done(&mem->pace);
 	if (mem->resize_fd >= 0)
 		close(mem->resize_fd);
 	virtio_device_free(mem->vdev);
@@ -573,17 +590,11 @@ enum virtio_mem_progress virtio_mem_progress(struct virtio_mem *mem)
 
 const char *virtio_mem_progress_name(enum virtio_mem_progress progress)
 {
-	switch (progress) {
-	case VIRTIO_MEM_DONE:
-		return "done";
-	case VIRTIO_MEM_IN_PROGRESS:
-		return "in-progress";
-	case VIRTIO_MEM_VM_OOM:
-		return "vm-oom";
-	case VIRTIO_MEM_HOST_OOM:
-		return "host-oom";
-	case VIRTIO_MEM_NO_DRIVER:
-		break;
-	}
-	return "no-driver";
+	static const char *const names[] = {
+		[VIRTIO_MEM_DONE] = "done",           [VIRTIO_MEM_IN_PROGRESS] = "in-progress",
+		[VIRTIO_MEM_VM_OOM] = "vm-oom",       [VIRTIO_MEM_HOST_OOM] = "host-oom",
+		[VIRTIO_MEM_NO_DRIVER] = "no-driver",
+	};
+
+	return names[progress];
 }

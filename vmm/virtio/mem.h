@@ -17,6 +17,8 @@
  *
  * I5  A stop of the machine does not wait until a plug has found all of its memory: that is answered
  *     BUSY, with nothing changed, and the driver tries again when the machine goes on.
+ * I6  A driver that asks on and on for memory that the host has not is answered, but slowly: once a
+ *     second in the end (mem_pace.h). A new size, or any other answer, ends that.
  *
  * Ownership: the caller owns the memory, the gm, the loop, and ends the transport first.
  * Threads: requests and the engine run on the loop's thread with the device lock held; the public
