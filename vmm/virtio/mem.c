@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <vmem/guard.h>
@@ -21,6 +20,7 @@
 #include "vmm/core/loop.h"
 #include "vmm/virtio/mem_absent.h"
 #include "vmm/virtio/mem_pace.h"
+#include "vmm/virtio/mem_progress.h"
 #include "vmm/virtio/virtio.h"
 
 #define VIRTIO_MEM_QUEUE_SIZE      128
@@ -38,35 +38,11 @@ struct virtio_mem {
 	struct vq_chain *chain;    /* the loop's */
 	struct loop_watch *resize; /* calls virtio_mem_apply() */
 	int resize_fd;
-	_Atomic uint64_t wanted;   /* requested_size as last asked for */
-	_Atomic uint64_t moved_ms; /* when guest or monitor last did something about the size */
-	_Atomic uint64_t stopped_since_ms; /* 0 while the machine runs */
-	_Atomic uint64_t stopped_total_ms; /* by all stops that are over */
-	_Atomic bool host_refused; /* the last plug request was refused for want of host memory */
-	struct mem_pace pace;      /* of refusals for that; guarded by the device lock */
-	bool plugging;             /* a PLUG request is under way; guarded by the device lock */
+	_Atomic uint64_t wanted; /* requested_size as last asked for */
+	struct mem_progress progress;
+	struct mem_pace pace; /* of refusals for that; guarded by the device lock */
+	bool plugging;        /* a PLUG request is under way; guarded by the device lock */
 };
-
-static uint64_t virtio_mem_clock_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
-/* Time that does not pass while the machine is stopped. */
-static uint64_t virtio_mem_now_ms(const struct virtio_mem *mem)
-{
-	uint64_t since = mem->stopped_since_ms;
-
-	return (since ? since : mem->config.now_ms()) - mem->stopped_total_ms;
-}
-
-static void virtio_mem_moved(struct virtio_mem *mem)
-{
-	mem->moved_ms = virtio_mem_now_ms(mem);
-}
 
 /* ---- the engine's host ---- */
 
@@ -81,7 +57,7 @@ static int virtio_mem_in_steps(struct virtio_mem *mem, uint64_t offset, uint64_t
 	int ret = 0;
 
 	for (uint64_t done = 0; done < size && !ret; done += step) {
-		if (done && mem->plugging && mem->stopped_since_ms)
+		if (done && mem->plugging && mem_progress_stopped(&mem->progress))
 			return -EINTR;
 		ret = fn(mem->guard, offset + done, num_min(step, size - done));
 	}
@@ -263,7 +239,9 @@ static void virtio_mem_reset(void *opaque)
 
 static void virtio_mem_driver_ok(void *opaque)
 {
-	virtio_mem_moved(opaque);
+	struct virtio_mem *mem = opaque;
+
+	mem_progress_moved(&mem->progress);
 }
 
 static uint64_t virtio_mem_failures(const struct vmem_device_info *info)
@@ -283,12 +261,8 @@ static void virtio_mem_note(struct virtio_mem *mem, uint16_t type, uint16_t answ
 	vmem_device_info(mem->engine, &info);
 	refused = answer == VMEM_RESP_NACK &&
 		  virtio_mem_failures(&info) != virtio_mem_failures(before);
-	/* Drivers may ask for what the host has not again and again, at once. */
-	if (!refused || !mem->host_refused)
-		virtio_mem_moved(mem);
+	mem_progress_answered(&mem->progress, type == VMEM_REQ_PLUG, refused);
 	mem_pace_answered(&mem->pace, refused);
-	if (type == VMEM_REQ_PLUG)
-		mem->host_refused = refused;
 	/* UNPLUG_ALL shrinks it without a notification. */
 	if (info.usable_region_size != before->usable_region_size)
 		virtio_config_touched_locked(mem->vdev);
@@ -367,7 +341,7 @@ static void virtio_mem_system_reset(void *opaque)
 
 	/* Blocks that the host could not take back stay plugged; the next driver unplugs them. */
 	vmem_device_system_reset(mem->engine);
-	mem->host_refused = false;
+	mem_progress_reset(&mem->progress);
 }
 
 static const struct virtio_device_ops virtio_mem_ops = {
@@ -387,7 +361,7 @@ static void virtio_mem_apply(void *opaque)
 	virtio_lock(mem->vdev);
 	/* Cannot fail: virtio_mem_resize() checked what the engine checks. */
 	vmem_device_resize(mem->engine, mem->wanted);
-	virtio_mem_moved(mem);
+	mem_progress_moved(&mem->progress);
 	if (mem_pace_clear(&mem->pace))
 		virtio_queue_kick(mem->vdev, 0);
 	virtio_unlock(mem->vdev);
@@ -475,8 +449,7 @@ struct virtio_mem *virtio_mem_new(const struct virtio_mem_config *config, struct
 		return NULL;
 	}
 	mem->config = *config;
-	if (!mem->config.now_ms)
-		mem->config.now_ms = virtio_mem_clock_ms;
+	mem_progress_init(&mem->progress, config->now_ms);
 	if (!mem->config.plug_step_bytes)
 		mem->config.plug_step_bytes = VIRTIO_MEM_PLUG_STEP_BYTES;
 	mem->resize_fd = mem->pace.fd = -1;
@@ -530,7 +503,7 @@ int virtio_mem_resize(struct virtio_mem *mem, uint64_t requested_size, struct er
 			       (unsigned long long)requested_size, mem->config.id,
 			       (unsigned long long)c->region_size);
 	/* In this order: nobody sees the new size together with the old time. */
-	virtio_mem_moved(mem);
+	mem_progress_moved(&mem->progress);
 	mem->wanted = requested_size;
 	/* Fails only when its counter is full: the signal is pending then. */
 	n = write(mem->resize_fd, &one, sizeof(one));
@@ -540,18 +513,12 @@ int virtio_mem_resize(struct virtio_mem *mem, uint64_t requested_size, struct er
 
 void virtio_mem_stop(struct virtio_mem *mem)
 {
-	if (!mem->stopped_since_ms)
-		mem->stopped_since_ms = mem->config.now_ms();
+	mem_progress_stop(&mem->progress);
 }
 
 void virtio_mem_cont(struct virtio_mem *mem)
 {
-	uint64_t since = mem->stopped_since_ms;
-
-	if (!since)
-		return;
-	mem->stopped_total_ms += mem->config.now_ms() - since;
-	mem->stopped_since_ms = 0;
+	mem_progress_cont(&mem->progress);
 }
 
 void virtio_mem_info(const struct virtio_mem *mem, struct vmem_device_info *ret_info)
@@ -573,28 +540,8 @@ void virtio_mem_guard_info(const struct virtio_mem *mem, struct vmem_guard_info 
 enum virtio_mem_progress virtio_mem_progress(struct virtio_mem *mem)
 {
 	struct vmem_device_info info;
-	uint64_t moved_ms;
 
 	virtio_mem_info(mem, &info);
-	/* Before the clock, which is then never behind it. */
-	moved_ms = mem->moved_ms;
-	if (!virtio_driver_ready(mem->vdev))
-		return VIRTIO_MEM_NO_DRIVER;
-	if (info.plugged_size == info.requested_size)
-		return VIRTIO_MEM_DONE;
-	if (virtio_mem_now_ms(mem) - moved_ms < VIRTIO_MEM_STALL_MS)
-		return VIRTIO_MEM_IN_PROGRESS;
-	return mem->host_refused && info.plugged_size < info.requested_size ? VIRTIO_MEM_HOST_OOM
-									    : VIRTIO_MEM_VM_OOM;
-}
-
-const char *virtio_mem_progress_name(enum virtio_mem_progress progress)
-{
-	static const char *const names[] = {
-		[VIRTIO_MEM_DONE] = "done",           [VIRTIO_MEM_IN_PROGRESS] = "in-progress",
-		[VIRTIO_MEM_VM_OOM] = "vm-oom",       [VIRTIO_MEM_HOST_OOM] = "host-oom",
-		[VIRTIO_MEM_NO_DRIVER] = "no-driver",
-	};
-
-	return names[progress];
+	return virtio_driver_ready(mem->vdev) ? mem_progress_get(&mem->progress, &info)
+					      : VIRTIO_MEM_NO_DRIVER;
 }
