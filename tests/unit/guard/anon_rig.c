@@ -221,6 +221,18 @@ void rig_end(struct anon_rig *r)
 	munmap(r->memory, r->config.size);
 }
 
+bool rig_can_arm(void)
+{
+	int uffd = armed_probe();
+
+	if (uffd < 0) {
+		print_message("without userfaultfd (Linux 6.4) no segment is armed\n");
+		return false;
+	}
+	close(uffd);
+	return true;
+}
+
 int rig_open(struct anon_rig *r, uint64_t offset, uint64_t size)
 {
 	return r->pages->ops->open(r->pages, offset, size);

@@ -51,6 +51,9 @@ void rig_start(struct anon_rig *r, uint64_t size, uint64_t block, uint64_t segme
 /* Closes and discards all, and checks that it is one mapping without a page again. */
 void rig_end(struct anon_rig *r);
 
+/* Can segments be armed here? Says so if not. */
+bool rig_can_arm(void);
+
 int rig_open(struct anon_rig *r, uint64_t offset, uint64_t size);
 int rig_close(struct anon_rig *r, uint64_t offset, uint64_t size);
 int rig_discard(struct anon_rig *r, uint64_t offset, uint64_t size);

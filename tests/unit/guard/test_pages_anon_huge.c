@@ -128,8 +128,7 @@ static void check_armed(void)
 
 	start(&r, 4);
 	rig_checkerboard(&r, 0, BLOCKS);
-	if (strcmp(r.pages->mechanism, "mprotect"))
-		assert_int_equal(r.pages->armed_segments, 2);
+	assert_int_equal(r.pages->armed_segments, 2);
 	for (unsigned int round = 0; round < 3; round++) {
 		for (uint64_t i = 0; i < BLOCKS; i += 2) {
 			assert_int_equal(rig_open(&r, i * BLOCK, BLOCK), 0);
@@ -184,6 +183,8 @@ static void check_all(void)
 		skip();
 	}
 	check_replug(0);
+	if (!rig_can_arm())
+		return;
 	check_replug(2);
 	check_armed();
 	check_parts();
