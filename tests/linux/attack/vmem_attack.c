@@ -19,7 +19,8 @@
  * alone. So "stored" times 4096 with a STEP of 4096 is what the kernel knows it must not touch.
  *
  * I1  The range is mapped a piece at a time with the same caching that memory has, so a store is an
- *     ordinary store to what the guest takes for memory.
+ *     ordinary store to what the guest takes for memory. The mapping is the module's own: the
+ *     kernel's goes away when the memory driver takes a memory block out, at any moment.
  * I2  A word is derived from its address and from the command that stored it, and is never zero:
  *     neither zeros nor what an earlier command left can pass for kept.
  * I3  A signal that kills the writer ends the command.
@@ -43,9 +44,10 @@
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
 #include <linux/seq_file.h>
+#include <linux/slab.h>
 #include <linux/string.h>
-#include <linux/timekeeping.h>
 #include <linux/uaccess.h>
+#include <linux/vmalloc.h>
 
 #define ATTACK_NAME    "vmem_attack"
 #define ATTACK_PIECE   (2ul << 20)
@@ -103,30 +105,67 @@ static u64 attack_piece_end(u64 addr, u64 end)
 	return min(end, (addr & ~(u64)(ATTACK_PIECE - 1)) + ATTACK_PIECE);
 }
 
+struct attack_piece {
+	char *base;
+	bool vmapped; /* it has page structures */
+};
+
+static int attack_piece_map(u64 start, u64 end, struct attack_piece *ret_piece)
+{
+	unsigned int nr = PHYS_PFN(end + PAGE_SIZE - 1) - PHYS_PFN(start), i;
+	unsigned long pfn = PHYS_PFN(start);
+	struct page **pages;
+
+	ret_piece->vmapped = pfn_valid(pfn);
+	if (!ret_piece->vmapped) {
+		ret_piece->base = memremap(start, end - start, MEMREMAP_WB);
+		return ret_piece->base ? 0 : -ENXIO;
+	}
+	pages = kmalloc_array(nr, sizeof(*pages), GFP_KERNEL);
+	if (!pages)
+		return -ENOMEM;
+	for (i = 0; i < nr; i++)
+		pages[i] = pfn_to_page(pfn + i);
+	ret_piece->base = vmap(pages, nr, VM_MAP, PAGE_KERNEL);
+	kfree(pages);
+	if (!ret_piece->base)
+		return -ENOMEM;
+	ret_piece->base += offset_in_page(start);
+	return 0;
+}
+
+static void attack_piece_unmap(const struct attack_piece *piece)
+{
+	if (piece->vmapped)
+		vunmap((void *)((unsigned long)piece->base & PAGE_MASK));
+	else
+		memunmap(piece->base);
+}
+
 /* Do @fn for every @step bytes of unused memory in the range; 0 or -errno. Sums up its counts. */
 static int attack_each(u64 start, u64 end, u64 step, attack_word_fn *fn, u64 *ret_looked,
 		       u64 *ret_count)
 {
-	u64 looked = 0, count = 0, piece, addr, piece_end;
+	u64 looked = 0, count = 0, at, addr, piece_end;
+	struct attack_piece piece;
+	int ret;
 
-	for (addr = piece = start; piece < end; piece = piece_end) {
-		char *base;
-
-		piece_end = attack_piece_end(piece, end);
+	for (addr = at = start; at < end; at = piece_end) {
+		piece_end = attack_piece_end(at, end);
 		if (addr >= piece_end)
 			continue;
-		base = memremap(piece, piece_end - piece, MEMREMAP_WB);
-		if (!base)
-			return -ENXIO;
+		ret = attack_piece_map(at, piece_end, &piece);
+		if (ret)
+			return ret;
 		for (; addr < piece_end; addr += step) {
 			if (attack_page_used(addr))
 				continue;
-			fn((u64 *)(base + (addr - piece)), addr, &count);
+			fn((u64 *)(piece.base + (addr - at)), addr, &count);
 			looked++;
 			if (looked % 64 == 0)
 				cond_resched();
 		}
-		memunmap(base);
+		attack_piece_unmap(&piece);
 		if (fatal_signal_pending(current))
 			return -EINTR;
 	}
@@ -168,20 +207,21 @@ struct attack_storm {
 	struct completion done; /* once for each thread */
 };
 
-/* Strike at random in the piece that @piece is the start of; returns how often. */
-static int attack_piece_strike(const struct attack_storm *storm, u64 piece)
+/* Strike at random in the piece that starts at @start; returns how often, or -errno. */
+static int attack_piece_strike(const struct attack_storm *storm, u64 start)
 {
-	u64 end = attack_piece_end(piece, storm->end);
-	char *base = memremap(piece, end - piece, MEMREMAP_WB);
-	int strikes = 0, i;
+	u64 end = attack_piece_end(start, storm->end);
+	struct attack_piece piece;
+	int ret, strikes = 0, i;
 
-	if (!base)
-		return -ENXIO;
+	ret = attack_piece_map(start, end, &piece);
+	if (ret)
+		return ret;
 	for (i = 0; i < ATTACK_STRIKES && time_before(jiffies, READ_ONCE(storm->until)); i++) {
-		u64 offset = round_down(get_random_u32_below(end - piece), ATTACK_FILL);
-		u64 *word = (u64 *)(base + offset);
+		u64 offset = round_down(get_random_u32_below(end - start), ATTACK_FILL);
+		u64 *word = (u64 *)(piece.base + offset);
 
-		if (attack_page_used(piece + offset))
+		if (attack_page_used(start + offset))
 			continue;
 		switch (i % 4) {
 		case 0:
@@ -196,7 +236,7 @@ static int attack_piece_strike(const struct attack_storm *storm, u64 piece)
 		strikes++;
 		cond_resched();
 	}
-	memunmap(base);
+	attack_piece_unmap(&piece);
 	return strikes;
 }
 
@@ -206,8 +246,8 @@ static int attack_storm_thread(void *opaque)
 	u32 pieces = DIV_ROUND_UP(storm->end - storm->start, ATTACK_PIECE);
 
 	while (time_before(jiffies, READ_ONCE(storm->until))) {
-		u64 piece = storm->start + (u64)get_random_u32_below(pieces) * ATTACK_PIECE;
-		int strikes = attack_piece_strike(storm, piece);
+		u64 start = storm->start + (u64)get_random_u32_below(pieces) * ATTACK_PIECE;
+		int strikes = attack_piece_strike(storm, start);
 
 		if (strikes < 0) {
 			atomic_set(&storm->error, strikes);
