@@ -17,9 +17,10 @@
 
 /*
  * How often in a row one instruction may fail to reach its memory, though it was said each time that
- * something was done about it.
+ * something was done about it. A vCPU can lose a race against others that plug and unplug for long;
+ * this only keeps a mistake in who answers from being an endless loop.
  */
-#define VCPU_FAULTS_MAX 64
+#define VCPU_FAULTS_MAX 4096
 
 /* What KVM_EXIT_MEMORY_FAULT has in the union of struct kvm_run. */
 struct vcpu_fault {
