@@ -23,8 +23,8 @@
 #include "vmm/virtio/mem_progress.h"
 #include "vmm/virtio/virtio.h"
 
-#define VIRTIO_MEM_QUEUE_SIZE      128
-#define VIRTIO_MEM_PLUG_STEP_BYTES (1 * GIB) /* cleared in less than a second by any host */
+#define VIRTIO_MEM_QUEUE_SIZE 128
+#define VIRTIO_MEM_STEP_BYTES (1 * GIB) /* cleared in less than a second by any host */
 
 struct virtio_mem {
 	struct virtio_mem_config config; /* immutable; id belongs to vdev */
@@ -41,23 +41,25 @@ struct virtio_mem {
 	_Atomic uint64_t wanted; /* requested_size as last asked for */
 	struct mem_progress progress;
 	struct mem_pace pace; /* of refusals for that; guarded by the device lock */
-	bool plugging;        /* a PLUG request is under way; guarded by the device lock */
+	/* a PLUG request, or one to unplug, is under way; guarded by the device lock */
+	bool plugging, unplugging;
 };
 
 /* ---- the engine's host ---- */
 
 /*
- * What can take as long as the host needs to find and clear the memory is done in steps, and a plug
- * is given up between two of them when the machine is about to stop (I5).
+ * What can take as long as the host needs to find and clear memory, or to free it, is done in steps,
+ * and given up between two of them when the machine is about to stop (I5). Only what the request
+ * itself is for: taking it back is done whole.
  */
-static int virtio_mem_in_steps(struct virtio_mem *mem, uint64_t offset, uint64_t size,
+static int virtio_mem_in_steps(struct virtio_mem *mem, bool may_end, uint64_t offset, uint64_t size,
 			       int (*fn)(struct vmem_guard *guard, uint64_t offset, uint64_t size))
 {
-	uint64_t step = num_max(mem->config.plug_step_bytes, mem->config.device.block_size);
+	uint64_t step = num_max(mem->config.step_bytes, mem->config.device.block_size);
 	int ret = 0;
 
 	for (uint64_t done = 0; done < size && !ret; done += step) {
-		if (done && mem->plugging && mem_progress_stopped(&mem->progress))
+		if (done && may_end && mem_progress_stopped(&mem->progress))
 			return -EINTR;
 		ret = fn(mem->guard, offset + done, num_min(step, size - done));
 	}
@@ -67,7 +69,7 @@ static int virtio_mem_in_steps(struct virtio_mem *mem, uint64_t offset, uint64_t
 static int virtio_mem_grant(void *host, uint64_t offset, uint64_t size)
 {
 	struct virtio_mem *mem = host;
-	int ret = virtio_mem_in_steps(mem, offset, size, vmem_guard_grant);
+	int ret = virtio_mem_in_steps(mem, mem->plugging, offset, size, vmem_guard_grant);
 
 	mem->changes++;
 	if (!ret)
@@ -77,7 +79,9 @@ static int virtio_mem_grant(void *host, uint64_t offset, uint64_t size)
 
 static int virtio_mem_populate(void *host, uint64_t offset, uint64_t size)
 {
-	return virtio_mem_in_steps(host, offset, size, vmem_guard_populate);
+	struct virtio_mem *mem = host;
+
+	return virtio_mem_in_steps(mem, mem->plugging, offset, size, vmem_guard_populate);
 }
 
 static int virtio_mem_revoke(void *host, uint64_t offset, uint64_t size)
@@ -95,7 +99,7 @@ static int virtio_mem_discard(void *host, uint64_t offset, uint64_t size)
 	struct virtio_mem *mem = host;
 
 	mem->changes++;
-	return vmem_guard_discard(mem->guard, offset, size);
+	return virtio_mem_in_steps(mem, mem->unplugging, offset, size, vmem_guard_discard);
 }
 
 static void virtio_mem_config_changed(void *host)
@@ -306,8 +310,9 @@ static void virtio_mem_handle(struct virtio_mem *mem)
 	}
 	vmem_device_info(mem->engine, &before);
 	mem->plugging = le16toh(req.type) == VMEM_REQ_PLUG;
+	mem->unplugging = !mem->plugging;
 	answer = vmem_device_request(mem->engine, &req, &resp);
-	mem->plugging = false;
+	mem->plugging = mem->unplugging = false;
 	virtio_mem_note(mem, le16toh(req.type), answer, &before);
 	if (vq_chain_write(vq, mem->chain, 0, &resp, sizeof(resp))) {
 		virtio_set_needs_reset(mem->vdev, "virtio-mem request that unplugs its answer");
@@ -450,8 +455,8 @@ struct virtio_mem *virtio_mem_new(const struct virtio_mem_config *config, struct
 	}
 	mem->config = *config;
 	mem_progress_init(&mem->progress, config->now_ms);
-	if (!mem->config.plug_step_bytes)
-		mem->config.plug_step_bytes = VIRTIO_MEM_PLUG_STEP_BYTES;
+	if (!mem->config.step_bytes)
+		mem->config.step_bytes = VIRTIO_MEM_STEP_BYTES;
 	mem->resize_fd = mem->pace.fd = -1;
 	if (virtio_mem_init(mem, err)) {
 		virtio_mem_free(mem);

@@ -15,8 +15,9 @@
  * I4  Monitor calls never wait for a request under way: a new size is noted at once and handed to
  *     the device's loop, which looks at the last one only.
  *
- * I5  A stop of the machine does not wait until a plug has found all of its memory: that is answered
- *     BUSY, with nothing changed, and the driver tries again when the machine goes on.
+ * I5  A stop of the machine does not wait until a plug has found all of its memory, or an unplug has
+ *     given back all of it: that is answered BUSY, no block changes (what was to be unplugged may
+ *     have lost its content), and the driver tries again when the machine goes on.
  * I6  A driver that asks on and on for memory that the host has not is answered, but slowly: once a
  *     second in the end (mem_pace.h). A new size, or any other answer, ends that.
  *
@@ -85,7 +86,7 @@ struct virtio_mem_config {
 	bool require_inaccessible;
 	bool packed, event_idx, indirect_desc; /* ring features to offer */
 	uint64_t (*now_ms)(void);              /* a clock for tests; NULL: the monotonic one */
-	uint64_t plug_step_bytes; /* how much of a plug is done at a time (I5); 0: 1 GiB */
+	uint64_t step_bytes; /* how much memory is found or freed at a time (I5); 0: 1 GiB */
 };
 
 struct virtio_mem *virtio_mem_new(const struct virtio_mem_config *config, struct err **err);
@@ -133,7 +134,7 @@ enum virtio_mem_progress {
 enum virtio_mem_progress virtio_mem_progress(struct virtio_mem *mem);
 /*
  * The machine is about to stop, and goes on: a guest that cannot run has not given up, and what
- * waits for a plug need not wait longer (I5). On one thread, where virtio_mem_progress() is called
+ * waits for a request need not wait longer (I5). On one thread, where virtio_mem_progress() is called
  * too. No-ops when it is already so. Never wait.
  */
 void virtio_mem_stop(struct virtio_mem *mem);

@@ -193,7 +193,7 @@ static void test_host_oom(void **state)
 
 static void with_steps(struct virtio_mem_config *config)
 {
-	config->plug_step_bytes = RIG_BLOCK;
+	config->step_bytes = RIG_BLOCK;
 	config->device.prealloc = true;
 }
 
@@ -228,7 +228,39 @@ static void test_stop_ends_a_plug(void **state)
 	rig_done(&r);
 }
 
-/* What is not a plug is done whole: an unplug, a reset, and taking either back. */
+/*
+ * A stop while an unplug is under way ends the unplug: all blocks are as before, but for content that
+ * their driver had given up.
+ */
+static void test_stop_ends_an_unplug(void **state)
+{
+	const uint16_t types[] = {VMEM_REQ_UNPLUG, VMEM_REQ_UNPLUG_ALL};
+	struct rig r;
+
+	(void)state;
+	rig_init(&r, with_steps);
+	rig_start(&r);
+	for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
+		uint16_t count = types[i] == VMEM_REQ_UNPLUG ? 8 : 0;
+
+		assert_int_equal(rig_request(&r, VMEM_REQ_PLUG, 0, 8), VMEM_RESP_ACK);
+		virtio_mem_stop(r.mem);
+		assert_int_equal(rig_request(&r, types[i], 0, count), VMEM_RESP_BUSY);
+		/* The first step was done. */
+		assert_int_equal(rig_pages(&r, 0, 8), 7 * RIG_BLOCK / 4096);
+		assert_int_equal(rig_reachable(&r), 0xff);
+		assert_int_equal(rig_writable(&r), 0xff);
+		assert_int_equal(rig_mapped(&r), 0xff);
+		assert_int_equal(rig_plugged_bytes(&r), 8 * RIG_BLOCK);
+		virtio_mem_cont(r.mem);
+		assert_int_equal(rig_request(&r, types[i], 0, count), VMEM_RESP_ACK);
+		assert_int_equal(rig_reachable(&r), 0);
+		assert_int_equal(rig_pages(&r, 0, 16), 0);
+	}
+	rig_done(&r);
+}
+
+/* A reset is done whole, and so is taking a request back. */
 static void test_stop_ends_nothing_else(void **state)
 {
 	struct rig r;
@@ -260,6 +292,7 @@ int main(void)
 		TEST(test_progress_of_a_stopped_machine),
 		cmocka_unit_test(test_host_oom),
 		cmocka_unit_test(test_stop_ends_a_plug),
+		cmocka_unit_test(test_stop_ends_an_unplug),
 		cmocka_unit_test(test_stop_ends_nothing_else),
 	};
 
