@@ -30,14 +30,13 @@
 #define CR0_EM     (1ull << 2)
 #define CR4_OSFXSR (1ull << 9)
 #define CPUID_SSE2 (1u << 26)
-#define CPUID_CX16 (1u << 13)
 
 struct attack_kind {
 	const char *name;
 	uint64_t (*fn)(uint64_t gpa);
 	uint16_t size, align;
 	bool writes;
-	bool sse, cx16; /* what CPUID must have */
+	bool sse; /* CPUID must have it */
 };
 
 /* A store, and a read-modify-write whose register then holds what was there. */
@@ -119,17 +118,6 @@ static uint64_t kind_cmpxchg8(uint64_t gpa)
 			 : "r"(gpa), "r"(ATTACK_SECRET)
 			 : "memory", "cc");
 	return found;
-}
-
-static uint64_t kind_cmpxchg16(uint64_t gpa)
-{
-	uint64_t low = 0, high = 0;
-
-	__asm__ volatile("lock cmpxchg16b (%2)"
-			 : "+a"(low), "+d"(high)
-			 : "r"(gpa), "b"(ATTACK_SECRET), "c"(ATTACK_SECRET)
-			 : "memory", "cc");
-	return low | high;
 }
 
 static uint64_t kind_stosb(uint64_t gpa)
@@ -286,48 +274,47 @@ static uint64_t kind_pop(uint64_t gpa)
 }
 
 static const struct attack_kind kinds[] = {
-	{"mov1", kind_mov1, 1, 1, true, false, false},
-	{"mov2", kind_mov2, 2, 1, true, false, false},
-	{"mov4", kind_mov4, 4, 1, true, false, false},
-	{"mov8", kind_mov8, 8, 1, true, false, false},
-	{"movi", kind_movi, 4, 1, true, false, false},
-	{"movnti", kind_movnti, 8, 1, true, true, false},
-	{"stosb", kind_stosb, 24, 1, true, false, false},
-	{"stosq", kind_stosq, 48, 1, true, false, false},
-	{"movsb", kind_movsb, 24, 1, true, false, false},
-	{"movsq", kind_movsq, 16, 1, true, false, false},
-	{"xchg1", kind_xchg1, 1, 1, true, false, false},
-	{"xchg4", kind_xchg4, 4, 1, true, false, false},
-	{"xchg8", kind_xchg8, 8, 1, true, false, false},
-	{"cmpxchg4", kind_cmpxchg4, 4, 1, true, false, false},
-	{"cmpxchg8", kind_cmpxchg8, 8, 1, true, false, false},
-	{"cmpxchg16", kind_cmpxchg16, 16, 16, true, false, true},
-	{"xadd", kind_xadd, 8, 1, true, false, false},
-	{"add", kind_add, 8, 1, true, false, false},
-	{"or", kind_or, 1, 1, true, false, false},
-	{"xor", kind_xor, 4, 1, true, false, false},
-	{"inc", kind_inc, 4, 1, true, false, false},
-	{"dec", kind_dec, 2, 1, true, false, false},
-	{"not", kind_not, 8, 1, true, false, false},
-	{"bts", kind_bts, 8, 1, true, false, false},
-	{"push", kind_push, 8, 1, true, false, false},
-	{"pushf", kind_pushf, 8, 1, true, false, false},
-	{"call", kind_call, 8, 1, true, false, false},
-	{"popm", kind_popm, 8, 1, true, false, false},
-	{"movups", kind_movups, 16, 1, true, true, false},
-	{"movaps", kind_movaps, 16, 16, true, true, false},
-	{"movntps", kind_movntps, 16, 16, true, true, false},
-	{"read1", kind_read1, 1, 1, false, false, false},
-	{"read2", kind_read2, 2, 1, false, false, false},
-	{"read4", kind_read4, 4, 1, false, false, false},
-	{"read8", kind_read8, 8, 1, false, false, false},
-	{"readz", kind_readz, 2, 1, false, false, false},
-	{"reado", kind_reado, 8, 1, false, false, false},
-	{"lods", kind_lods, 24, 1, false, false, false},
-	{"copy", kind_copy, 32, 1, false, false, false},
-	{"scas", kind_scas, 16, 1, false, false, false},
-	{"pop", kind_pop, 8, 1, false, false, false},
-	{"readups", kind_readups, 16, 1, false, true, false},
+	{"mov1", kind_mov1, 1, 1, true, false},
+	{"mov2", kind_mov2, 2, 1, true, false},
+	{"mov4", kind_mov4, 4, 1, true, false},
+	{"mov8", kind_mov8, 8, 1, true, false},
+	{"movi", kind_movi, 4, 1, true, false},
+	{"movnti", kind_movnti, 8, 1, true, true},
+	{"stosb", kind_stosb, 24, 1, true, false},
+	{"stosq", kind_stosq, 48, 1, true, false},
+	{"movsb", kind_movsb, 24, 1, true, false},
+	{"movsq", kind_movsq, 16, 1, true, false},
+	{"xchg1", kind_xchg1, 1, 1, true, false},
+	{"xchg4", kind_xchg4, 4, 1, true, false},
+	{"xchg8", kind_xchg8, 8, 1, true, false},
+	{"cmpxchg4", kind_cmpxchg4, 4, 1, true, false},
+	{"cmpxchg8", kind_cmpxchg8, 8, 1, true, false},
+	{"xadd", kind_xadd, 8, 1, true, false},
+	{"add", kind_add, 8, 1, true, false},
+	{"or", kind_or, 1, 1, true, false},
+	{"xor", kind_xor, 4, 1, true, false},
+	{"inc", kind_inc, 4, 1, true, false},
+	{"dec", kind_dec, 2, 1, true, false},
+	{"not", kind_not, 8, 1, true, false},
+	{"bts", kind_bts, 8, 1, true, false},
+	{"push", kind_push, 8, 1, true, false},
+	{"pushf", kind_pushf, 8, 1, true, false},
+	{"call", kind_call, 8, 1, true, false},
+	{"popm", kind_popm, 8, 1, true, false},
+	{"movups", kind_movups, 16, 1, true, true},
+	{"movaps", kind_movaps, 16, 16, true, true},
+	{"movntps", kind_movntps, 16, 16, true, true},
+	{"read1", kind_read1, 1, 1, false, false},
+	{"read2", kind_read2, 2, 1, false, false},
+	{"read4", kind_read4, 4, 1, false, false},
+	{"read8", kind_read8, 8, 1, false, false},
+	{"readz", kind_readz, 2, 1, false, false},
+	{"reado", kind_reado, 8, 1, false, false},
+	{"lods", kind_lods, 24, 1, false, false},
+	{"copy", kind_copy, 32, 1, false, false},
+	{"scas", kind_scas, 16, 1, false, false},
+	{"pop", kind_pop, 8, 1, false, false},
+	{"readups", kind_readups, 16, 1, false, true},
 };
 
 #define KINDS (sizeof(kinds) / sizeof(kinds[0]))
@@ -350,10 +337,7 @@ static const struct attack_kind *kind_find(const char *name)
 
 static bool kind_is_there(const struct attack_kind *kind)
 {
-	struct cpu_id id = cpu_cpuid(1, 0);
-
-	return (!kind->sse || (id.edx & CPUID_SSE2) != 0) &&
-	       (!kind->cx16 || (id.ecx & CPUID_CX16) != 0);
+	return !kind->sse || (cpu_cpuid(1, 0).edx & CPUID_SSE2) != 0;
 }
 
 static void kind_prepare(const struct attack_kind *kind)

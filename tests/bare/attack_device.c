@@ -69,8 +69,8 @@ static uint64_t place_in(const struct attack *a, unsigned int block)
 }
 
 /*
- * Wait for an answer, or for the device to give up. Where a used ring in a closed block went back to
- * zeros there is none to look for: @has_ring is false.
+ * Wait for an answer, or for the device to give up. Where a used ring in a closed block went back
+ * to zeros there is none to look for: @has_ring is false.
  */
 static const char *device_result(struct virtio *v, bool has_ring)
 {

@@ -17,8 +17,8 @@
  *	race-walk BLOCK ROUNDS LOOK
  *			the same, but they walk page tables in BLOCK, with loads and stores
  *
- * I1  What a racing processor stores is a sequence number that it published first. So a word that is
- *     older than what was published when a plug was asked for was stored before the plug.
+ * I1  What a racing processor stores is a sequence number that it published first. So a word that
+ *     is older than what was published when a plug was asked for was stored before the plug.
  */
 #include "attack.h"
 #include "lib/check.h"

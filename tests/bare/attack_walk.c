@@ -11,6 +11,7 @@
  *	    sidt	store the descriptor table's register there: KVM's own interpreter of
  *			instructions has no way to let that leave the guest
  *	    fxsave	store the floating-point registers there
+ *	    cmpxchg16	exchange 16 bytes there
  *	    fetch	call into the last 16 bytes of BLOCK (the next one must be open)
  *	    jmp		jump to its start, and on
  *	    frame	take an exception on a stack in BLOCK
@@ -145,6 +146,16 @@ static void shot_fxsave(void *arg)
 	__asm__ volatile("fxsave (%0)" : : "r"(*(uint64_t *)arg) : "memory");
 }
 
+static void shot_cmpxchg16(void *arg)
+{
+	uint64_t low = 0, high = 0;
+
+	__asm__ volatile("lock cmpxchg16b (%2)"
+			 : "+a"(low), "+d"(high)
+			 : "r"(*(uint64_t *)arg), "b"(ATTACK_SECRET), "c"(ATTACK_SECRET)
+			 : "memory", "cc");
+}
+
 static void shot_cr3(void *arg)
 {
 	uint64_t before = cpu_cr3();
@@ -158,9 +169,15 @@ static const struct shot {
 	void (*fn)(void *arg);
 	bool open; /* the block is, until the attack */
 } shots[] = {
-	{"sidt", shot_sidt, false}, {"fxsave", shot_fxsave, false}, {"fetch", shot_fetch, false},
-	{"jmp", shot_jmp, false},   {"frame", shot_frame, false},   {"idt", shot_idt, false},
-	{"cr3", shot_cr3, false},   {"cr3-open", shot_cr3, true},
+	{"sidt", shot_sidt, false},
+	{"fxsave", shot_fxsave, false},
+	{"cmpxchg16", shot_cmpxchg16, false},
+	{"fetch", shot_fetch, false},
+	{"jmp", shot_jmp, false},
+	{"frame", shot_frame, false},
+	{"idt", shot_idt, false},
+	{"cr3", shot_cr3, false},
+	{"cr3-open", shot_cr3, true},
 };
 
 static const struct shot *shot_find(const char *name)

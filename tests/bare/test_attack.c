@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * attack: a guest that tries to use memory that it gave up, one order from the console at a time, so
- * that the host can look at its own memory in between. The victim is the first memory device, which
- * must be as large as asked for. Prints "attack: ready block=BYTES blocks=N cpus=N", then for each
- * order one line that begins with its verb; what a line reports as "wrong" is a failed test as well.
+ * attack: a guest that tries to use memory that it gave up, one order from the console at a time,
+ * so that the host can look at its own memory in between. The victim is the first memory device, as
+ * far as its requested size goes. Prints "attack: ready block=BYTES blocks=N cpus=N", then for each
+ * order one line that begins with its verb.
  *
  *	lay LAYOUT	unplug all, then make each block as its letter says: P plugged and filled; X
  *			plugged, filled and unplugged; U never plugged. A number before a letter repeats

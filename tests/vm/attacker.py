@@ -20,6 +20,27 @@ import time
 
 MARK = 0x5EED0FACE0FF1CE5
 ORDER_TIMEOUT_S = 60
+LOOK_EVERY_S = 0.5
+# Slots of 8 blocks: two partly plugged ones, with blocks that never were and that were; one absent
+# between them and another; borders of all kinds, between blocks and between slots.
+LAYOUT = "PUPUPUUP|PXPXPPXP|8U|P6UP"
+OPEN = 2
+# Never plugged, and plugged before, in a slot that is partly plugged; in an absent one.
+CLOSED = (1, 9, 18)
+# Of all accesses (attack_cpu.c) those that differ most, for the tests that have much else to vary.
+FEW_KINDS = ("mov1", "mov8", "stosq", "xchg8", "add", "push", "read8", "copy")
+# Of what the processor does, that which KVM cannot let leave the guest, or that no guest survives.
+SHOTS = ("sidt", "fxsave", "cmpxchg16", "fetch", "jmp", "frame", "idt", "cr3", "cr3-open")
+# What a monitor may be asked at any time; {} is the device.
+MONITOR_COMMANDS = [
+    "info status",
+    "info virtio-mem {}",
+    "info memory-devices",
+    "info numa",
+    "help",
+    "virtio-mem {} 62",
+    "virtio-mem {} 64",
+]
 
 
 def parse_layout(text):
@@ -143,6 +164,25 @@ class Attacker:
                 return f"stopped, {status.strip()}"
         return "hangs"
 
+    def storm(self):
+        """Every processor stores into closed blocks from now on, until order("enough", "storm")."""
+        self.console.type("storm")
+        self.console.expect(r"^storm: begins\n", self.timeout)
+
+    def watch_storm(self, seconds):
+        """Ask the monitor this and that for so long, and look at the host's memory again and again;
+        how long each answer took."""
+        took, begin, looks = [], time.monotonic(), 0
+        while time.monotonic() - begin < seconds:
+            for command in MONITOR_COMMANDS:
+                asked = time.monotonic()
+                self.monitor(command.format(self.device))
+                took.append(time.monotonic() - asked)
+            if time.monotonic() - begin > LOOK_EVERY_S * looks:
+                looks += 1
+                self.closed_hold_nothing(f"{time.monotonic() - begin:.1f} s into the storm")
+        return took
+
     def closed_are_zero(self, when, stride=4096, first=0, count=None):
         """The guest reads them in such steps, or only those of a run."""
         count = self.blocks - first if count is None else count
@@ -171,3 +211,29 @@ def attack_by_kind(attacker, kind, layout):
     assert answer["wrong"] == 0 and answer["faults"] == 0, f"hit {kind}: {answer}"
     attacker.open_hold(f"after hit {kind}")
     attacker.open_kept(f"after hit {kind}")
+
+
+def race(attacker, order, block, rounds, look):
+    """Run a race, and look at the host's memory whenever the guest waits for that."""
+    attacker.console.type(f"{order} {block} {rounds} {look}")
+    attacker.open.discard(block)
+    looks = 0
+    while True:
+        found = attacker.console.expect(
+            rf"^(?:race look (\d+)|{order} (rounds=.*)|FAIL.*|TRAP.*)\n", attacker.timeout
+        )
+        if found.group(1) is None:
+            break
+        attacker.closed_hold_nothing(f"round {found.group(1)} of the {order}")
+        looks += 1
+        attacker.console.type("on")
+    assert found.group(2), found.group(0)
+    answer = attacker.words(found.group(2))
+    print(f"{order}: {found.group(2)}")
+    assert answer["rounds"] == rounds and answer["answers"] == 0, answer
+    assert answer["stale"] == 0, f"content of before: {answer}"
+    assert answer["lost"] == 0, f"an open block lost content: {answer}"
+    assert answer["kept"] > 0, f"nobody ever stored into the block: {answer}"
+    assert looks == rounds // look
+    attacker.open_hold(f"after the {order}")
+    attacker.open_kept(f"after the {order}")

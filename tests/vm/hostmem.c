@@ -9,8 +9,8 @@
  *
  *     block INDEX mapped N cached N allocated N
  *
- * and then "total mapped N cached N allocated N zero N file BYTES", all in pages of 4096 bytes but for
- * BYTES: what the whole file takes, 0 without a file.
+ * and then "total mapped N cached N allocated N zero N file BYTES", all in pages of 4096 bytes but
+ * for BYTES: what the whole file takes, 0 without a file.
  *
  *     mapped     pages in the process's page tables, or swapped out from there; the pages of zeros
  *                that the whole system shares are not the process's, they are counted as "zero"
@@ -18,7 +18,7 @@
  *     allocated  pages of the file that its file system keeps room for
  *
  * I1  Looking changes nothing: no page is faulted in, in the process or in the file.
- * I2  Time and memory grow with what is there, not with SIZE, where the kernel has PAGEMAP_SCAN (6.7).
+ * I2  Time grows with what is there, not with SIZE, where the kernel has PAGEMAP_SCAN (6.7).
  * I3  An answer is complete, or the status is 1 and a sentence on standard error tells why.
  *
  * Static, so that it runs in any host as it is. Needs CAP_SYS_ADMIN for frame numbers.
@@ -309,7 +309,7 @@ static int file_open(struct process *p, const struct file_place *place)
 	return -1;
 }
 
-/* Pages of the file that are in memory: asked through a mapping of our own that is never touched. */
+/* Pages of the file that are in memory, asked through a mapping of our own that is not touched. */
 static void held_cached(struct held *held, int fd, uint64_t offset)
 {
 	static unsigned char resident[MINCORE_MAX / PAGE];
