@@ -156,6 +156,10 @@ static int boot_file_failed(const struct boot_file *file, int ret, struct err **
 	if (ret == -ENODATA)
 		return err_set(err, EINVAL, "%s '%s' became shorter while it was read",
 			       file->option, file->path);
+	if (ret == -EFAULT)
+		return err_set(err, EFAULT,
+			       "%s '%s' cannot be loaded: the host has not all of the boot memory",
+			       file->option, file->path);
 	return err_set(err, -ret, "%s '%s' cannot be read: %s", file->option, file->path,
 		       strerror(-ret));
 }
