@@ -255,7 +255,7 @@ static void test_stop_ends_an_unplug(void **state)
 		virtio_mem_cont(r.mem);
 		assert_int_equal(rig_request(&r, types[i], 0, count), VMEM_RESP_ACK);
 		assert_int_equal(rig_reachable(&r), 0);
-		assert_int_equal(rig_pages(&r, 0, 16), 0);
+		assert_int_equal(rig_pages(&r, 0, 8), 0);
 	}
 	rig_done(&r);
 }
