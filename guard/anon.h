@@ -112,8 +112,8 @@ int armed_enter(struct anon *anon, uint64_t segment);
 /* Make armed blocks of the run, in one armed segment, read-only as well. May be a part of it. */
 int armed_fence(struct anon *anon, struct run run);
 /*
- * Make clean fenced blocks of one armed segment fresh. They stay read-only, clean and fenced, also
- * after a failure; they are not armed any more.
+ * Make clean fenced blocks of one armed segment fresh. They stay closed, clean and fenced, also
+ * after a failure; they are not armed any more. Reads may fail until it returns.
  */
 int armed_refresh(struct anon *anon, struct run run);
 /*

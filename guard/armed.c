@@ -194,11 +194,20 @@ int armed_refresh(struct anon *anon, struct run run)
 
 	if (anon->fresh.discard_frees)
 		return anon_drop(anon, run);
-	/* Registered memory would move entry by entry, and leave its tables. */
-	ret = armed_unregister(anon->uffd, memory, size);
+	/*
+	 * Registered memory would move entry by entry, and leave its tables. Nobody may even read
+	 * until it is registered again: a read now would give it a reverse map of its own, with which
+	 * it would never merge with its neighbours.
+	 */
+	ret = anon_protect(anon, run, PROT_NONE);
+	if (!ret)
+		ret = armed_unregister(anon->uffd, memory, size);
 	if (!ret)
 		ret = fresh_run(&anon->fresh, memory, size);
-	return ret ? ret : armed_register(anon->uffd, memory, size);
+	if (!ret)
+		ret = armed_register(anon->uffd, memory, size);
+	(void)anon_protect(anon, run, PROT_READ);
+	return ret;
 }
 
 /* ---- armed to plain ---- */

@@ -22,6 +22,7 @@
 
 #include "anon_rig.h"
 #include "base/num.h"
+#include "guard/anon.h"
 
 #define ROUNDS 2000
 #define PLACES 16 /* of a run, that are raced for */
@@ -75,10 +76,14 @@ static void racer_start(struct racer *racer, const struct anon_rig *rig, uint64_
 
 static void racer_stop(struct racer *racer)
 {
+	const struct anon *anon = container_of(racer->rig->pages, struct anon, pages);
+
 	racer->stop = true;
 	pthread_join(racer->thread, NULL);
 	sem_destroy(&racer->done);
-	assert_int_equal(racer->unread, 0);
+	/* Where tables have to be moved, armed blocks cannot be read for a moment when they open. */
+	if (!racer->rig->pages->armed_segments || anon->fresh.discard_frees)
+		assert_int_equal(racer->unread, 0);
 }
 
 /* Until the racer has been everywhere since now. */
