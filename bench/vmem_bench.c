@@ -135,16 +135,9 @@ static int slot_remove(void *opaque, uint32_t slot)
 	return slot_set(opaque, slot, 0, 0);
 }
 
-static int remapped(void *opaque, void *memory, uint64_t size)
-{
-	(void)opaque;
-	return madvise(memory, size, MADV_HUGEPAGE) < 0 ? -errno : 0;
-}
-
 static const struct vmem_guard_ops guard_ops = {
 	.slot_add = slot_add,
 	.slot_remove = slot_remove,
-	.remapped = remapped,
 };
 
 /* ---- the device's host ---- */

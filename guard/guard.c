@@ -106,8 +106,6 @@ static int guard_make_pages(struct vmem_guard *guard, struct vmem_error *error)
 		.fd_offset = c->fd_offset,
 		.populate_threads = c->populate_threads ? c->populate_threads : 1,
 		.max_fences = c->max_fences,
-		.remapped = c->ops->remapped,
-		.opaque = c->opaque,
 	};
 
 	if (c->unprotected)

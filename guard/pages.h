@@ -41,8 +41,6 @@ struct pages_config {
 	uint64_t fd_offset;
 	unsigned int populate_threads;
 	uint32_t max_fences; /* 0: a quarter of vm.max_map_count */
-	int (*remapped)(void *opaque, void *memory, uint64_t size); /* may be NULL */
-	void *opaque;
 };
 
 /* What each kind has. Runs as in <vmem/guard.h>, also where they are done before or were never. */

@@ -24,8 +24,8 @@
  * I4  The work of a call grows with the slots of the run and with what was granted in it, not with
  *     its blocks: a run may be a whole device of terabytes. The same holds for the guard's memory.
  * I5  A block that is granted after a discard is as if it had never been closed: it reads as zeros,
- *     can be backed by a huge page at once, and has the attributes that the memory had in
- *     vmem_guard_new(), or that ops.remapped() gives it.
+ *     can be backed by a huge page at once, and has the attributes (madvise(2), mbind(2)) that its
+ *     owner gave to the memory: the mapping is never replaced.
  * I6  A call that fails may have done a part of its work, as <vmem/device.h> allows: the engine
  *     undoes it with the opposite call. What was not granted stays closed. Blocks that were revoked
  *     but not discarded keep their content, and have it when they are granted again.
@@ -79,11 +79,6 @@ struct vmem_guard_ops {
 	 */
 	int (*slots_replace)(void *opaque, const uint32_t *old, size_t nr_old,
 			     struct vmem_guard_slot *fresh, size_t nr_fresh);
-	/*
-	 * The guard mapped [memory, memory + size) anew, empty: give it the attributes that the
-	 * region has (madvise(2), mbind(2)). A failure fails the grant. May be NULL: none.
-	 */
-	int (*remapped)(void *opaque, void *memory, uint64_t size);
 };
 
 struct vmem_guard_config {

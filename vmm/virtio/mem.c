@@ -165,18 +165,10 @@ static int virtio_mem_slots_replace(void *opaque, const uint32_t *old, size_t nr
 	return ret;
 }
 
-static int virtio_mem_remapped(void *opaque, void *memory, uint64_t size)
-{
-	struct virtio_mem *mem = opaque;
-
-	return mem->config.remapped ? mem->config.remapped(mem->config.opaque, memory, size) : 0;
-}
-
 static const struct vmem_guard_ops virtio_mem_guard_ops = {
 	.slot_add = virtio_mem_slot_add,
 	.slot_remove = virtio_mem_slot_remove,
 	.slots_replace = virtio_mem_slots_replace,
-	.remapped = virtio_mem_remapped,
 };
 
 /* ---- violations ---- */

@@ -71,8 +71,6 @@ struct virtio_mem_config {
 	int fd; /* -1 */
 	uint64_t fd_offset;
 	unsigned int populate_threads;
-	/* memory was mapped anew by the guard: give its attributes back; 0 or -errno */
-	int (*remapped)(void *opaque, void *memory, uint64_t size);
 	struct vmem_device_config device;
 	bool guard; /* off: blocks of a present slot are not closed */
 	uint64_t memslot_size;
@@ -81,7 +79,7 @@ struct virtio_mem_config {
 	 * hv's vcpu_hold() was called. Must not wait. May be NULL.
 	 */
 	void (*violation)(void *opaque, struct virtio_mem *mem);
-	void *opaque; /* of remapped and violation */
+	void *opaque; /* of violation */
 	/* A driver that does not accept VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE is refused. */
 	bool require_inaccessible;
 	bool packed, event_idx, indirect_desc; /* ring features to offer */

@@ -116,33 +116,26 @@ static int memdev_map_backing(struct memdev *m, bool private, struct err **err)
 }
 
 /* Advice only: a kernel built without the feature refuses it, and nothing is lost. */
-static void memdev_advise(const struct memdev *m, void *memory, uint64_t size)
+static void memdev_advise(const struct memdev *m)
 {
 	if (!memdev_is_huge(m))
-		madvise(memory, size, MADV_HUGEPAGE);
-	madvise(memory, size, MADV_DONTFORK);
+		madvise(m->memory, m->size, MADV_HUGEPAGE);
+	madvise(m->memory, m->size, MADV_DONTFORK);
 	if (m->merge && m->fd < 0)
-		madvise(memory, size, MADV_MERGEABLE);
+		madvise(m->memory, m->size, MADV_MERGEABLE);
 	if (!m->dump)
-		madvise(memory, size, MADV_DONTDUMP);
-}
-
-int memdev_remapped(const struct memdev *m, void *memory, uint64_t size)
-{
-	int ret = memdev_nodes_apply(m, memory, size);
-
-	if (!ret)
-		memdev_advise(m, memory, size);
-	return ret;
+		madvise(m->memory, m->size, MADV_DONTDUMP);
 }
 
 static int memdev_set_attributes(const struct memdev *m, struct err **err)
 {
 	char what[MEMDEV_WHAT_MAX];
-	int ret = memdev_remapped(m, m->memory, m->size);
+	int ret = memdev_nodes_apply(m, m->memory, m->size);
 
-	if (!ret)
+	if (!ret) {
+		memdev_advise(m);
 		return 0;
+	}
 	return err_set(err, -ret, "%s: the host does not take policy=%s for this memory: %s",
 		       memdev_what(m, what), vm_mem_policy_name(m->config->policy), strerror(-ret));
 }

@@ -17,14 +17,13 @@
  *     writable, and accounted for, block by block.
  * I2  Each mapping is aligned to its pages, to 2 MiB, and if it is that large to 1 GiB, so that huge
  *     pages of any size fit the guest's.
- * I3  All attributes (NUMA policy, huge pages, core dumps, merging, fork) are there before a page is,
- *     and memdev_remapped() gives all of them to memory that was mapped anew in its place.
+ * I3  All attributes (NUMA policy, huge pages, core dumps, merging, fork) are there before a page is.
  * I4  Boot memory of huge pages is set aside in the host's pool when memdev_map() returns: using it
  *     cannot fail later.
  * I5  A file that somebody named is never made shorter, and with share=off never changed.
  *
  * Ownership: a memdev owns its mapping and file; the configuration outlives it.
- * Threads: memdev_remapped() may be called from any; the others when nothing else uses the memdev.
+ * Threads: only where nothing else uses the memdev.
  */
 #ifndef VMM_VM_MEMDEV_H
 #define VMM_VM_MEMDEV_H
@@ -56,12 +55,6 @@ int memdev_map(struct memdev *memdev, const char *id, uint64_t size,
 	       const struct vm_memdev_config *config, bool merge, bool dump, struct err **err);
 /* No-op for one that was never mapped (all zeros). */
 void memdev_unmap(struct memdev *memdev);
-
-/*
- * [memory, memory + size), a part of the memdev's, was mapped anew, private and empty: give it the
- * memdev's attributes. 0 or -errno.
- */
-int memdev_remapped(const struct memdev *memdev, void *memory, uint64_t size);
 
 /* Nodes of the host: "0-1,3"; returns @buf. */
 #define MEMDEV_NODES_TEXT_MAX 512

@@ -141,13 +141,6 @@ static const struct layout_device *vm_mem_place(const struct vm *vm)
 	return &vm->layout->devices[vm->nr_memory_devices];
 }
 
-static int vm_mem_remapped(void *opaque, void *memory, uint64_t size)
-{
-	const struct vm_mem *m = opaque;
-
-	return memdev_remapped(m->memdev, memory, size);
-}
-
 /* What is around the device: whose memory it is, and the thread of its requests. */
 static int vm_prepare_mem(struct vm *vm, struct vm_device *d, struct err **err)
 {
@@ -189,7 +182,6 @@ static int vm_build_mem(struct vm *vm, struct vm_device *d, struct err **err)
 		.fd = d->guest->memdev->fd,
 		.fd_offset = d->guest->memdev->fd_offset,
 		.populate_threads = c->memdev->prealloc_threads,
-		.remapped = vm_mem_remapped,
 		.device =
 			{
 				.addr = place->gpa.start,

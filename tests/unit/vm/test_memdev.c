@@ -75,7 +75,6 @@ static void test_plain(void **state)
 	assert_int_equal(m.page_bytes, 4 * KIB);
 	assert_int_equal(m.fd, -1);
 	assert_true(mapping_has_flag(m.memory, "nr"));
-	assert_int_equal(memdev_remapped(&m, m.memory, m.size), 0);
 	memdev_unmap(&m);
 	memdev_unmap(&zeros);
 	assert_true(is_there("/proc/self/fd/0")); /* of all zeros, 0 is no descriptor */
@@ -268,34 +267,6 @@ static void test_policies(void **state)
 	}
 }
 
-/* What the guard maps in place of a part is like the rest, and becomes one with it. */
-static void test_remapped(void **state)
-{
-	struct vm_memdev_config config = config_of(VM_MEMDEV_RAM, VM_MEMDEV_DEVICE);
-	struct mapping mapping;
-	struct memdev m;
-	char *piece;
-
-	(void)state;
-	if (has_policies()) {
-		config.policy = VM_POLICY_BIND;
-		config.host_nodes[0] = 1;
-	}
-	assert_int_equal(memdev_map(&m, "m0", 0, &config, true, false, NULL), 0);
-	piece = (char *)m.memory + 2 * MIB;
-	assert_ptr_equal(mmap(piece, 2 * MIB, PROT_READ | PROT_WRITE,
-			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0),
-			 piece);
-	assert_true(mapping_find(m.memory, &mapping));
-	assert_int_equal(mapping.end - mapping.start, 2 * MIB);
-	assert_int_equal(memdev_remapped(&m, piece, 2 * MIB), 0);
-	assert_true(mapping_find(m.memory, &mapping));
-	assert_int_equal(mapping.end - mapping.start, SIZE);
-	assert_true(mapping_has_flag(piece, "dd"));
-	assert_true(mapping_has_flag(piece, "dc"));
-	memdev_unmap(&m);
-}
-
 static void test_wrong_nodes(void **state)
 {
 	struct vm_memdev_config config = config_of(VM_MEMDEV_RAM, VM_MEMDEV_BOOT);
@@ -334,8 +305,7 @@ int main(void)
 		cmocka_unit_test(test_plain),        cmocka_unit_test(test_alignment),
 		cmocka_unit_test(test_device),       cmocka_unit_test(test_host_that_accounts),
 		cmocka_unit_test(test_no_addresses), cmocka_unit_test(test_prealloc),
-		cmocka_unit_test(test_policies),     cmocka_unit_test(test_remapped),
-		cmocka_unit_test(test_wrong_nodes),
+		cmocka_unit_test(test_policies),     cmocka_unit_test(test_wrong_nodes),
 	};
 
 	return cmocka_run_group_tests(tests, folder_setup, folder_teardown);
