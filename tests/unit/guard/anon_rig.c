@@ -221,6 +221,18 @@ void rig_end(struct anon_rig *r)
 	munmap(r->memory, r->config.size);
 }
 
+bool rig_can_count(void)
+{
+	FILE *f = fopen("/proc/sys/vm/overcommit_memory", "r");
+	bool strict = f && fgetc(f) == '2';
+
+	if (f)
+		fclose(f);
+	if (strict)
+		printf("with vm.overcommit_memory=2 mappings cannot be counted\n");
+	return !strict;
+}
+
 bool rig_can_arm(void)
 {
 	int uffd = armed_probe();

@@ -51,6 +51,11 @@ void rig_start(struct anon_rig *r, uint64_t size, uint64_t block, uint64_t segme
 /* Closes and discards all, and checks that it is one mapping without a page again. */
 void rig_end(struct anon_rig *r);
 
+/*
+ * Are mappings what the guard counts? Not with vm.overcommit_memory=2, where those that count as
+ * committed differ from the others: a program then says so and ends with status 77.
+ */
+bool rig_can_count(void);
 /* Can segments be armed here? Says so if not. */
 bool rig_can_arm(void);
 

@@ -469,6 +469,8 @@ int main(void)
 		cmocka_unit_test(test_a_huge_region),
 	};
 
+	if (!rig_can_count())
+		return 77;
 	return cmocka_run_group_tests_name("pages_anon", tests, NULL, NULL) +
 	       cmocka_run_group_tests_name("pages_anon_moving_tables", tests, without_table_reclaim,
 					   NULL);
