@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "base/bitmap.h"
@@ -94,6 +95,21 @@ static int guard_check(const struct vmem_guard_config *c, struct vmem_error *err
 	return 0;
 }
 
+/* Only private memory needs it: what a file has is there when it is granted. */
+static int guard_check_populate(const struct vmem_guard_config *c, struct vmem_error *error)
+{
+	struct utsname kernel;
+
+	if (!c->populate_threads || c->fd >= 0 || pages_populate_supported())
+		return 0;
+	uname(&kernel);
+	return pages_error(
+		error, EOPNOTSUPP,
+		"private memory can be allocated in advance from Linux 5.14 on, and this is "
+		"Linux %.32s: do without, or use memory of a file or a memfd",
+		kernel.release);
+}
+
 static int guard_make_pages(struct vmem_guard *guard, struct vmem_error *error)
 {
 	const struct vmem_guard_config *c = &guard->config;
@@ -121,6 +137,8 @@ int vmem_guard_new(const struct vmem_guard_config *config, struct vmem_guard **r
 	struct vmem_guard *guard;
 	int ret = guard_check(config, ret_error);
 
+	if (!ret)
+		ret = guard_check_populate(config, ret_error);
 	if (ret)
 		return ret;
 	guard = calloc(1, sizeof(*guard));

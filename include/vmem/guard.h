@@ -89,7 +89,8 @@ struct vmem_guard_config {
 	int fd;             /* -1: private anonymous memory; else a shared mapping of this file */
 	uint64_t fd_offset; /* where in the file the memory starts */
 	bool unprotected;   /* slots only: closes no block of a present slot (no I2, I5) */
-	unsigned int populate_threads; /* 0 is 1 */
+	/* of vmem_guard_populate(); 0: it is not going to be called, so need not be possible */
+	unsigned int populate_threads;
 	/*
 	 * How many runs of closed blocks may be kept apart by the protection of address ranges, which
 	 * is cheapest, before other means are used; 0: a quarter of the process's vm.max_map_count.

@@ -408,7 +408,7 @@ static int virtio_mem_init(struct virtio_mem *mem, struct err **err)
 		.fd = c->fd,
 		.fd_offset = c->fd_offset,
 		.unprotected = !c->guard,
-		.populate_threads = c->populate_threads,
+		.populate_threads = c->device.prealloc ? c->populate_threads : 0,
 		.ops = &virtio_mem_guard_ops,
 		.opaque = mem,
 	};

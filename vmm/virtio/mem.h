@@ -70,7 +70,7 @@ struct virtio_mem_config {
 	void *memory;
 	int fd; /* -1 */
 	uint64_t fd_offset;
-	unsigned int populate_threads;
+	unsigned int populate_threads; /* with prealloc: 1 or more */
 	struct vmem_device_config device;
 	bool guard; /* off: blocks of a present slot are not closed */
 	uint64_t memslot_size;

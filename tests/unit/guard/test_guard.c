@@ -25,6 +25,14 @@
 #define PAGE  4096
 #define SLOTS 64
 
+/* What the kernel can do. */
+static bool old_kernel;
+bool __wrap_pages_populate_supported(void);
+bool __wrap_pages_populate_supported(void)
+{
+	return !old_kernel;
+}
+
 /* The hypervisor: which slots there are, and when it fails. */
 struct host {
 	struct vmem_guard *guard;
@@ -484,6 +492,27 @@ static void test_failed_revoke_keeps_the_slot(void **state)
 	host_end(&h);
 }
 
+/* A kernel that cannot allocate private memory in advance: known at the start, if it is wanted. */
+static void test_populate_on_an_old_kernel(void **state)
+{
+	struct vmem_guard *guard = NULL;
+	struct vmem_error error;
+	struct host h;
+
+	(void)state;
+	host_start(&h, 2 * MIB, MIB, MIB);
+	vmem_guard_free(h.guard);
+	old_kernel = true;
+	h.config.populate_threads = 1;
+	assert_int_equal(vmem_guard_new(&h.config, &guard, &error), -EOPNOTSUPP);
+	assert_non_null(strstr(error.text, "Linux 5.14"));
+	assert_null(guard);
+	h.config.populate_threads = 0;
+	assert_int_equal(vmem_guard_new(&h.config, &h.guard, &error), 0);
+	old_kernel = false;
+	host_end(&h);
+}
+
 /* Refining: closed blocks leave the guest, one memory slot a run; the next grant makes it whole. */
 static void test_refine(void **state)
 {
@@ -732,6 +761,7 @@ int main(void)
 		cmocka_unit_test(test_populate_beyond_what_is_there),
 		cmocka_unit_test(test_every_slot_call_fails),
 		cmocka_unit_test(test_failed_revoke_keeps_the_slot),
+		cmocka_unit_test(test_populate_on_an_old_kernel),
 		cmocka_unit_test(test_refine),
 		cmocka_unit_test(test_refine_fails),
 		cmocka_unit_test(test_refine_is_not_to_be_had),
