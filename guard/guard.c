@@ -122,6 +122,7 @@ static int guard_make_pages(struct vmem_guard *guard, struct vmem_error *error)
 		.fd_offset = c->fd_offset,
 		.populate_threads = c->populate_threads ? c->populate_threads : 1,
 		.max_fences = c->max_fences,
+		.nr_guards = c->nr_guards,
 	};
 
 	if (c->unprotected)

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/num.h"
+
 #define PAGES_MAP_COUNT 65530 /* vm.max_map_count where it cannot be read: the kernel's default */
 
 int pages_error(struct vmem_error *error, int code, const char *format, ...)
@@ -38,5 +40,5 @@ uint32_t pages_fence_budget(const struct pages_config *config)
 	}
 	if (!count)
 		count = PAGES_MAP_COUNT;
-	return count / 4 < UINT32_MAX ? (uint32_t)(count / 4) : UINT32_MAX;
+	return (uint32_t)num_min(count / 4 / num_max(config->nr_guards, 1), UINT32_MAX);
 }

@@ -40,7 +40,8 @@ struct pages_config {
 	int fd;
 	uint64_t fd_offset;
 	unsigned int populate_threads;
-	uint32_t max_fences; /* 0: a quarter of vm.max_map_count */
+	uint32_t max_fences; /* 0: a quarter of vm.max_map_count, divided by nr_guards */
+	uint32_t nr_guards;  /* 0 is 1 */
 };
 
 /* What each kind has. Runs as in <vmem/guard.h>, also where they are done before or were never. */

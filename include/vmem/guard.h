@@ -93,9 +93,11 @@ struct vmem_guard_config {
 	unsigned int populate_threads;
 	/*
 	 * How many runs of closed blocks may be kept apart by the protection of address ranges, which
-	 * is cheapest, before other means are used; 0: a quarter of the process's vm.max_map_count.
+	 * is cheapest, before other means are used; 0: a quarter of the process's vm.max_map_count,
+	 * divided by nr_guards. The guard makes little more than three times as many mappings.
 	 */
 	uint32_t max_fences;
+	uint32_t nr_guards; /* of the process, this one included; 0 is 1 */
 	const struct vmem_guard_ops *ops;
 	void *opaque;
 };

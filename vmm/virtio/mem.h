@@ -72,7 +72,8 @@ struct virtio_mem_config {
 	uint64_t fd_offset;
 	unsigned int populate_threads; /* with prealloc: 1 or more */
 	struct vmem_device_config device;
-	bool guard; /* off: blocks of a present slot are not closed */
+	unsigned int nr_guards; /* memory devices of this process */
+	bool guard;             /* off: blocks of a present slot are not closed */
 	uint64_t memslot_size;
 	/*
 	 * Once per violation, on the vCPU's thread, which goes on with the guest afterwards unless

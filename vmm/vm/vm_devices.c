@@ -194,6 +194,7 @@ static int vm_build_mem(struct vm *vm, struct vm_device *d, struct err **err)
 				.unplugged_inaccessible = c->unplugged_inaccessible != VM_OFF,
 				.prealloc = c->prealloc || c->memdev->prealloc,
 			},
+		.nr_guards = (unsigned int)vm->layout->nr_devices,
 		.guard = c->guard,
 		.memslot_size = vm->memslot_bytes[vm->nr_memory_devices],
 		.violation = vm_mem_violation,

@@ -21,6 +21,7 @@
 #include <vmem/guard.h>
 
 #include "base/num.h"
+#include "guard/pages.h"
 
 #define PAGE  4096
 #define SLOTS 64
@@ -513,6 +514,22 @@ static void test_populate_on_an_old_kernel(void **state)
 	host_end(&h);
 }
 
+/* Guards of one process share what mappings there are: a checkerboard meets its limit earlier. */
+static void test_guards_share_mappings(void **state)
+{
+	uint32_t fences[2];
+
+	(void)state;
+	for (unsigned int i = 0; i < 2; i++) {
+		struct pages_config c = {.nr_guards = i ? 16 : 0};
+
+		fences[i] = pages_fence_budget(&c);
+		c.max_fences = 7;
+		assert_int_equal(pages_fence_budget(&c), 7);
+	}
+	assert_int_equal(fences[1], fences[0] / 16);
+}
+
 /* Refining: closed blocks leave the guest, one memory slot a run; the next grant makes it whole. */
 static void test_refine(void **state)
 {
@@ -762,6 +779,7 @@ int main(void)
 		cmocka_unit_test(test_every_slot_call_fails),
 		cmocka_unit_test(test_failed_revoke_keeps_the_slot),
 		cmocka_unit_test(test_populate_on_an_old_kernel),
+		cmocka_unit_test(test_guards_share_mappings),
 		cmocka_unit_test(test_refine),
 		cmocka_unit_test(test_refine_fails),
 		cmocka_unit_test(test_refine_is_not_to_be_had),
