@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The guard on real anonymous memory, with memory slots that are kept in a list: guard.h, I1 to I4,
- * and a failure at every call into the hypervisor in turn.
+ * The guard on real anonymous memory: slots and pages come and go as guard.h, I1 to I4, says, also
+ * after a failure at each call into the hypervisor in turn.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,8 +12,6 @@
 
 #include <errno.h>
 #include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -22,9 +20,7 @@
 
 #include "base/num.h"
 #include "guard/pages.h"
-
-#define PAGE  4096
-#define SLOTS 64
+#include "tests/unit/guard/guard_rig.h"
 
 /* What the kernel can do. */
 static bool old_kernel;
@@ -32,167 +28,6 @@ bool __wrap_pages_populate_supported(void);
 bool __wrap_pages_populate_supported(void)
 {
 	return !old_kernel;
-}
-
-/* The hypervisor: which slots there are, and when it fails. */
-struct host {
-	struct vmem_guard *guard;
-	struct vmem_guard_config config;
-	char *memory;
-	struct range slot[SLOTS]; /* by number; size 0: free */
-	unsigned int adds, removes, replaces, calls;
-	bool lose_slots;      /* the next replacement leaves nothing */
-	unsigned int fail_at; /* the call that fails, from 1; 0: none */
-	int error;
-};
-
-static bool host_fails(struct host *h)
-{
-	return ++h->calls == h->fail_at;
-}
-
-static int host_add(void *opaque, uint64_t offset, uint64_t size, uint32_t *ret_slot)
-{
-	struct host *h = opaque;
-	uint32_t free_slot = SLOTS;
-
-	if (host_fails(h))
-		return h->error;
-	assert_true(size > 0 && offset + size <= h->config.size);
-	for (uint32_t i = SLOTS; i-- > 0;) {
-		assert_false(range_overlaps(h->slot[i], (struct range){offset, size}));
-		if (!h->slot[i].size)
-			free_slot = i;
-	}
-	assert_true(free_slot < SLOTS);
-	h->slot[free_slot] = (struct range){offset, size};
-	h->adds++;
-	*ret_slot = free_slot;
-	return 0;
-}
-
-static int host_remove(void *opaque, uint32_t slot)
-{
-	struct host *h = opaque;
-
-	if (host_fails(h))
-		return h->error;
-	assert_true(slot < SLOTS && h->slot[slot].size);
-	h->slot[slot].size = 0;
-	h->removes++;
-	return 0;
-}
-
-static int host_replace(void *opaque, const uint32_t *old, size_t nr_old,
-			struct vmem_guard_slot *fresh, size_t nr_fresh)
-{
-	struct host *h = opaque;
-
-	if (h->lose_slots) {
-		for (size_t i = 0; i < nr_old; i++)
-			h->slot[old[i]].size = 0;
-		return -ENOTRECOVERABLE;
-	}
-	if (host_fails(h))
-		return h->error;
-	h->replaces++;
-	for (size_t i = 0; i < nr_old; i++) {
-		assert_true(old[i] < SLOTS && h->slot[old[i]].size);
-		h->slot[old[i]].size = 0;
-	}
-	for (size_t i = 0; i < nr_fresh; i++) {
-		unsigned int calls = h->calls, adds = h->adds, fail_at = h->fail_at;
-
-		h->fail_at = 0;
-		assert_int_equal(host_add(h, fresh[i].offset, fresh[i].size, &fresh[i].slot), 0);
-		h->calls = calls;
-		h->adds = adds;
-		h->fail_at = fail_at;
-	}
-	return 0;
-}
-
-static const struct vmem_guard_ops host_ops = {
-	.slot_add = host_add, .slot_remove = host_remove, .slots_replace = host_replace};
-
-static void host_start(struct host *h, uint64_t size, uint64_t block, uint64_t memslot)
-{
-	memset(h, 0, sizeof(*h));
-	h->error = -ENOSPC;
-	h->memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	assert_true(h->memory != MAP_FAILED);
-	h->config = (struct vmem_guard_config){
-		.memory = h->memory,
-		.size = size,
-		.block_size = block,
-		.memslot_size = memslot,
-		.fd = -1,
-		.ops = &host_ops,
-		.opaque = h,
-	};
-	assert_int_equal(vmem_guard_new(&h->config, &h->guard, NULL), 0);
-}
-
-static void host_end(struct host *h)
-{
-	h->fail_at = 0;
-	vmem_guard_free(h->guard);
-	for (uint32_t i = 0; i < SLOTS; i++)
-		assert_int_equal(h->slot[i].size, 0);
-	munmap(h->memory, h->config.size);
-}
-
-/* Is there a slot that is exactly this range? */
-static bool host_has(const struct host *h, uint64_t offset, uint64_t size)
-{
-	for (uint32_t i = 0; i < SLOTS; i++)
-		if (h->slot[i].size == size && h->slot[i].start == offset)
-			return true;
-	return false;
-}
-
-static unsigned int host_slots(const struct host *h)
-{
-	unsigned int n = 0;
-
-	for (uint32_t i = 0; i < SLOTS; i++)
-		n += h->slot[i].size != 0;
-	return n;
-}
-
-/* What the guard says of itself is what the hypervisor has. */
-static void check_memslots(const struct host *h)
-{
-	struct vmem_guard_info info;
-
-	vmem_guard_info(h->guard, &info);
-	assert_int_equal(info.memslots, host_slots(h));
-}
-
-static void check_count(const struct host *h, unsigned int present)
-{
-	struct vmem_guard_info info;
-
-	check_memslots(h);
-	vmem_guard_info(h->guard, &info);
-	assert_int_equal(info.slots_present, present);
-}
-
-/* How many pages of [offset, offset + size) the host holds: present or swapped out. */
-static uint64_t host_pages(const struct host *h, uint64_t offset, uint64_t size)
-{
-	uint64_t entry, pages = 0, first = ((uintptr_t)h->memory + offset) / PAGE;
-	FILE *f = fopen("/proc/self/pagemap", "rb");
-
-	assert_non_null(f);
-	assert_int_equal(fseek(f, (long)(first * sizeof(entry)), SEEK_SET), 0);
-	for (uint64_t i = 0; i < size / PAGE; i++) {
-		assert_int_equal(fread(&entry, sizeof(entry), 1, f), 1);
-		pages += (entry >> 62) != 0;
-	}
-	fclose(f);
-	return pages;
 }
 
 static void test_slots_are_present_while_granted(void **state)
@@ -530,111 +365,6 @@ static void test_guards_share_mappings(void **state)
 	assert_int_equal(fences[1], fences[0] / 16);
 }
 
-/* Refining: closed blocks leave the guest, one memory slot a run; the next grant makes it whole. */
-static void test_refine(void **state)
-{
-	struct vmem_guard_info info;
-	struct host h;
-
-	(void)state;
-	host_start(&h, 8 * MIB, MIB, 4 * MIB);
-	assert_int_equal(vmem_guard_refine(h.guard, 0, 8 * MIB), 0);
-	assert_int_equal(vmem_guard_grant(h.guard, 0, 8 * MIB), 0);
-	assert_int_equal(vmem_guard_refine(h.guard, 0, 8 * MIB), 0);
-	assert_int_equal(vmem_guard_revoke(h.guard, MIB, MIB), 0);
-	assert_int_equal(vmem_guard_revoke(h.guard, 7 * MIB, MIB), 0);
-	/* Only the slots that the run touches. */
-	assert_int_equal(vmem_guard_refine(h.guard, 5 * MIB, 1), 1);
-	assert_true(host_has(&h, 0, 4 * MIB));
-	assert_true(host_has(&h, 4 * MIB, 3 * MIB));
-	assert_int_equal(vmem_guard_refine(h.guard, 0, 8 * MIB), 1);
-	assert_true(host_has(&h, 0, MIB));
-	assert_true(host_has(&h, 2 * MIB, 2 * MIB));
-	check_count(&h, 2);
-	assert_int_equal(vmem_guard_refine(h.guard, 0, 8 * MIB), 0);
-	/* More is revoked: anew. */
-	assert_int_equal(vmem_guard_revoke(h.guard, 3 * MIB, MIB), 0);
-	assert_int_equal(vmem_guard_refine(h.guard, 0, 8 * MIB), 1);
-	assert_true(host_has(&h, 2 * MIB, MIB));
-	/* What is granted again is there again, with all of its slot. */
-	assert_int_equal(vmem_guard_grant(h.guard, MIB, MIB), 0);
-	assert_true(host_has(&h, 0, 4 * MIB));
-	assert_int_equal(vmem_guard_grant(h.guard, 7 * MIB, MIB), 0);
-	assert_true(host_has(&h, 4 * MIB, 4 * MIB));
-	/* A fine slot goes as any other. */
-	assert_int_equal(vmem_guard_revoke(h.guard, MIB, MIB), 0);
-	assert_int_equal(vmem_guard_refine(h.guard, 0, 4 * MIB), 1);
-	assert_int_equal(vmem_guard_revoke(h.guard, 0, 8 * MIB), 0);
-	assert_int_equal(host_slots(&h), 0);
-	vmem_guard_info(h.guard, &info);
-	assert_int_equal(info.refinements, 4);
-	/* And with the guard. */
-	assert_int_equal(vmem_guard_grant(h.guard, 0, 8 * MIB), 0);
-	assert_int_equal(vmem_guard_revoke(h.guard, MIB, MIB), 0);
-	assert_int_equal(vmem_guard_refine(h.guard, 0, 8 * MIB), 1);
-	host_end(&h);
-}
-
-/* A replacement that fails changes nothing; one that loses the slots is made good by the next. */
-static void test_refine_fails(void **state)
-{
-	struct host h;
-
-	(void)state;
-	host_start(&h, 4 * MIB, MIB, 4 * MIB);
-	assert_int_equal(vmem_guard_grant(h.guard, 0, 4 * MIB), 0);
-	assert_int_equal(vmem_guard_revoke(h.guard, MIB, MIB), 0);
-	h.fail_at = h.calls + 1;
-	assert_int_equal(vmem_guard_refine(h.guard, 0, 4 * MIB), -ENOSPC);
-	check_count(&h, 1);
-	assert_true(host_has(&h, 0, 4 * MIB));
-	h.fail_at = 0;
-	assert_int_equal(vmem_guard_refine(h.guard, 0, 4 * MIB), 1);
-	/* Becoming whole again, and leaving, fail. */
-	h.fail_at = h.calls + 1;
-	assert_int_equal(vmem_guard_grant(h.guard, MIB, MIB), -ENOSPC);
-	assert_int_equal(host_slots(&h), 2);
-	assert_int_equal(vmem_guard_revoke(h.guard, MIB, MIB), 0);
-	h.fail_at = h.calls + 1;
-	assert_int_equal(vmem_guard_revoke(h.guard, 0, 4 * MIB), -ENOSPC);
-	assert_int_equal(host_slots(&h), 2);
-	h.fail_at = 0;
-	/* Undone. */
-	assert_int_equal(vmem_guard_grant(h.guard, 0, MIB), 0);
-	assert_int_equal(vmem_guard_grant(h.guard, 2 * MIB, 2 * MIB), 0);
-	assert_true(host_has(&h, 0, 4 * MIB));
-	h.lose_slots = true;
-	assert_int_equal(vmem_guard_refine(h.guard, 0, 4 * MIB), -ENOTRECOVERABLE);
-	check_count(&h, 1);
-	h.lose_slots = false;
-	assert_int_equal(vmem_guard_refine(h.guard, 0, 4 * MIB), 1);
-	assert_true(host_has(&h, 0, MIB));
-	assert_true(host_has(&h, 2 * MIB, 2 * MIB));
-	host_end(&h);
-}
-
-/* Too many runs, and an embedder that cannot replace slots. */
-static void test_refine_is_not_to_be_had(void **state)
-{
-	const struct vmem_guard_ops ops = {.slot_add = host_add, .slot_remove = host_remove};
-	const uint64_t blocks = 4096;
-	struct host h;
-
-	(void)state;
-	host_start(&h, blocks * PAGE, PAGE, blocks * PAGE);
-	assert_int_equal(vmem_guard_grant(h.guard, 0, blocks * PAGE), 0);
-	for (uint64_t i = 0; i < blocks; i += 2)
-		assert_int_equal(vmem_guard_revoke(h.guard, i * PAGE, PAGE), 0);
-	assert_int_equal(vmem_guard_refine(h.guard, 0, blocks * PAGE), -ENOSPC);
-	assert_int_equal(h.replaces, 0);
-	vmem_guard_free(h.guard);
-	h.config.ops = &ops;
-	assert_int_equal(vmem_guard_new(&h.config, &h.guard, NULL), 0);
-	assert_int_equal(vmem_guard_grant(h.guard, 0, 2 * PAGE), 0);
-	assert_int_equal(vmem_guard_refine(h.guard, 0, blocks * PAGE), -EOPNOTSUPP);
-	host_end(&h);
-}
-
 /* Without protection the pages are the guest's own business; slots come and go all the same. */
 static void test_unprotected(void **state)
 {
@@ -657,70 +387,6 @@ static void test_unprotected(void **state)
 	assert_int_equal(h.memory[MIB], 1);
 	assert_int_equal(vmem_guard_refine(h.guard, 0, 4 * MIB), 0);
 	assert_true(host_has(&h, 0, 4 * MIB));
-	host_end(&h);
-}
-
-/* The memory slots are exactly the runs of granted blocks in [first, end). */
-static void check_exact(const struct host *h, const bool *granted, uint64_t first, uint64_t end)
-{
-	for (uint64_t i = first; i < end;) {
-		uint64_t run = i;
-
-		while (run < end && granted[run])
-			run++;
-		if (run > i)
-			assert_true(host_has(h, i * PAGE, (run - i) * PAGE));
-		i = run + 1;
-	}
-}
-
-/*
- * Against a naive count of granted blocks, by random runs; now and then a slot is refined, and stays
- * so until something in it is granted.
- */
-static void test_random_runs(void **state)
-{
-	enum { BLOCKS = 64, PER_SLOT = 8 };
-	bool granted[BLOCKS] = {false}, fine[BLOCKS / PER_SLOT] = {false};
-	uint64_t seed = 0x9e3779b97f4a7c15;
-	struct host h;
-
-	(void)state;
-	host_start(&h, (uint64_t)BLOCKS * PAGE - 3 * PAGE, PAGE, PER_SLOT * PAGE);
-	for (unsigned int step = 0; step < 20000; step++) {
-		uint64_t first, count;
-		bool grant;
-
-		seed = seed * 6364136223846793005 + 1442695040888963407;
-		first = (seed >> 33) % (BLOCKS - 3);
-		count = 1 + (seed >> 40) % (BLOCKS - 3 - first);
-		grant = seed >> 63;
-		assert_int_equal((grant ? vmem_guard_grant
-					: vmem_guard_revoke)(h.guard, first * PAGE, count * PAGE),
-				 0);
-		memset(granted + first, grant, count);
-		for (unsigned int s = 0; s < BLOCKS / PER_SLOT; s++) {
-			uint64_t start = (uint64_t)s * PER_SLOT, end = start + PER_SLOT;
-			bool any, refine = (seed >> 20 & 63) == s;
-
-			end = num_min(end, BLOCKS - 3);
-			any = memchr(granted + start, true, end - start) != NULL;
-			if (!any || (grant && first < end && first + count > start))
-				fine[s] = false;
-			if (refine) {
-				bool all = !memchr(granted + start, false, end - start);
-
-				assert_true(vmem_guard_refine(h.guard, start * PAGE, PAGE) >= 0);
-				fine[s] = any && (fine[s] || !all);
-				if (fine[s])
-					check_exact(&h, granted, start, end);
-			}
-			if (!fine[s])
-				assert_int_equal(host_has(&h, start * PAGE, (end - start) * PAGE),
-						 any);
-		}
-		check_memslots(&h);
-	}
 	host_end(&h);
 }
 
@@ -780,11 +446,7 @@ int main(void)
 		cmocka_unit_test(test_failed_revoke_keeps_the_slot),
 		cmocka_unit_test(test_populate_on_an_old_kernel),
 		cmocka_unit_test(test_guards_share_mappings),
-		cmocka_unit_test(test_refine),
-		cmocka_unit_test(test_refine_fails),
-		cmocka_unit_test(test_refine_is_not_to_be_had),
 		cmocka_unit_test(test_unprotected),
-		cmocka_unit_test(test_random_runs),
 		cmocka_unit_test(test_a_huge_device),
 	};
 
