@@ -13,6 +13,7 @@ import os
 import pathlib
 import re
 import tempfile
+import time
 
 import pytest
 
@@ -34,7 +35,11 @@ GIB = 1 << 30
 HOSTMEM = BUILD / "tests/vm/hostmem"
 STORM_S = float(os.environ.get("EBB_STORM_SECONDS", "5"))
 RACE_ROUNDS = int(os.environ.get("EBB_RACE_ROUNDS", "1000"))
-ANSWER_S = 0.1  # within which each answer of the monitor must come, whatever the guest does
+# Within which an answer of the monitor must come, whatever the guest does. On a machine that has
+# other work as well one in so many may be late for that.
+ANSWER_S = 0.1
+LATE = 200
+STOP_S = 2
 SLACK_BYTES = 4 * MIB  # page tables, stacks and the like that come and go
 
 SIZES = {
@@ -156,7 +161,7 @@ def kinds():
 def test_every_access(folder, kinds, backend):
     """Stores and loads of each kind at each closed block and across each border."""
     with attacked(folder, backend) as (_, attacker):
-        for kind in kinds if backend == "ram" else FEW_KINDS:
+        for kind in kinds if backend == "ram" else FEW_KINDS[1::2]:
             attack_by_kind(attacker, kind, LAYOUT)
         attacker.closed_are_zero("at the end")
 
@@ -214,7 +219,7 @@ def test_page_tables(folder, backend):
 
 
 # How long a guest that gets nowhere is watched before it counts as hanging.
-HANG_S = 0.5
+HANG_S = 0.3
 
 
 @pytest.mark.parametrize("how", SHOTS)
@@ -224,6 +229,7 @@ def test_what_a_guest_may_not_survive(folder, backend, how):
     monitor answers, and a reset brings the guest back."""
     # A fetch goes from the closed block into the open one behind it.
     blocks = {"cr3-open": [OPEN], "fetch": [1, 9, 23]}.get(how, CLOSED)
+    blocks = blocks if backend == "ram" else blocks[:1]
     with attacked(folder, backend, smp=2) as (_, attacker):
         for block in blocks:
             attacker.lay(LAYOUT)
@@ -240,26 +246,53 @@ def test_what_a_guest_may_not_survive(folder, backend, how):
         attacker.open_kept("at the end")
 
 
+def in_time(took):
+    """Of the monitor's answers hardly one was late, and none by much."""
+    late = [f"{t:.3f}" for t in took if t >= ANSWER_S]
+    assert len(late) <= len(took) // LATE, f"of {len(took)} answers some took {late} s"
+    assert max(took) < 10 * ANSWER_S, f"an answer took {max(took):.3f} s"
+
+
 @pytest.mark.parametrize("backend", ["ram", "memfd"])
 def test_storm(folder, backend):
     """Every processor stores into closed blocks as fast as it can: the monitor answers, the host's
     memory stays, and standard error is not flooded."""
+    seconds = STORM_S if backend == "ram" else min(STORM_S, 2)
     with attacked(folder, backend) as (machine, attacker):
         attacker.lay(LAYOUT)
         attacker.storm()
         lines = machine.errors.text.count("\n")
         rss = machine.rss_anon_bytes()
-        took = attacker.watch_storm(STORM_S)
+        took = attacker.watch_storm(seconds)
         assert machine.rss_anon_bytes() - rss < SLACK_BYTES
         told = machine.errors.text.count("\n") - lines
         answer = attacker.order("enough", "storm")
         print(f"{answer['writes']} stores, answers in {max(took) * 1000:.1f} ms at most")
-        assert answer["writes"] > 1000 * STORM_S / 5
-        assert max(took) < ANSWER_S, f"an answer took {max(took):.3f} s"
-        assert STORM_S // 2 <= told <= STORM_S + 2, f"{told} lines:\n{machine.errors.text}"
+        assert answer["writes"] > 200 * seconds
+        in_time(took)
+        assert seconds // 2 <= told <= seconds + 2, f"{told} lines:\n{machine.errors.text}"
         attacker.open_hold("after the storm")
         attacker.open_kept("after the storm")
         assert attacker.violations()[0] >= answer["writes"]
+
+
+def test_monitor_while_slots_are_laid_anew(folder):
+    """A race in a slot of many runs: it is laid anew all the time, with the processors out of the
+    guest. The monitor answers. A stop has to wait for the laying anew that is under way."""
+    with attacked(folder, block="64K", sizes=("64M", "32M", None)) as (machine, attacker):
+        assert attacker.order("checker 0 512")["answer"] == 0
+        # The block that comes and goes is not looked at here.
+        attacker.open = set(range(0, 512, 2)) | {1}
+        machine.type("race 1 1000000 0")
+        in_time(attacker.watch_storm(2))
+        for _ in range(20):
+            begin = time.monotonic()
+            attacker.monitor("stop")
+            assert time.monotonic() - begin < STOP_S
+            attacker.monitor("cont")
+        attacker.monitor("system_reset")
+        attacker.await_ready()
+        attacker.closed_hold_nothing("after a reset")
 
 
 def test_reset_in_a_storm(folder):
@@ -417,7 +450,7 @@ def test_memslot_sizes(folder, memslot):
 @pytest.mark.parametrize("backend", ["ram", "memfd", "file"])
 def test_scattered(folder, backend):
     """Hundreds of runs in one slot: every second block."""
-    with attacked(folder, backend, "64K", sizes=("64M", "32M", None)) as (_, attacker):
+    with attacked(folder, backend, "64K", smp=2, sizes=("64M", "32M", None)) as (_, attacker):
         assert attacker.order("checker 0 1024")["answer"] == 0
         attacker.open = set(range(0, 1024, 2))
         for kind in FEW_KINDS[1:4]:
@@ -425,6 +458,7 @@ def test_scattered(folder, backend):
             assert (answer["borders"], answer["wrong"], answer["faults"]) == (1023, 0, 0), answer
             attacker.open_hold(f"after {kind}")
             attacker.open_kept(f"after {kind}")
+        race(attacker, "race", 1, RACE_ROUNDS // 50, RACE_ROUNDS // 100)
 
 
 def test_scattered_beyond_what_can_be_kept_apart(folder):
