@@ -285,7 +285,7 @@ def test_monitor_while_slots_are_laid_anew(folder):
         attacker.open = set(range(0, 512, 2)) | {1}
         machine.type("race 1 1000000 0")
         in_time(attacker.watch_storm(2))
-        for _ in range(20):
+        for _ in range(10):
             begin = time.monotonic()
             attacker.monitor("stop")
             assert time.monotonic() - begin < STOP_S
