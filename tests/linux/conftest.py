@@ -3,9 +3,10 @@
 
 The program under test is $EBB (./check sets it), else build/vmm/main/ebb. The fixture "host" is a
 nest.Host that lives from the first test to the last: booting an emulated host for each would take
-most of the time. "old_host" is an emulated host with the older kernel, for one test; only one host
-is up at a time. A test that ends with NestInfraError has said nothing about ebb: it is run again
-in a new host, at most twice, and fails when that does not help. Any other failure counts at once.
+most of the time. "old_host" is an emulated host with the older kernel, for the last tests; only
+one host is up at a time. A test that ends with NestInfraError has said nothing about ebb: it is run
+again in a new host, at most twice, and fails when that does not help. Any other failure counts at
+once.
 """
 
 import os
@@ -80,13 +81,23 @@ def host(keeper):
     return keeper
 
 
-@pytest.fixture
-def old_host(keeper):
-    """An emulated host with the older kernel, also where this machine can run guests itself."""
-    keeper.discard()
+@pytest.fixture(scope="session")
+def old_keeper(keeper):
     old = Keeper({**keeper.parts, "kernel": guests.OLDEST}, nest.Nest)
     yield old
     old.discard()
+
+
+@pytest.fixture
+def old_host(keeper, old_keeper):
+    """An emulated host with the older kernel, also where this machine can run guests itself."""
+    keeper.discard()
+    return old_keeper
+
+
+def pytest_collection_modifyitems(items):
+    """The tests in the old host come last: then each host is opened only once."""
+    items.sort(key=lambda item: "old_host" in getattr(item, "fixturenames", ()))
 
 
 def attempt(pyfuncitem, name, keeper, arguments):

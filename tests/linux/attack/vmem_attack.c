@@ -51,6 +51,7 @@
 
 #define ATTACK_NAME    "vmem_attack"
 #define ATTACK_PIECE   (2ul << 20)
+#define ATTACK_TRIES   16
 #define ATTACK_LINE    128
 #define ATTACK_RESULT  256
 #define ATTACK_STRIKES 256 /* of a storm, in a piece before the next is taken */
@@ -110,28 +111,37 @@ struct attack_piece {
 	bool vmapped; /* it has page structures */
 };
 
-static int attack_piece_map(u64 start, u64 end, struct attack_piece *ret_piece)
+/* Map memory that has page structures; NULL when there is none, or no longer. */
+static char *attack_vmap(u64 start, u64 end)
 {
 	unsigned int nr = PHYS_PFN(end + PAGE_SIZE - 1) - PHYS_PFN(start), i;
-	unsigned long pfn = PHYS_PFN(start);
-	struct page **pages;
+	struct page **pages = kmalloc_array(nr, sizeof(*pages), GFP_KERNEL);
+	char *base;
 
-	ret_piece->vmapped = pfn_valid(pfn);
-	if (!ret_piece->vmapped) {
-		ret_piece->base = memremap(start, end - start, MEMREMAP_WB);
-		return ret_piece->base ? 0 : -ENXIO;
-	}
-	pages = kmalloc_array(nr, sizeof(*pages), GFP_KERNEL);
 	if (!pages)
-		return -ENOMEM;
+		return NULL;
 	for (i = 0; i < nr; i++)
-		pages[i] = pfn_to_page(pfn + i);
-	ret_piece->base = vmap(pages, nr, VM_MAP, PAGE_KERNEL);
+		pages[i] = pfn_to_page(PHYS_PFN(start) + i);
+	base = vmap(pages, nr, VM_MAP, PAGE_KERNEL);
 	kfree(pages);
-	if (!ret_piece->base)
-		return -ENOMEM;
-	ret_piece->base += offset_in_page(start);
-	return 0;
+	return base ? base + offset_in_page(start) : NULL;
+}
+
+/* The memory driver may put a memory block in or take it out between question and answer. */
+static int attack_piece_map(u64 start, u64 end, struct attack_piece *ret_piece)
+{
+	int tries;
+
+	for (tries = 0; tries < ATTACK_TRIES; tries++) {
+		ret_piece->vmapped = pfn_valid(PHYS_PFN(start));
+		if (ret_piece->vmapped)
+			ret_piece->base = attack_vmap(start, end);
+		else
+			ret_piece->base = memremap(start, end - start, MEMREMAP_WB);
+		if (ret_piece->base)
+			return 0;
+	}
+	return -ENXIO;
 }
 
 static void attack_piece_unmap(const struct attack_piece *piece)
