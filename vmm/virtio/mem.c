@@ -193,9 +193,10 @@ int virtio_mem_refine(struct virtio_mem *mem, uint64_t gpa, uint64_t size, uint6
 		start = num_max(start, gpa);
 	}
 	virtio_lock(mem->vdev);
-	if (start < end)
+	if (start < end && !mem_progress_stopped(&mem->progress))
 		ret = vmem_guard_refine(mem->guard, start - c->addr, end - start);
-	if (ret > 0)
+	/* Nothing is said about a block by what was not looked at. */
+	if (ret > 0 || mem_progress_stopped(&mem->progress))
 		mem->changes++;
 	*ret_changes = mem->changes;
 	virtio_unlock(mem->vdev);

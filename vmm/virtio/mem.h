@@ -115,6 +115,9 @@ void virtio_mem_guard_info(const struct virtio_mem *mem, struct vmem_guard_info 
  * *ret_changes grows with whatever changes which blocks are closed, and is the same again when
  * nothing did: an access that fails once more between two calls that returned 0 with the same value
  * does not fail because of a closed block of this device.
+ *
+ * While the machine is about to stop (virtio_mem_stop()) nothing is laid anew, so that the stop need
+ * not wait for all vCPUs that want it: they meet the block again when the machine goes on.
  */
 int virtio_mem_refine(struct virtio_mem *mem, uint64_t gpa, uint64_t size, uint64_t *ret_changes);
 

@@ -374,6 +374,24 @@ static void test_refine(void **state)
 	assert_int_equal(rig_mapped(r), 0);
 }
 
+/* A machine that is about to stop lays nothing anew, and takes nothing for settled. */
+static void test_refine_waits_for_cont(void **state)
+{
+	struct rig *r = *state;
+	uint64_t first, second;
+
+	rig_start(r);
+	assert_int_equal(rig_request(r, VMEM_REQ_PLUG, 0, 1), VMEM_RESP_ACK);
+	virtio_mem_stop(r->mem);
+	assert_int_equal(virtio_mem_refine(r->mem, UINT64_MAX, 0, &first), 0);
+	assert_int_equal(virtio_mem_refine(r->mem, UINT64_MAX, 0, &second), 0);
+	assert_true(first != second);
+	assert_int_equal(guard_of(r).refinements, 0);
+	virtio_mem_cont(r->mem);
+	assert_int_equal(virtio_mem_refine(r->mem, UINT64_MAX, 0, &first), 1);
+	assert_int_equal(guard_of(r).refinements, 1);
+}
+
 /* Addresses are a hypervisor's; those beside the region concern others. */
 static void test_refine_bounds(void **state)
 {
@@ -491,6 +509,7 @@ int main(void)
 		TEST(test_failed_plug_is_closed),
 		cmocka_unit_test(test_guard_off),
 		TEST(test_refine),
+		TEST(test_refine_waits_for_cont),
 		TEST(test_refine_bounds),
 		TEST(test_refine_fails),
 		TEST(test_changes),
