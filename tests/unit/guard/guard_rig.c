@@ -16,7 +16,6 @@
 #include <unistd.h>
 
 #define PAGEMAP_EXCLUSIVE (UINT64_C(1) << 56)
-#define PAGEMAP_FILE      (UINT64_C(1) << 61) /* or shared memory */
 #define PAGEMAP_SWAPPED   (UINT64_C(1) << 62)
 #define PAGEMAP_PRESENT   (UINT64_C(1) << 63)
 
@@ -92,15 +91,20 @@ const struct vmem_guard_ops host_ops = {
 const struct vmem_guard_ops host_ops_without_replace = {.slot_add = host_add,
 							.slot_remove = host_remove};
 
-void host_start_on(struct host *h, const struct vmem_guard_config *config)
+int host_start_on(struct host *h, const struct vmem_guard_config *config)
 {
+	int ret;
+
 	memset(h, 0, sizeof(*h));
 	h->error = -ENOSPC;
 	h->memory = config->memory;
 	h->config = *config;
 	h->config.ops = &host_ops;
 	h->config.opaque = h;
-	assert_int_equal(vmem_guard_new(&h->config, &h->guard, NULL), 0);
+	ret = vmem_guard_new(&h->config, &h->guard, NULL);
+	if (!ret)
+		assert_int_equal(pipe2(h->pipe, O_CLOEXEC), 0);
+	return ret;
 }
 
 void host_start(struct host *h, uint64_t size, uint64_t block, uint64_t memslot)
@@ -115,7 +119,7 @@ void host_start(struct host *h, uint64_t size, uint64_t block, uint64_t memslot)
 	};
 
 	assert_true(config.memory != MAP_FAILED);
-	host_start_on(h, &config);
+	assert_int_equal(host_start_on(h, &config), 0);
 }
 
 void host_end(struct host *h)
@@ -125,6 +129,26 @@ void host_end(struct host *h)
 	for (uint32_t i = 0; i < SLOTS; i++)
 		assert_int_equal(h->slot[i].size, 0);
 	munmap(h->memory, h->config.size);
+	close(h->pipe[0]);
+	close(h->pipe[1]);
+}
+
+void *host_map(uint64_t size, int fd, uint64_t fd_offset)
+{
+	const uint64_t align = 2 * MIB;
+	char *room = mmap(NULL, size + align, PROT_NONE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint64_t head = -(uintptr_t)room & (align - 1);
+	int flags = fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
+
+	assert_true(room != MAP_FAILED);
+	if (head)
+		munmap(room, head);
+	room += head;
+	munmap(room + size, align - head);
+	assert_true(mmap(room, size, PROT_READ | PROT_WRITE, flags | MAP_FIXED | MAP_NORESERVE, fd,
+			 (off_t)fd_offset) == room);
+	return room;
 }
 
 bool host_has(const struct host *h, uint64_t offset, uint64_t size)
@@ -133,6 +157,19 @@ bool host_has(const struct host *h, uint64_t offset, uint64_t size)
 		if (h->slot[i].size == size && h->slot[i].start == offset)
 			return true;
 	return false;
+}
+
+uint64_t host_covered(const struct host *h, uint64_t offset, uint64_t size)
+{
+	uint64_t covered = 0;
+
+	for (uint32_t i = 0; i < SLOTS; i++) {
+		uint64_t first = num_max(h->slot[i].start, offset);
+		uint64_t end = num_min(h->slot[i].start + h->slot[i].size, offset + size);
+
+		covered += end > first ? end - first : 0;
+	}
+	return covered;
 }
 
 unsigned int host_slots(const struct host *h)
@@ -175,8 +212,31 @@ uint64_t host_pages(const struct host *h, uint64_t offset, uint64_t size)
 		for (size_t k = 0; k < want / sizeof(entry[0]); k++, i++)
 			pages += (entry[k] & PAGEMAP_SWAPPED) ||
 				 ((entry[k] & PAGEMAP_PRESENT) &&
-				  (entry[k] & (PAGEMAP_EXCLUSIVE | PAGEMAP_FILE)));
+				  (h->config.fd >= 0 || (entry[k] & PAGEMAP_EXCLUSIVE)));
 	}
 	close(fd);
 	return pages;
+}
+
+int host_poke(const struct host *h, uint64_t offset)
+{
+	char byte = 0x77;
+	int ret;
+
+	assert_int_equal(write(h->pipe[1], &byte, 1), 1);
+	if (read(h->pipe[0], h->memory + offset, 1) == 1)
+		return 0;
+	ret = -errno;
+	assert_int_equal(read(h->pipe[0], &byte, 1), 1);
+	return ret;
+}
+
+int host_peek(const struct host *h, uint64_t offset)
+{
+	unsigned char byte;
+
+	if (write(h->pipe[1], h->memory + offset, 1) < 0)
+		return -errno;
+	assert_int_equal(read(h->pipe[0], &byte, 1), 1);
+	return byte;
 }

@@ -27,6 +27,7 @@ struct host {
 	unsigned int fail_at;   /* the call that fails, from 1; 0: none */
 	unsigned int fail_more; /* calls after it that fail as well */
 	int error;
+	int pipe[2]; /* empty; for host_poke() and host_peek() */
 };
 
 /* Add and remove; and all, with replace. */
@@ -34,18 +35,29 @@ extern const struct vmem_guard_ops host_ops_without_replace, host_ops;
 
 /* A guard over private anonymous memory. */
 void host_start(struct host *h, uint64_t size, uint64_t block, uint64_t memslot);
-/* A guard over @config's memory, file and sizes; ops are the host's. host_end() unmaps the memory. */
-void host_start_on(struct host *h, const struct vmem_guard_config *config);
+/*
+ * A guard over @config's memory, file and sizes; ops are the host's. host_end() unmaps the memory.
+ * 0, or why there is no guard.
+ */
+int host_start_on(struct host *h, const struct vmem_guard_config *config);
 /* Frees the guard; checks that no slot is left. */
 void host_end(struct host *h);
 
+/* Memory of a file (or -1) at a multiple of 2 MiB, so that there may be huge pages. */
+void *host_map(uint64_t size, int fd, uint64_t fd_offset);
+
 /* Is there a slot that is exactly this range? */
 bool host_has(const struct host *h, uint64_t offset, uint64_t size);
+/* Bytes of the range that are in slots. */
+uint64_t host_covered(const struct host *h, uint64_t offset, uint64_t size);
 unsigned int host_slots(const struct host *h);
 /* What the guard says of itself is what the hypervisor has. */
 void check_memslots(const struct host *h);
 void check_count(const struct host *h, unsigned int present);
 /* Pages of the host's that the run maps, present or swapped out; the zero page is none. */
 uint64_t host_pages(const struct host *h, uint64_t offset, uint64_t size);
+/* A system call, read(2) or write(2), has to write or read there: 0 (poke), the byte (peek), or -errno. */
+int host_poke(const struct host *h, uint64_t offset);
+int host_peek(const struct host *h, uint64_t offset);
 
 #endif

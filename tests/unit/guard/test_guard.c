@@ -397,25 +397,21 @@ static void test_unprotected(void **state)
 static void test_a_huge_device(void **state)
 {
 	const uint64_t size = 16 * TIB;
-	struct host h;
-
-	(void)state;
-	memset(&h, 0, sizeof(h));
-	h.config = (struct vmem_guard_config){
+	const struct vmem_guard_config config = {
 		.memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
 			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0),
 		.size = size,
 		.block_size = PAGE,
 		.memslot_size = GIB,
 		.fd = -1,
-		.ops = &host_ops,
-		.opaque = &h,
 	};
-	if (h.config.memory == MAP_FAILED || vmem_guard_new(&h.config, &h.guard, NULL)) {
+	struct host h;
+
+	(void)state;
+	if (config.memory == MAP_FAILED || host_start_on(&h, &config)) {
 		print_message("this process may not have 16 TiB of addresses\n");
 		skip();
 	}
-	h.memory = h.config.memory;
 	for (unsigned int i = 0; i < 200; i++) {
 		assert_int_equal(vmem_guard_grant(h.guard, 0, PAGE), 0);
 		assert_int_equal(vmem_guard_grant(h.guard, size - PAGE, PAGE), 0);
