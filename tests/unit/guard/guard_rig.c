@@ -148,6 +148,8 @@ void *host_map(uint64_t size, int fd, uint64_t fd_offset)
 	munmap(room + size, align - head);
 	assert_true(mmap(room, size, PROT_READ | PROT_WRITE, flags | MAP_FIXED | MAP_NORESERVE, fd,
 			 (off_t)fd_offset) == room);
+	/* A kernel without huge pages says no. */
+	(void)madvise(room, size, MADV_HUGEPAGE);
 	return room;
 }
 

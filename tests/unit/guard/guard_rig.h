@@ -43,7 +43,7 @@ int host_start_on(struct host *h, const struct vmem_guard_config *config);
 /* Frees the guard; checks that no slot is left. */
 void host_end(struct host *h);
 
-/* Memory of a file (or -1) at a multiple of 2 MiB, so that there may be huge pages. */
+/* Memory of a file (or -1) at a multiple of 2 MiB, in huge pages where there are any. */
 void *host_map(uint64_t size, int fd, uint64_t fd_offset);
 
 /* Is there a slot that is exactly this range? */
