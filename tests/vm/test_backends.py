@@ -65,7 +65,7 @@ def test_memory_comes_and_goes(folder, name):
                 monitor.run("virtio-mem d0 64")
                 settled(machine, 0, 64 * MIB)
             monitor.run("system_reset")
-            machine.console.expect("^BARE ")
+            machine.console.expect("BARE test=")
             machine.console.expect("^follow: ready$")
             machine.type("verify 0")
             machine.console.expect("^verified 0 wrong=0$")
