@@ -17,16 +17,8 @@
 #include "base/err.h"
 #include "tests/unit/virtio/mem_rig.h"
 
-static _Thread_local uint64_t clock_now_ms;
-
-static uint64_t clock_ms(void)
+static void with_four_blocks(struct virtio_mem_config *config)
 {
-	return clock_now_ms;
-}
-
-static void with_clock(struct virtio_mem_config *config)
-{
-	config->now_ms = clock_ms;
 	config->device.requested_size = 4 * RIG_BLOCK;
 }
 
@@ -35,8 +27,7 @@ static int setup(void **state)
 	struct rig *r = malloc(sizeof(*r));
 
 	assert_non_null(r);
-	clock_now_ms = 1000000;
-	rig_init(r, with_clock);
+	rig_init(r, with_four_blocks);
 	*state = r;
 	return 0;
 }
