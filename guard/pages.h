@@ -77,6 +77,9 @@ int pages_error(struct vmem_error *error, int code, const char *format, ...)
 /* How many fences the region may have: max_fences, or what stands for 0 there. */
 uint32_t pages_fence_budget(const struct pages_config *config);
 
+/* The populate op of those kinds whose memory is not there when it is open. */
+int pages_populate(struct pages *pages, uint64_t offset, uint64_t size);
+
 /*
  * Fault in a run that is open, writable, by @threads threads. -ENOMEM when the host has not the
  * memory; then a part may be there. Limits are looked at before each piece of the run.

@@ -177,12 +177,6 @@ static int anon_open(struct pages *pages, uint64_t offset, uint64_t size)
 	return 0;
 }
 
-static int anon_populate(struct pages *pages, uint64_t offset, uint64_t size)
-{
-	return pages_populate_run(pages->config.memory + offset, size,
-				  pages->config.populate_threads);
-}
-
 /* ---- close ---- */
 
 /*
@@ -309,7 +303,7 @@ static void anon_free(struct pages *pages)
 static const struct pages_ops anon_ops = {
 	.free = anon_free,
 	.open = anon_open,
-	.populate = anon_populate,
+	.populate = pages_populate,
 	.close = anon_close,
 	.discard = anon_discard,
 };

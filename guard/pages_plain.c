@@ -24,12 +24,6 @@ static int plain_open(struct pages *pages, uint64_t offset, uint64_t size)
 	return 0;
 }
 
-static int plain_populate(struct pages *pages, uint64_t offset, uint64_t size)
-{
-	return pages_populate_run(pages->config.memory + offset, size,
-				  pages->config.populate_threads);
-}
-
 static int plain_close(struct pages *pages, uint64_t offset, uint64_t size)
 {
 	(void)pages;
@@ -56,7 +50,7 @@ static int plain_discard(struct pages *pages, uint64_t offset, uint64_t size)
 static const struct pages_ops plain_ops = {
 	.free = plain_free,
 	.open = plain_open,
-	.populate = plain_populate,
+	.populate = pages_populate,
 	.close = plain_close,
 	.discard = plain_discard,
 };

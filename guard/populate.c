@@ -173,6 +173,13 @@ int pages_populate_run(char *memory, uint64_t size, unsigned int threads)
 	return populate(memory, size, threads, false);
 }
 
+int pages_populate(struct pages *pages, uint64_t offset, uint64_t size)
+{
+	const struct pages_config *c = &pages->config;
+
+	return pages_populate_run(c->memory + offset, size, c->populate_threads);
+}
+
 int pages_map_run(char *memory, uint64_t size, unsigned int threads)
 {
 	return populate(memory, size, threads, true);
