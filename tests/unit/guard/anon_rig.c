@@ -22,10 +22,7 @@
 
 #include "base/num.h"
 #include "guard/anon.h"
-
-#define PAGEMAP_EXCLUSIVE (UINT64_C(1) << 56)
-#define PAGEMAP_SWAPPED   (UINT64_C(1) << 62)
-#define PAGEMAP_PRESENT   (UINT64_C(1) << 63)
+#include "tests/unit/guard/held.h"
 
 /* ---- the guard's system calls ---- */
 
@@ -300,21 +297,7 @@ bool rig_is_closed(const struct anon_rig *r, uint64_t offset, uint64_t size)
 
 uint64_t rig_pages(const struct anon_rig *r, uint64_t offset, uint64_t size)
 {
-	uint64_t entry[512], pages = 0, first = ((uintptr_t)r->memory + offset) / PAGE;
-	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-
-	assert_true(fd >= 0);
-	for (uint64_t i = 0; i < size / PAGE;) {
-		size_t want = num_min(ARRAY_SIZE(entry), size / PAGE - i) * sizeof(entry[0]);
-
-		assert_int_equal(pread(fd, entry, want, (off_t)((first + i) * sizeof(entry[0]))),
-				 want);
-		for (size_t k = 0; k < want / sizeof(entry[0]); k++, i++)
-			pages += (entry[k] & PAGEMAP_SWAPPED) ||
-				 ((entry[k] & PAGEMAP_PRESENT) && (entry[k] & PAGEMAP_EXCLUSIVE));
-	}
-	close(fd);
-	return pages;
+	return held_pages(r->memory + offset, size, false);
 }
 
 /* Call for each line of the region in /proc/self/@file, with how much of the region it is about. */

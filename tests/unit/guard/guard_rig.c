@@ -15,9 +15,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define PAGEMAP_EXCLUSIVE (UINT64_C(1) << 56)
-#define PAGEMAP_SWAPPED   (UINT64_C(1) << 62)
-#define PAGEMAP_PRESENT   (UINT64_C(1) << 63)
+#include "tests/unit/guard/held.h"
 
 static bool host_fails(struct host *h)
 {
@@ -202,22 +200,7 @@ void check_count(const struct host *h, unsigned int present)
 
 uint64_t host_pages(const struct host *h, uint64_t offset, uint64_t size)
 {
-	uint64_t entry[512], pages = 0, first = ((uintptr_t)h->memory + offset) / PAGE;
-	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-
-	assert_true(fd >= 0);
-	for (uint64_t i = 0; i < size / PAGE;) {
-		size_t want = num_min(ARRAY_SIZE(entry), size / PAGE - i) * sizeof(entry[0]);
-
-		assert_int_equal(pread(fd, entry, want, (off_t)((first + i) * sizeof(entry[0]))),
-				 want);
-		for (size_t k = 0; k < want / sizeof(entry[0]); k++, i++)
-			pages += (entry[k] & PAGEMAP_SWAPPED) ||
-				 ((entry[k] & PAGEMAP_PRESENT) &&
-				  (h->config.fd >= 0 || (entry[k] & PAGEMAP_EXCLUSIVE)));
-	}
-	close(fd);
-	return pages;
+	return held_pages(h->memory + offset, size, h->config.fd >= 0);
 }
 
 int host_poke(const struct host *h, uint64_t offset)
