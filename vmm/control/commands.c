@@ -26,7 +26,7 @@ static int control_cont(struct hmp_call *call, const json_t *args, struct err **
 static int control_reset(struct hmp_call *call, const json_t *args, struct err **err)
 {
 	(void)args;
-	return vm_reset(hmp_call_ctx(call), err);
+	return vm_reset(hmp_call_ctx(call), VM_CAUSE_HOST_QMP_SYSTEM_RESET, err);
 }
 
 static int control_powerdown(struct hmp_call *call, const json_t *args, struct err **err)
@@ -41,7 +41,7 @@ static int control_quit(struct hmp_call *call, const json_t *args, struct err **
 {
 	(void)args;
 	(void)err;
-	vm_quit(hmp_call_ctx(call), 0);
+	vm_quit(hmp_call_ctx(call), 0, VM_CAUSE_HOST_QMP_QUIT);
 	return 0;
 }
 

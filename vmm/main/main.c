@@ -66,7 +66,7 @@ static void ebb_on_signal(uv_signal_t *handle, int sig)
 	struct ebb *ebb = handle->data;
 
 	report(ebb->config, "terminating on signal %d", sig);
-	vm_quit(ebb->vm, EXIT_SUCCESS);
+	vm_quit(ebb->vm, EXIT_SUCCESS, VM_CAUSE_HOST_SIGNAL);
 }
 
 static int ebb_take_signals(struct ebb *ebb, struct err **err)

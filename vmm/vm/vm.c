@@ -119,10 +119,12 @@ static void vm_each_mem(struct vm *vm, void (*fn)(struct virtio_mem *mem))
 		fn(vm->memory_devices[i].mem);
 }
 
-/* Stop everything that the guest can see move, and be in @state. */
-static void vm_halt(struct vm *vm, enum vm_state state)
+/* Stop everything that the guest can see move, and be in @state. Whether it moved before. */
+static bool vm_halt(struct vm *vm, enum vm_state state)
 {
-	if (vm->state == VM_RUNNING) {
+	bool running = vm->state == VM_RUNNING;
+
+	if (running) {
 		/* First: a vCPU may wait for a device that plugs. */
 		vm_each_mem(vm, virtio_mem_stop);
 		vcpus_pause(vm->vcpus);
@@ -130,6 +132,14 @@ static void vm_halt(struct vm *vm, enum vm_state state)
 		kvm_vm_clock_stop(vm->kvm);
 	}
 	vm->state = state;
+	return running;
+}
+
+/* The same for what is told as a stop. */
+static void vm_halt_told(struct vm *vm, enum vm_state state)
+{
+	if (vm_halt(vm, state))
+		vm_emit_plain(vm, VM_EVENT_STOP);
 }
 
 static void vm_run(struct vm *vm)
@@ -149,18 +159,21 @@ static void vm_run(struct vm *vm)
 void vm_stop(struct vm *vm)
 {
 	if (vm->state == VM_RUNNING)
-		vm_halt(vm, VM_PAUSED);
+		vm_halt_told(vm, VM_PAUSED);
 }
 
 int vm_cont(struct vm *vm, struct err **err)
 {
 	if (vm->state == VM_SHUTDOWN || vm->state == VM_GUEST_PANICKED)
 		return err_set(err, EINVAL, "Resetting the Virtual Machine is required");
+	if (vm->state == VM_RUNNING)
+		return 0;
 	vm_run(vm);
+	vm_emit_plain(vm, VM_EVENT_RESUME);
 	return 0;
 }
 
-void vm_quit(struct vm *vm, int status)
+void vm_quit(struct vm *vm, int status, enum vm_cause cause)
 {
 	if (vm->ended)
 		return;
@@ -168,6 +181,7 @@ void vm_quit(struct vm *vm, int status)
 	vm->exit_status = status;
 	vm_halt(vm, VM_SHUTDOWN);
 	vm_tell_violations(vm, true);
+	vm_emit_cause(vm, VM_EVENT_SHUTDOWN, cause);
 	loop_stop(vm->main);
 }
 
@@ -176,7 +190,17 @@ int vm_exit_status(const struct vm *vm)
 	return vm->exit_status;
 }
 
-int vm_reset(struct vm *vm, struct err **err)
+const struct vm_action_config *vm_action(const struct vm *vm)
+{
+	return &vm->action;
+}
+
+void vm_set_action(struct vm *vm, const struct vm_action_config *action)
+{
+	vm->action = *action;
+}
+
+int vm_reset(struct vm *vm, enum vm_cause cause, struct err **err)
 {
 	/* A machine that runs goes on; one that had ended (-no-shutdown) waits for cont. */
 	bool running = vm->state == VM_RUNNING;
@@ -185,37 +209,44 @@ int vm_reset(struct vm *vm, struct err **err)
 
 	vm_halt(vm, rest);
 	/* What was done to memory is told, though whoever did it is gone. */
-	atomic_fetch_and(&vm->requests, VM_REQUEST_VIOLATION);
+	atomic_fetch_and(&vm->requests, VM_REQUESTS_TOLD);
 	ret = vm_reset_machine(vm, err);
+	if (!ret)
+		vm_emit_cause(vm, VM_EVENT_RESET, cause);
+	if (!ret && running)
+		vm_run(vm);
 	if (ret)
 		vm->state = VM_INTERNAL_ERROR;
-	else if (running)
-		vm_run(vm);
+	if (ret && running)
+		vm_emit_plain(vm, VM_EVENT_STOP);
 	return ret;
 }
 
 void vm_powerdown(struct vm *vm)
 {
 	power_notify(vm->power, PLATFORM_GED_EVENT_POWER_BUTTON);
+	vm_emit_plain(vm, VM_EVENT_POWERDOWN);
 }
 
 /* ---- carrying out what was asked for ---- */
 
-static void vm_on_shutdown(struct vm *vm)
+static void vm_on_shutdown(struct vm *vm, enum vm_cause cause)
 {
-	if (vm->config->action.shutdown == VM_SHUTDOWN_PAUSE)
-		vm_halt(vm, VM_SHUTDOWN);
-	else
-		vm_quit(vm, 0);
+	if (vm->action.shutdown != VM_SHUTDOWN_PAUSE) {
+		vm_quit(vm, 0, cause);
+		return;
+	}
+	vm_emit_cause(vm, VM_EVENT_SHUTDOWN, cause);
+	vm_halt_told(vm, VM_SHUTDOWN);
 }
 
 static void vm_on_reset(struct vm *vm)
 {
 	struct err *err = NULL;
 
-	if (vm->config->action.reboot == VM_REBOOT_SHUTDOWN) {
-		vm_on_shutdown(vm);
-	} else if (vm_reset(vm, &err)) {
+	if (vm->action.reboot == VM_REBOOT_SHUTDOWN) {
+		vm_on_shutdown(vm, VM_CAUSE_GUEST_RESET);
+	} else if (vm_reset(vm, VM_CAUSE_GUEST_RESET, &err)) {
 		report_guest(vm->config, "the guest cannot be reset: %s", err_message(err));
 		err_free(err);
 	}
@@ -223,39 +254,46 @@ static void vm_on_reset(struct vm *vm)
 
 static void vm_on_panic(struct vm *vm)
 {
-	enum vm_panic_action action = vm->config->action.panic;
+	enum vm_panic_action action = vm->action.panic;
 
 	report_guest(vm->config, "the guest panicked");
-	if (action == VM_PANIC_SHUTDOWN && vm->config->action.shutdown == VM_SHUTDOWN_PAUSE)
+	if (action == VM_PANIC_SHUTDOWN && vm->action.shutdown == VM_SHUTDOWN_PAUSE)
 		action = VM_PANIC_PAUSE;
+	vm_emit(vm, &(struct vm_event){.type = VM_EVENT_GUEST_PANICKED, .panic = action});
 	switch (action) {
 	case VM_PANIC_SHUTDOWN:
-		vm_quit(vm, 0);
+		vm_quit(vm, 0, VM_CAUSE_GUEST_PANIC);
 		break;
 	case VM_PANIC_EXIT_FAILURE:
-		vm_quit(vm, EXIT_FAILURE);
+		vm_quit(vm, EXIT_FAILURE, VM_CAUSE_GUEST_PANIC);
 		break;
 	case VM_PANIC_PAUSE:
-		vm_halt(vm, VM_GUEST_PANICKED);
+		vm_halt_told(vm, VM_GUEST_PANICKED);
 		break;
 	case VM_PANIC_NONE:
 		break;
 	}
 }
 
+static void vm_on_crash_loaded(struct vm *vm)
+{
+	report_guest(vm->config, "the guest crashed and goes on in its crash kernel");
+	vm_emit_plain(vm, VM_EVENT_GUEST_CRASHLOADED);
+}
+
 /* What stops the machine, worst first. */
 static void vm_on_stops(struct vm *vm, unsigned int requests)
 {
 	if (requests & VM_REQUEST_FAILED) {
-		vm_halt(vm, VM_INTERNAL_ERROR);
+		vm_halt_told(vm, VM_INTERNAL_ERROR);
 		report_guest(vm->config, "the guest was stopped: %s", vm->failure);
 	}
 	if (requests & VM_REQUEST_SCATTERED) {
-		vm_halt(vm, VM_PAUSED);
+		vm_halt_told(vm, VM_PAUSED);
 		report_guest(vm->config, "the guest was paused: %s", vm->failure);
 	}
 	if (requests & VM_REQUEST_VIOLATION_SHUTDOWN && vm->state == VM_RUNNING)
-		vm_on_shutdown(vm);
+		vm_on_shutdown(vm, VM_CAUSE_HOST_ERROR);
 	if (requests & VM_REQUEST_VIOLATION_PAUSE)
 		vm_stop(vm);
 }
@@ -263,31 +301,33 @@ static void vm_on_stops(struct vm *vm, unsigned int requests)
 static void vm_on_requests(void *opaque)
 {
 	struct vm *vm = opaque;
-	unsigned int requests;
+	unsigned int requests, told;
 
 	if (vm->ended)
 		return;
-	if (atomic_fetch_and(&vm->requests, ~(unsigned int)VM_REQUEST_VIOLATION) &
-	    VM_REQUEST_VIOLATION)
+	told = atomic_fetch_and(&vm->requests, ~(unsigned int)VM_REQUESTS_TOLD);
+	if (told & VM_REQUEST_VIOLATION)
 		vm_tell_violations(vm, false);
+	if (told & VM_REQUEST_MEMORY)
+		vm_tell_changes(vm);
 	/* What a guest asked for just before it was stopped waits until it runs again; a pause is
 	 * there already. */
 	if (vm->state != VM_RUNNING) {
 		atomic_fetch_and(&vm->requests, ~(unsigned int)VM_REQUEST_VIOLATION_PAUSE);
 		return;
 	}
-	/* a violation that was noted meanwhile has its own turn, which this must not take from it */
-	requests = atomic_fetch_and(&vm->requests, VM_REQUEST_VIOLATION);
+	/* what is only told and was noted meanwhile has its own turn, which this must not take */
+	requests = atomic_fetch_and(&vm->requests, VM_REQUESTS_TOLD);
 	vm_on_stops(vm, requests);
 	if (requests & VM_REQUEST_CRASH_LOADED)
-		report_guest(vm->config, "the guest crashed and goes on in its crash kernel");
+		vm_on_crash_loaded(vm);
 	if (requests & VM_REQUEST_TRIPLE_FAULT)
 		report_guest(vm->config,
 			     "the guest shut its CPU down (triple fault): that is a reset");
 	if (requests & VM_REQUEST_PANICKED)
 		vm_on_panic(vm);
 	if (requests & VM_REQUEST_SHUTDOWN && vm->state == VM_RUNNING)
-		vm_on_shutdown(vm);
+		vm_on_shutdown(vm, VM_CAUSE_GUEST_SHUTDOWN);
 	if (requests & VM_REQUEST_RESET && vm->state == VM_RUNNING)
 		vm_on_reset(vm);
 }
@@ -340,6 +380,7 @@ struct vm *vm_new(const struct vm_config *config, struct loop *main, struct err 
 		return NULL;
 	}
 	vm->config = config;
+	vm->action = config->action;
 	vm->main = main;
 	vm->state = VM_PRELAUNCH;
 	vm->request_fd = vm->violation_timer = vm->kernel_fd = vm->initrd_fd = -1;

@@ -53,18 +53,39 @@ enum vm_state vm_state(const struct vm *vm);
 /* QMP's spelling: "running", "paused", "prelaunch", "internal-error", ... */
 const char *vm_state_name(enum vm_state state);
 
+/* What a machine came to be reset or ended by: QMP's ShutdownCause, as far as it can occur. */
+enum vm_cause {
+	VM_CAUSE_HOST_ERROR,
+	VM_CAUSE_HOST_QMP_QUIT,
+	VM_CAUSE_HOST_QMP_SYSTEM_RESET,
+	VM_CAUSE_HOST_SIGNAL,
+	VM_CAUSE_HOST_UI,
+	VM_CAUSE_GUEST_SHUTDOWN,
+	VM_CAUSE_GUEST_RESET,
+	VM_CAUSE_GUEST_PANIC,
+};
+
+/* QMP's spelling: "guest-reset"; static. */
+const char *vm_cause_name(enum vm_cause cause);
+/* Was it the guest? */
+bool vm_cause_is_guest(enum vm_cause cause);
+
 /* No-op when it is already so. */
 void vm_stop(struct vm *vm);
 /* -EINVAL when the guest is off and needs a reset first. */
 int vm_cont(struct vm *vm, struct err **err);
 /* A failed reset (a boot file that vanished) leaves the machine stopped, with *err. */
-int vm_reset(struct vm *vm, struct err **err);
+int vm_reset(struct vm *vm, enum vm_cause cause, struct err **err);
 /* Press the power button; what comes of it is the guest's. */
 void vm_powerdown(struct vm *vm);
 /* End the machine now; the main loop stops. */
-void vm_quit(struct vm *vm, int status);
+void vm_quit(struct vm *vm, int status, enum vm_cause cause);
 /* 0, or 1 after -action panic=exit-failure. */
 int vm_exit_status(const struct vm *vm);
+
+/* What follows when the guest reboots, powers off, panics: the configuration's until it is set. */
+const struct vm_action_config *vm_action(const struct vm *vm);
+void vm_set_action(struct vm *vm, const struct vm_action_config *action);
 
 /* ---- for monitors ---- */
 
@@ -98,13 +119,45 @@ struct vm_violation {
 	enum vm_violation_action action;
 };
 
+/* What a machine tells of itself, as QMP's events of these names. */
+enum vm_event_type {
+	VM_EVENT_STOP,
+	VM_EVENT_RESUME,
+	VM_EVENT_RESET,    /* cause */
+	VM_EVENT_SHUTDOWN, /* cause; the machine stays with -no-shutdown */
+	VM_EVENT_POWERDOWN,
+	VM_EVENT_GUEST_PANICKED, /* panic */
+	VM_EVENT_GUEST_CRASHLOADED,
+	VM_EVENT_DEVICE_DELETED,            /* id, path */
+	VM_EVENT_DEVICE_UNPLUG_GUEST_ERROR, /* id, path: the guest keeps the device */
+	/*
+	 * The guest used memory that it does not have: the first one of a device at once, then at
+	 * most once a second, and once more when the machine ends.
+	 */
+	VM_EVENT_VIOLATION,
+	/*
+	 * Something about a memory device is not as it was: plugged size, requests answered, its
+	 * driver. Not one for each change: there is one after the last.
+	 */
+	VM_EVENT_MEMORY_DEVICE,
+};
+
+struct vm_event {
+	enum vm_event_type type;
+	enum vm_cause cause;
+	enum vm_panic_action panic; /* what follows */
+	const char *id;             /* may be NULL */
+	const char *path;           /* in the object tree */
+	const struct vm_violation *violation;
+	const struct vm_memory_device *memory_device;
+};
+
 /*
- * Have @fn called, on the main thread, beside the line on standard error: for the first violation of
- * a device at once, then at most once a second, and once more when the machine ends. NULL ends it.
+ * Have @fn called on the main thread at every event, from where it happens: it must not change the
+ * machine. One at a time; NULL ends it.
  */
-void vm_set_violation_hook(struct vm *vm,
-			   void (*fn)(void *opaque, const struct vm_violation *violation),
-			   void *opaque);
+void vm_set_event_hook(struct vm *vm, void (*fn)(void *opaque, const struct vm_event *event),
+		       void *opaque);
 
 /* Boot memory and plugged device memory of a NUMA node, in bytes. */
 uint64_t vm_node_bytes(const struct vm *vm, unsigned int node);

@@ -45,7 +45,7 @@ static void vm_chardev_note(void *opaque, const char *line)
 
 static void vm_chardev_quit(void *opaque)
 {
-	vm_quit(opaque, 0);
+	vm_quit(opaque, 0, VM_CAUSE_HOST_UI);
 }
 
 static struct chardev *vm_build_chardev(struct vm *vm, const struct vm_chardev_config *c,

@@ -38,6 +38,7 @@ struct vm_mem {
 	const struct memdev *memdev;
 	enum vm_violation_action action;
 	struct violations violations;
+	_Atomic bool changed; /* VM_EVENT_MEMORY_DEVICE is due */
 };
 
 /* A vCPU's last memory fault for which no slot was laid anew; the vCPU's own. */
@@ -71,6 +72,11 @@ enum {
 	VM_REQUEST_VIOLATION_PAUSE = 1 << 7,
 	VM_REQUEST_VIOLATION_SHUTDOWN = 1 << 8,
 	VM_REQUEST_SCATTERED = 1 << 9, /* there are not memory slots enough; with failure[] */
+	VM_REQUEST_MEMORY = 1 << 10,   /* struct vm_mem tells of which device */
+};
+
+/* Requests that are told, not carried out: a stopped machine does not hold them back. */
+enum { VM_REQUESTS_TOLD = VM_REQUEST_VIOLATION | VM_REQUEST_MEMORY
 };
 
 struct vm {
@@ -97,12 +103,13 @@ struct vm {
 	uint64_t *memslot_bytes; /* of each */
 	int violation_timer;     /* timerfd */
 	struct loop_watch *violation_watch;
-	void (*violation_hook)(void *opaque, const struct vm_violation *violation);
-	void *violation_opaque;
+	void (*event_hook)(void *opaque, const struct vm_event *event);
+	void *event_opaque;
 	struct vm_fault faults[VM_CPUS_MAX];
 	struct acpi_image acpi;
 	int kernel_fd, initrd_fd;
 
+	struct vm_action_config action;
 	enum vm_state state;
 	bool ended;
 	int exit_status;
@@ -118,6 +125,15 @@ struct vm {
 void vm_request(struct vm *vm, unsigned int bits);
 extern const struct vcpu_ops vm_vcpu_ops;
 extern const struct isa_ops vm_isa_ops;
+
+/* vm_events.c */
+void vm_emit(struct vm *vm, const struct vm_event *event);
+void vm_emit_plain(struct vm *vm, enum vm_event_type type);
+void vm_emit_cause(struct vm *vm, enum vm_event_type type, enum vm_cause cause);
+/* For virtio_mem_config; @opaque is a struct vm_mem. From any thread, never waits. */
+void vm_mem_changed(void *opaque, struct virtio_mem *mem);
+/* Tell of the memory devices that changed. */
+void vm_tell_changes(struct vm *vm);
 
 /* vm_violations.c */
 int vm_build_violations(struct vm *vm, struct err **err);

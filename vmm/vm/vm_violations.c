@@ -132,14 +132,6 @@ bool vm_vcpu_memory_fault(void *opaque, unsigned int index, uint64_t gpa, uint64
 
 /* ---- on the main thread ---- */
 
-void vm_set_violation_hook(struct vm *vm,
-			   void (*fn)(void *opaque, const struct vm_violation *violation),
-			   void *opaque)
-{
-	vm->violation_hook = fn;
-	vm->violation_opaque = opaque;
-}
-
 static void vm_report_violation(const struct vm *vm, const struct vm_violation *v)
 {
 	static const char *const outcomes[] = {
@@ -179,8 +171,10 @@ static void vm_tell_violation(struct vm *vm, struct vm_mem *m, uint64_t now_ms)
 	v.write = counts.last.write;
 	v.vcpu = counts.last.vcpu;
 	vm_report_violation(vm, &v);
-	if (vm->violation_hook)
-		vm->violation_hook(vm->violation_opaque, &v);
+	vm_emit(vm, &(struct vm_event){.type = VM_EVENT_VIOLATION,
+				       .id = m->device->id,
+				       .violation = &v,
+				       .memory_device = m->device});
 }
 
 /* Look again in @ms; never: UINT64_MAX. */

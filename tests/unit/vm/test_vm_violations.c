@@ -112,10 +112,12 @@ static void hold(struct hv *hv)
 
 static const struct hv_ops hv_ops = {.vcpu_hold = hold};
 
-static void hooked(void *opaque, const struct vm_violation *violation)
+static void hooked(void *opaque, const struct vm_event *event)
 {
 	assert_ptr_equal(opaque, &world->events);
-	world->event = *violation;
+	assert_int_equal(event->type, VM_EVENT_VIOLATION);
+	assert_ptr_equal(event->memory_device, event->violation->device);
+	world->event = *event->violation;
 	world->events++;
 }
 
@@ -323,7 +325,7 @@ static void test_told(void **state)
 {
 	struct world *w = *state;
 
-	vm_set_violation_hook(&w->vm, hooked, &w->events);
+	vm_set_event_hook(&w->vm, hooked, &w->events);
 	vm_tell_violations(&w->vm, true);
 	assert_int_equal(w->lines + w->events, 0);
 	violate(w, 0, true, 1);
@@ -362,7 +364,7 @@ static void test_told(void **state)
 	assert_int_equal(w->lines, 3);
 	vm_tell_violations(&w->vm, true);
 	assert_int_equal(w->lines, 3);
-	vm_set_violation_hook(&w->vm, NULL, NULL);
+	vm_set_event_hook(&w->vm, NULL, NULL);
 	violate(w, 0, true, -1);
 	violate(w, 0, true, -1);
 	vm_tell_violations(&w->vm, true);
