@@ -18,6 +18,8 @@ import subprocess
 import threading
 import time
 
+from qmp import Qmp
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("EBB_BUILD", ROOT / "build"))
 EBB = pathlib.Path(os.environ.get("EBB", BUILD / "vmm/main/ebb"))
@@ -182,7 +184,9 @@ class Monitor:
 class Machine:
     """One ebb process. Arguments beyond MACHINE's defaults come from the test."""
 
-    def __init__(self, folder, append="", args=(), monitor=False, console=True, kernel=True):
+    def __init__(
+        self, folder, append="", args=(), monitor=False, console=True, kernel=True, qmp=False
+    ):
         self.folder = pathlib.Path(folder)
         self._sockets = []
         self._fds = []
@@ -196,6 +200,10 @@ class Machine:
             listener = self._listen("monitor.sock")
             argv += ["-chardev", f"socket,id=monitor,fd={listener.fileno()},server=on,wait=off"]
             argv += ["-mon", "chardev=monitor,mode=readline"]
+        if qmp:
+            listener = self._listen("qmp.sock")
+            argv += ["-chardev", f"socket,id=qmp,fd={listener.fileno()},server=on,wait=off"]
+            argv += ["-mon", "chardev=qmp,mode=control"]
         argv += [str(a) for a in args]
         self.argv = argv
         self.process = subprocess.Popen(
@@ -214,7 +222,7 @@ class Machine:
     def _listen(self, name):
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.bind(str(self.folder / name))
-        sock.listen(8)
+        sock.listen(128)
         self._sockets.append(sock)
         self._fds.append(sock.fileno())
         return sock
@@ -248,6 +256,11 @@ class Machine:
         sock.connect(str(self.folder / "monitor.sock"))
         self._monitors.append(Monitor(sock))
         return self._monitors[-1]
+
+    def qmp(self, oob=False, negotiate=True):
+        """A new session of the monitor for programs (of a machine with qmp=True)."""
+        self._monitors.append(Qmp.connect(self.folder / "qmp.sock"))
+        return self._monitors[-1].negotiate(oob) if negotiate else self._monitors[-1]
 
     def type(self, line):
         """A line for the guest's console."""
