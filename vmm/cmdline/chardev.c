@@ -247,11 +247,11 @@ int cmdline_chardev_add(struct cmdline *cl, const char *option, const char *type
 	ret = chardev_read(what, class, values, &chardev, err);
 	json_decref(values);
 	for (size_t i = 0; i < config->nr_chardevs && !ret; i++) {
-		if (!strcmp(config->chardevs[i].id, chardev.id))
+		if (!strcmp(config->chardevs[i]->id, chardev.id))
 			ret = err_set(err, EEXIST, "%s: id=%s is given twice", option, chardev.id);
 	}
 	if (!ret) {
-		slot = cmdline_array_add(&config->chardevs, &config->nr_chardevs, sizeof(*slot));
+		slot = cmdline_part_add(&config->chardevs, &config->nr_chardevs, sizeof(*slot));
 		if (slot) {
 			*slot = chardev;
 			return 0;
@@ -311,7 +311,7 @@ int cmdline_chardev_use(struct cmdline *cl, const char *what, const char *id,
 			const struct vm_chardev_config **ret_chardev, struct err **err)
 {
 	for (size_t i = 0; i < cl->config->nr_chardevs; i++) {
-		struct vm_chardev_config *chardev = &cl->config->chardevs[i];
+		struct vm_chardev_config *chardev = cl->config->chardevs[i];
 
 		if (strcmp(chardev->id, id))
 			continue;
@@ -368,7 +368,7 @@ int cmdline_chardevs_finish(struct cmdline *cl, struct err **err)
 	int ret = 0;
 
 	for (size_t i = 0; i < config->nr_chardevs && !ret; i++) {
-		struct vm_chardev_config *chardev = &config->chardevs[i];
+		struct vm_chardev_config *chardev = config->chardevs[i];
 
 		if (chardev->type == VM_CHARDEV_FILE &&
 		    !strncmp(chardev->path, FDSET_DIR, strlen(FDSET_DIR)))

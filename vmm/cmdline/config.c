@@ -13,34 +13,63 @@ void vm_chardev_config_done(struct vm_chardev_config *chardev)
 	free(chardev->port);
 }
 
+void vm_memdev_config_free(struct vm_memdev_config *memdev)
+{
+	free(memdev->id);
+	free(memdev->mem_path);
+	free(memdev);
+}
+
+void vm_rng_backend_config_free(struct vm_rng_backend_config *rng)
+{
+	free(rng->id);
+	free(rng->filename);
+	free(rng);
+}
+
+void vm_iothread_config_free(struct vm_iothread_config *iothread)
+{
+	free(iothread->id);
+	free(iothread);
+}
+
+void vm_chardev_config_free(struct vm_chardev_config *chardev)
+{
+	vm_chardev_config_done(chardev);
+	free(chardev);
+}
+
+void vm_device_config_free(struct vm_device_config *device)
+{
+	device_config_done(device);
+	free(device);
+}
+
 static void config_free_objects(struct vm_config *config)
 {
-	for (size_t i = 0; i < config->nr_memdevs; i++) {
-		free(config->memdevs[i].id);
-		free(config->memdevs[i].mem_path);
-	}
+	for (size_t i = 0; i < config->nr_memdevs; i++)
+		vm_memdev_config_free(config->memdevs[i]);
 	free(config->memdevs);
-	for (size_t i = 0; i < config->nr_rngs; i++) {
-		free(config->rngs[i].id);
-		free(config->rngs[i].filename);
-	}
+	for (size_t i = 0; i < config->nr_rngs; i++)
+		vm_rng_backend_config_free(config->rngs[i]);
 	free(config->rngs);
 	for (size_t i = 0; i < config->nr_iothreads; i++)
-		free(config->iothreads[i].id);
+		vm_iothread_config_free(config->iothreads[i]);
 	free(config->iothreads);
 }
 
 static void config_free_devices(struct vm_config *config)
 {
 	for (size_t i = 0; i < config->nr_devices; i++)
-		device_config_done(&config->devices[i]);
+		vm_device_config_free(config->devices[i]);
 	free(config->devices);
 	for (size_t i = 0; i < config->nr_chardevs; i++)
-		vm_chardev_config_done(&config->chardevs[i]);
+		vm_chardev_config_free(config->chardevs[i]);
 	free(config->chardevs);
 	for (size_t i = 0; i < config->nr_monitors; i++) {
-		free(config->monitors[i].id);
-		free(config->monitors[i].chardev_id);
+		free(config->monitors[i]->id);
+		free(config->monitors[i]->chardev_id);
+		free(config->monitors[i]);
 	}
 	free(config->monitors);
 	for (size_t i = 0; i < config->nr_fds; i++)

@@ -1,17 +1,25 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The configuration of one virtual machine: what a person asked for, checked and completed, and
- * the only thing that the builder of the machine needs to see of the command line.
+ * The configuration of one virtual machine: what it consists of now. It starts as what a person asked
+ * for on the command line, checked and completed, and is the only thing that the builder of the
+ * machine needs to see of it; objects, character devices and devices come and go while it runs.
  *
  * I1  A configuration that cmdline_parse() returned is complete: every default is filled in, every
  *     reference is resolved, and the rules stated at the fields hold. What only the host can tell
- *     (KVM, physical address width, host memory) is not checked here.
- * I2  Pointers between parts (memdev, chardev) point into arrays of the same configuration; they
- *     are valid as long as it is. Nothing in it changes after parsing.
- * I3  Optional strings are NULL when they were not given; an id may be NULL for devices and
+ *     (KVM, physical address width, host memory) is not checked here. The same is true after each
+ *     of the calls that add and remove parts (live.h).
+ * I2  The lists hold pointers to parts (base/ptrs.h): a part keeps its address as long as it is in
+ *     the configuration. Pointers between parts (memdev, chardev) point to parts of the same
+ *     configuration, and a part is not removed while another points to it.
+ * I3  Only parts come and go, and only by the calls of live.h. What a part says never changes, but
+ *     for what tells who uses it: vm_memdev_config.user, nr_users. Nothing else changes after
+ *     parsing.
+ * I4  Optional strings are NULL when they were not given; an id may be NULL for devices and
  *     monitors, never for objects and character devices. Ids are unique within their kind.
  *
- * Ownership: vm_config_free() ends all of it. Threads: immutable after parsing.
+ * Ownership: vm_config_free() ends all of it, and the calls that remove a part end that part.
+ * Threads: while a machine runs, lists and marks of use belong to the main thread; other threads
+ * read only parts that they were given, which outlive their use.
  */
 #ifndef VMM_CMDLINE_CONFIG_H
 #define VMM_CMDLINE_CONFIG_H
@@ -308,17 +316,17 @@ struct vm_config {
 	struct vm_memory_config memory;
 	struct vm_numa_config numa;
 
-	struct vm_memdev_config *memdevs;
+	struct vm_memdev_config **memdevs;
 	size_t nr_memdevs;
-	struct vm_rng_backend_config *rngs;
+	struct vm_rng_backend_config **rngs;
 	size_t nr_rngs;
-	struct vm_iothread_config *iothreads;
+	struct vm_iothread_config **iothreads;
 	size_t nr_iothreads;
-	struct vm_chardev_config *chardevs;
+	struct vm_chardev_config **chardevs;
 	size_t nr_chardevs;
-	struct vm_monitor_config *monitors;
+	struct vm_monitor_config **monitors;
 	size_t nr_monitors;
-	struct vm_device_config *devices;
+	struct vm_device_config **devices;
 	size_t nr_devices;
 	struct vm_fd_config *fds;
 	size_t nr_fds;

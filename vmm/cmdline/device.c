@@ -381,7 +381,7 @@ int cmdline_device(struct cmdline *cl, const char *option, const char *arg, stru
 	json_decref(values);
 	if (ret < 0)
 		return ret;
-	slot = cmdline_array_add(&cl->config->devices, &cl->config->nr_devices, sizeof(*slot));
+	slot = cmdline_part_add(&cl->config->devices, &cl->config->nr_devices, sizeof(*slot));
 	if (!slot) {
 		device_config_done(&device);
 		return cmdline_oom(err);

@@ -170,8 +170,8 @@ static int virtio_rng_finish(const struct vm_config *config, struct vm_device_co
 	if (!rng->rng_id)
 		return 0;
 	for (size_t i = 0; i < config->nr_rngs; i++) {
-		if (!strcmp(config->rngs[i].id, rng->rng_id)) {
-			rng->rng = &config->rngs[i];
+		if (!strcmp(config->rngs[i]->id, rng->rng_id)) {
+			rng->rng = config->rngs[i];
 			return 0;
 		}
 	}
@@ -186,7 +186,7 @@ static bool serial_index_taken(const struct vm_config *config,
 			       const struct vm_device_config *device, uint32_t index)
 {
 	for (size_t i = 0; i < config->nr_devices; i++) {
-		const struct vm_device_config *other = &config->devices[i];
+		const struct vm_device_config *other = config->devices[i];
 
 		if (other != device && other->type == VM_DEVICE_ISA_SERIAL &&
 		    other->isa_serial.has_index && other->isa_serial.index == index)
@@ -238,13 +238,13 @@ static int serial_finish(struct cmdline *cl, struct vm_device_config *device, st
 /* Against all devices before it. */
 static int device_check_others(const struct vm_config *config, size_t index, struct err **err)
 {
-	const struct vm_device_config *device = &config->devices[index];
+	const struct vm_device_config *device = config->devices[index];
 	bool pci = device->type == VM_DEVICE_VIRTIO_MEM || device->type == VM_DEVICE_VIRTIO_RNG;
 	char what[CMDLINE_WHAT_MAX];
 
 	device_what(what, device);
 	for (size_t i = 0; i < index; i++) {
-		const struct vm_device_config *other = &config->devices[i];
+		const struct vm_device_config *other = config->devices[i];
 
 		if (device->id && other->id && !strcmp(device->id, other->id))
 			return err_set(err, EEXIST, "-device: id=%s is given twice", device->id);
@@ -277,7 +277,7 @@ int cmdline_devices_finish(struct cmdline *cl, struct err **err)
 	int ret = 0;
 
 	for (size_t i = 0; i < config->nr_devices && !ret; i++) {
-		struct vm_device_config *device = &config->devices[i];
+		struct vm_device_config *device = config->devices[i];
 
 		if (device->type == VM_DEVICE_VIRTIO_MEM)
 			ret = virtio_mem_finish(config, device, &used_bytes, err);

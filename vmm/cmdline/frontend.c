@@ -166,8 +166,8 @@ static int monitor_add(struct cmdline *cl, const char *chardev_id, struct err **
 {
 	struct vm_monitor_config *monitor;
 
-	monitor = cmdline_array_add(&cl->config->monitors, &cl->config->nr_monitors,
-				    sizeof(*monitor));
+	monitor =
+		cmdline_part_add(&cl->config->monitors, &cl->config->nr_monitors, sizeof(*monitor));
 	if (!monitor)
 		return cmdline_oom(err);
 	return cmdline_set_string(&monitor->chardev_id, chardev_id, err);
@@ -177,7 +177,7 @@ static int serial_add(struct cmdline *cl, uint32_t index, const char *chardev_id
 {
 	struct vm_device_config *device;
 
-	device = cmdline_array_add(&cl->config->devices, &cl->config->nr_devices, sizeof(*device));
+	device = cmdline_part_add(&cl->config->devices, &cl->config->nr_devices, sizeof(*device));
 	if (!device)
 		return cmdline_oom(err);
 	device->type = VM_DEVICE_ISA_SERIAL;
@@ -225,8 +225,8 @@ int cmdline_mon(struct cmdline *cl, const char *option, const char *arg, struct 
 {
 	struct vm_monitor_config *monitor;
 
-	monitor = cmdline_array_add(&cl->config->monitors, &cl->config->nr_monitors,
-				    sizeof(*monitor));
+	monitor =
+		cmdline_part_add(&cl->config->monitors, &cl->config->nr_monitors, sizeof(*monitor));
 	if (!monitor)
 		return cmdline_oom(err);
 	return cmdline_apply(&mon_props, option, arg, "chardev", monitor, err);
@@ -237,7 +237,7 @@ static bool has_serial(const struct cmdline *cl)
 	if (cl->nr_serials)
 		return true;
 	for (size_t i = 0; i < cl->config->nr_devices; i++) {
-		if (cl->config->devices[i].type == VM_DEVICE_ISA_SERIAL)
+		if (cl->config->devices[i]->type == VM_DEVICE_ISA_SERIAL)
 			return true;
 	}
 	return false;
@@ -248,7 +248,7 @@ static bool stdio_is_free(const struct cmdline *cl)
 	if (cl->config->daemonize)
 		return false;
 	for (size_t i = 0; i < cl->config->nr_chardevs; i++) {
-		if (cl->config->chardevs[i].type == VM_CHARDEV_STDIO)
+		if (cl->config->chardevs[i]->type == VM_CHARDEV_STDIO)
 			return false;
 	}
 	return true;
@@ -282,10 +282,11 @@ int cmdline_monitors_finish(struct cmdline *cl, struct err **err)
 	int ret;
 
 	for (size_t i = 0; i < config->nr_monitors; i++) {
-		struct vm_monitor_config *monitor = &config->monitors[i];
+		struct vm_monitor_config *monitor = config->monitors[i];
 
 		for (size_t j = 0; monitor->id && j < i; j++) {
-			if (config->monitors[j].id && !strcmp(config->monitors[j].id, monitor->id))
+			if (config->monitors[j]->id &&
+			    !strcmp(config->monitors[j]->id, monitor->id))
 				return err_set(err, EEXIST, "-mon: id=%s is given twice",
 					       monitor->id);
 		}

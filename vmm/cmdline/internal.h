@@ -137,6 +137,11 @@ int cmdline_oom(struct err **err);
  * Pointers into the array are void afterwards.
  */
 void *cmdline_array_add(void *array, size_t *nr, size_t size);
+/*
+ * A new part of the configuration, @size bytes, zeroed, at the end of a list of it (base/ptrs.h); NULL
+ * when memory is out.
+ */
+void *cmdline_part_add(void *parts, size_t *nr, size_t size);
 /* Replace *text by a copy. */
 int cmdline_set_string(char **text, const char *value, struct err **err);
 /* Parse @arg and set its keys through @table. */
@@ -151,5 +156,12 @@ int cmdline_check_file(const char *what, const char *path, struct err **err);
 
 /* Config's parts; accept what was never filled in. config.c */
 void vm_chardev_config_done(struct vm_chardev_config *chardev);
+
+/* The end of a part that is in no list any more. config.c */
+void vm_memdev_config_free(struct vm_memdev_config *memdev);
+void vm_rng_backend_config_free(struct vm_rng_backend_config *rng);
+void vm_iothread_config_free(struct vm_iothread_config *iothread);
+void vm_chardev_config_free(struct vm_chardev_config *chardev);
+void vm_device_config_free(struct vm_device_config *device);
 
 #endif

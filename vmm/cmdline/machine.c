@@ -206,7 +206,7 @@ int cmdline_machine_finish(struct cmdline *cl, struct err **err)
 	machine->memory_backend = cl->machine.memory_backend;
 	cl->machine.memory_backend = NULL;
 	for (size_t i = 0; i < cl->config->nr_memdevs; i++) {
-		struct vm_memdev_config *memdev = &cl->config->memdevs[i];
+		struct vm_memdev_config *memdev = cl->config->memdevs[i];
 
 		if (!memdev->has_merge)
 			memdev->merge = machine->mem_merge;

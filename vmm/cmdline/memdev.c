@@ -354,8 +354,8 @@ void memdev_options_done(struct memdev_options *options)
 struct vm_memdev_config *memdev_find(const struct vm_config *config, const char *id)
 {
 	for (size_t i = 0; i < config->nr_memdevs; i++) {
-		if (!strcmp(config->memdevs[i].id, id))
-			return &config->memdevs[i];
+		if (!strcmp(config->memdevs[i]->id, id))
+			return config->memdevs[i];
 	}
 	return NULL;
 }
@@ -432,7 +432,7 @@ static int memdev_add_boot(struct cmdline *cl, struct err **err)
 			      cl->mem_path ? VM_MEMDEV_FILE : VM_MEMDEV_RAM, &options, err);
 	if (ret < 0)
 		return ret;
-	memdev = cmdline_array_add(&config->memdevs, &config->nr_memdevs, sizeof(*memdev));
+	memdev = cmdline_part_add(&config->memdevs, &config->nr_memdevs, sizeof(*memdev));
 	if (!memdev)
 		return cmdline_oom(err);
 	*memdev = options.config;
@@ -456,7 +456,7 @@ int memdevs_finish(struct cmdline *cl, struct err **err)
 	if (!has_backend && (cl->mem_path || cl->mem_prealloc))
 		ret = memdev_add_boot(cl, err);
 	for (size_t i = 0; !ret && cl->mem_prealloc && i < config->nr_memdevs; i++) {
-		struct vm_memdev_config *memdev = &config->memdevs[i];
+		struct vm_memdev_config *memdev = config->memdevs[i];
 
 		if (!memdev->has_prealloc && memdev->reserve)
 			memdev->prealloc = true;

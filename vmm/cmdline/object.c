@@ -142,7 +142,7 @@ static int object_add(struct vm_config *config, struct object_config *object, st
 	case OBJECT_MEMORY_RAM:
 	case OBJECT_MEMORY_MEMFD:
 	case OBJECT_MEMORY_FILE:
-		memdev = cmdline_array_add(&config->memdevs, &config->nr_memdevs, sizeof(*memdev));
+		memdev = cmdline_part_add(&config->memdevs, &config->nr_memdevs, sizeof(*memdev));
 		if (!memdev)
 			return cmdline_oom(err);
 		*memdev = object->memdev.config;
@@ -152,7 +152,7 @@ static int object_add(struct vm_config *config, struct object_config *object, st
 		break;
 	case OBJECT_RNG_RANDOM:
 	case OBJECT_RNG_BUILTIN:
-		rng = cmdline_array_add(&config->rngs, &config->nr_rngs, sizeof(*rng));
+		rng = cmdline_part_add(&config->rngs, &config->nr_rngs, sizeof(*rng));
 		if (!rng)
 			return cmdline_oom(err);
 		if (object->type == OBJECT_RNG_RANDOM)
@@ -160,8 +160,8 @@ static int object_add(struct vm_config *config, struct object_config *object, st
 		rng->id = object->id;
 		break;
 	case OBJECT_IOTHREAD:
-		iothread = cmdline_array_add(&config->iothreads, &config->nr_iothreads,
-					     sizeof(*iothread));
+		iothread = cmdline_part_add(&config->iothreads, &config->nr_iothreads,
+					    sizeof(*iothread));
 		if (!iothread)
 			return cmdline_oom(err);
 		iothread->id = object->id;

@@ -90,10 +90,10 @@ int cmdline_process_finish(struct cmdline *cl, struct err **err)
 	if (!ret && !config->append)
 		ret = cmdline_set_string(&config->append, "", err);
 	for (size_t i = 0; i < config->nr_rngs && !ret; i++) {
-		if (config->rngs[i].filename)
+		if (config->rngs[i]->filename)
 			ret = cmdline_check_file(
-				cmdline_what(what, "-object", "rng-random", config->rngs[i].id),
-				config->rngs[i].filename, err);
+				cmdline_what(what, "-object", "rng-random", config->rngs[i]->id),
+				config->rngs[i]->filename, err);
 	}
 	return ret;
 }

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/ptrs.h"
 #include "qmp/opts.h"
 
 int cmdline_oom(struct err **err)
@@ -28,6 +29,16 @@ void *cmdline_array_add(void *array, size_t *nr, size_t size)
 	memset(grown, 0, size);
 	(*nr)++;
 	return grown;
+}
+
+void *cmdline_part_add(void *parts, size_t *nr, size_t size)
+{
+	void *part = calloc(1, size);
+
+	if (!part || !ptrs_add(parts, nr, part))
+		return part;
+	free(part);
+	return NULL;
 }
 
 int cmdline_set_string(char **text, const char *value, struct err **err)

@@ -50,7 +50,7 @@ static int info_memdev(struct hmp_call *call, const json_t *args, struct err **e
 	(void)args;
 	(void)err;
 	for (size_t i = 0; i < config->nr_memdevs; i++) {
-		const struct vm_memdev_config *m = &config->memdevs[i];
+		const struct vm_memdev_config *m = config->memdevs[i];
 
 		hmp_printf(call, "memory backend: %s\n", m->id);
 		hmp_printf(call, "  size:  %" PRIu64 "\n", m->size_bytes);
@@ -227,7 +227,7 @@ static int info_chardev(struct hmp_call *call, const json_t *args, struct err **
 	(void)args;
 	(void)err;
 	for (size_t i = 0; i < vm_config(vm)->nr_chardevs; i++) {
-		struct chardev *chr = vm_chardev(vm, &vm_config(vm)->chardevs[i]);
+		struct chardev *chr = vm_chardev(vm, vm_config(vm)->chardevs[i]);
 		char *filename = chardev_filename(chr);
 
 		hmp_printf(call, "%s: filename=%s\n", chardev_id(chr), filename ? filename : "");

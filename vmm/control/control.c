@@ -39,7 +39,7 @@ struct control *control_new(struct vm *vm, struct err **err)
 		return NULL;
 	}
 	for (size_t i = 0; i < config->nr_monitors; i++) {
-		struct chardev *chr = vm_chardev(vm, config->monitors[i].chardev);
+		struct chardev *chr = vm_chardev(vm, config->monitors[i]->chardev);
 
 		control->monitors[i] = chr_monitor_new(chr, control->hmp, err);
 		if (!control->monitors[i]) {

@@ -104,7 +104,7 @@ static int ebb_start(struct ebb *ebb, struct err **err)
 		/* In the background the process is in another folder when it ends. */
 		ebb->pidfile = realpath(c->pidfile, NULL);
 	}
-	ebb->vm = vm_new(c, ebb->loop, err);
+	ebb->vm = vm_new(ebb->config, ebb->loop, err);
 	if (!ebb->vm)
 		return -EIO;
 	ebb->control = control_new(ebb->vm, err);

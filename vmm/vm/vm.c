@@ -108,15 +108,15 @@ enum vm_state vm_state(const struct vm *vm)
 
 static void vm_each_virtio(struct vm *vm, void (*fn)(struct virtio_device *vdev))
 {
-	for (size_t i = 0; i < vm->config->nr_devices; i++)
-		if (vm->devices[i].virtio)
-			fn(vm->devices[i].virtio);
+	for (size_t i = 0; i < vm->nr_devices; i++)
+		if (vm->devices[i]->virtio)
+			fn(vm->devices[i]->virtio);
 }
 
 static void vm_each_mem(struct vm *vm, void (*fn)(struct virtio_mem *mem))
 {
 	for (size_t i = 0; i < vm->nr_memory_devices; i++)
-		fn(vm->memory_devices[i].mem);
+		fn(vm->memory_devices[i]->mem);
 }
 
 /* Stop everything that the guest can see move, and be in @state. Whether it moved before. */
@@ -154,6 +154,23 @@ static void vm_run(struct vm *vm)
 	vcpus_resume(vm->vcpus);
 	if (vm->requests)
 		vm_request(vm, 0);
+}
+
+void vm_hold(struct vm *vm)
+{
+	if (vm->state != VM_RUNNING)
+		return;
+	/* First: a vCPU may wait for a device that plugs. */
+	vm_each_mem(vm, virtio_mem_stop);
+	vcpus_pause(vm->vcpus);
+}
+
+void vm_release(struct vm *vm)
+{
+	if (vm->state != VM_RUNNING)
+		return;
+	vm_each_mem(vm, virtio_mem_cont);
+	vcpus_resume(vm->vcpus);
 }
 
 void vm_stop(struct vm *vm)
@@ -371,7 +388,7 @@ static int vm_build(struct vm *vm, struct err **err)
 	return ret;
 }
 
-struct vm *vm_new(const struct vm_config *config, struct loop *main, struct err **err)
+struct vm *vm_new(struct vm_config *config, struct loop *main, struct err **err)
 {
 	struct vm *vm = calloc(1, sizeof(*vm));
 

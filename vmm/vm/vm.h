@@ -42,8 +42,11 @@ enum vm_state {
 	VM_INTERNAL_ERROR, /* KVM could not go on */
 };
 
-/* @config and @main outlive it. Errors are for the person who wrote the command line. */
-struct vm *vm_new(const struct vm_config *config, struct loop *main, struct err **err);
+/*
+ * @config and @main outlive it; from now on @config changes as the machine does, and only by calls of
+ * the machine. Errors are for the person who wrote the command line.
+ */
+struct vm *vm_new(struct vm_config *config, struct loop *main, struct err **err);
 void vm_free(struct vm *vm);
 
 /* Bring the machine to its first instruction and, without -S, let it run. */

@@ -119,7 +119,7 @@ static int vm_build_acpi(struct vm *vm, struct err **err)
 	if (c->numa.dist_given)
 		acpi.distances = distances;
 	for (size_t i = 0; i < c->nr_devices; i++) {
-		const struct vm_device_config *d = &c->devices[i];
+		const struct vm_device_config *d = c->devices[i];
 
 		if (d->type == VM_DEVICE_ISA_SERIAL)
 			acpi.serial[d->isa_serial.index] = (struct acpi_serial){
@@ -177,9 +177,9 @@ static void vm_boot_apply(void *opaque, struct kvm_regs *regs, struct kvm_sregs 
 
 static void vm_reset_devices(struct vm *vm)
 {
-	for (size_t i = 0; i < vm->config->nr_devices; i++)
-		if (vm->devices[i].serial)
-			serial_reset(vm->devices[i].serial);
+	for (size_t i = 0; i < vm->nr_devices; i++)
+		if (vm->devices[i]->serial)
+			serial_reset(vm->devices[i]->serial);
 	power_reset(vm->power);
 	rtc_reset(vm->rtc);
 	/* Virtio devices are reset by their place on the bus. */

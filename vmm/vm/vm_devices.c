@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "base/num.h"
+#include "base/ptrs.h"
 #include "vmm/chardev/chardev.h"
 #include "vmm/core/bus.h"
 #include "vmm/core/gm.h"
@@ -48,8 +49,8 @@ static void vm_chardev_quit(void *opaque)
 	vm_quit(opaque, 0, VM_CAUSE_HOST_UI);
 }
 
-static struct chardev *vm_build_chardev(struct vm *vm, const struct vm_chardev_config *c,
-					struct err **err)
+static struct chardev *vm_chardev_new(struct vm *vm, const struct vm_chardev_config *c,
+				      struct err **err)
 {
 	static const enum chr_backend backends[] = {
 		[VM_CHARDEV_NULL] = CHR_NULL,     [VM_CHARDEV_STDIO] = CHR_STDIO,
@@ -80,24 +81,56 @@ static struct chardev *vm_build_chardev(struct vm *vm, const struct vm_chardev_c
 	return chardev_new(vm->main, &config, err);
 }
 
+int vm_chardev_open(struct vm *vm, const struct vm_chardev_config *config, struct err **err)
+{
+	struct vm_chardev *c = calloc(1, sizeof(*c));
+
+	if (!c || ptrs_add(&vm->chardevs, &vm->nr_chardevs, c)) {
+		free(c);
+		return err_set(err, ENOMEM, "out of memory");
+	}
+	c->config = config;
+	c->chr = vm_chardev_new(vm, config, err);
+	if (c->chr)
+		return 0;
+	vm_chardev_close(vm, config);
+	return -EIO;
+}
+
+static struct vm_chardev *vm_chardev_of(const struct vm *vm, const struct vm_chardev_config *config)
+{
+	for (size_t i = 0; i < vm->nr_chardevs; i++)
+		if (vm->chardevs[i]->config == config)
+			return vm->chardevs[i];
+	return NULL;
+}
+
+static void vm_chardev_end(struct vm_chardev *c)
+{
+	chardev_free(c->chr);
+	free(c);
+}
+
+void vm_chardev_close(struct vm *vm, const struct vm_chardev_config *config)
+{
+	struct vm_chardev *c = vm_chardev_of(vm, config);
+
+	ptrs_remove(&vm->chardevs, &vm->nr_chardevs, c);
+	vm_chardev_end(c);
+}
+
 int vm_build_chardevs(struct vm *vm, struct err **err)
 {
-	const struct vm_config *c = vm->config;
+	int ret = 0;
 
-	vm->chardevs = calloc(c->nr_chardevs + 1, sizeof(*vm->chardevs));
-	if (!vm->chardevs)
-		return err_set(err, ENOMEM, "out of memory");
-	for (size_t i = 0; i < c->nr_chardevs; i++) {
-		vm->chardevs[i] = vm_build_chardev(vm, &c->chardevs[i], err);
-		if (!vm->chardevs[i])
-			return -EIO;
-	}
-	return 0;
+	for (size_t i = 0; i < vm->config->nr_chardevs && !ret; i++)
+		ret = vm_chardev_open(vm, vm->config->chardevs[i], err);
+	return ret;
 }
 
 struct chardev *vm_chardev(const struct vm *vm, const struct vm_chardev_config *config)
 {
-	return vm->chardevs[config - vm->config->chardevs];
+	return vm_chardev_of(vm, config)->chr;
 }
 
 /* ---- the platform ---- */
@@ -153,9 +186,9 @@ static int vm_prepare_mem(struct vm *vm, struct vm_device *d, struct err **err)
 		return err_set(err, ENOMEM, "out of memory");
 	*d->guest = (struct vm_mem){
 		.vm = vm,
-		.device = &vm->memory_devices[vm->nr_memory_devices],
+		.device = &d->memory,
 		.name = name,
-		.memdev = &vm->memdevs[c->memdev - vm->config->memdevs],
+		.memdev = vm_memdev(vm, c->memdev),
 		.action = c->on_violation,
 	};
 	snprintf(thread, sizeof(thread), "mem/%s", name);
@@ -196,7 +229,7 @@ static int vm_build_mem(struct vm *vm, struct vm_device *d, struct err **err)
 			},
 		.nr_guards = (unsigned int)vm->layout->nr_devices,
 		.guard = c->guard,
-		.memslot_size = vm->memslot_bytes[vm->nr_memory_devices],
+		.memslot_size = d->memslot_bytes,
 		.violation = vm_mem_violation,
 		.opaque = d->guest,
 		.require_inaccessible = c->unplugged_inaccessible == VM_ON,
@@ -208,13 +241,15 @@ static int vm_build_mem(struct vm *vm, struct vm_device *d, struct err **err)
 	if (!d->mem)
 		return -EIO;
 	d->virtio = virtio_mem_device(d->mem);
-	vm->memory_devices[vm->nr_memory_devices++] = (struct vm_memory_device){
+	d->memory = (struct vm_memory_device){
 		.id = d->config->id,
 		.memdev_id = c->memdev->id,
 		.node = c->node,
 		.guard = c->guard,
 		.mem = d->mem,
 	};
+	if (ptrs_add(&vm->memory_devices, &vm->nr_memory_devices, d))
+		return err_set(err, ENOMEM, "out of memory");
 	return 0;
 }
 
@@ -267,7 +302,7 @@ static int vm_build_serial(struct vm *vm, struct vm_device *d, struct err **err)
 	return d->serial ? 0 : -EIO;
 }
 
-static int vm_build_device(struct vm *vm, struct vm_device *d, struct err **err)
+static int vm_build_parts(struct vm *vm, struct vm_device *d, struct err **err)
 {
 	int ret = 0;
 
@@ -302,85 +337,109 @@ static const char *vm_device_type_name(enum vm_device_type type)
 	return "pvpanic";
 }
 
+int vm_device_build(struct vm *vm, struct vm_device *d, struct err **err)
+{
+	const char *id = d->config->id;
+	int ret = vm_build_parts(vm, d, err);
+
+	if (ret)
+		err_prefix(err, "-device %s%s%s", vm_device_type_name(d->config->type),
+			   id ? ",id=" : "", id ? id : "");
+	return ret;
+}
+
+struct vm_device *vm_device_new(struct vm *vm, const struct vm_device_config *config)
+{
+	struct vm_device *d = calloc(1, sizeof(*d));
+
+	if (!d || ptrs_add(&vm->devices, &vm->nr_devices, d)) {
+		free(d);
+		return NULL;
+	}
+	d->config = config;
+	return d;
+}
+
+void vm_device_free(struct vm *vm, struct vm_device *d)
+{
+	ptrs_remove(&vm->memory_devices, &vm->nr_memory_devices, d);
+	ptrs_remove(&vm->devices, &vm->nr_devices, d);
+	virtio_pci_free(d->transport);
+	virtio_mem_free(d->mem);
+	loop_free(d->loop);
+	free(d->guest);
+	rng_free(d->rng);
+	serial_free(d->serial);
+	pvpanic_free(d->pvpanic);
+	free(d);
+}
+
+struct vm_device *vm_device_of(const struct vm *vm, const struct vm_device_config *config)
+{
+	for (size_t i = 0; i < vm->nr_devices; i++)
+		if (vm->devices[i]->config == config)
+			return vm->devices[i];
+	return NULL;
+}
+
 /* All memory devices share what KVM has of memory slots. */
 static int vm_choose_memslots(struct vm *vm, struct err **err)
 {
-	const struct vm_config *c = vm->config;
-	struct memslots_device *devices = calloc(c->nr_devices + 1, sizeof(*devices));
+	struct memslots_device *devices = calloc(vm->nr_devices + 1, sizeof(*devices));
+	uint64_t *bytes = calloc(vm->nr_devices + 1, sizeof(*bytes));
 	int offered = kvm_vm_capability(vm->kvm, KVM_CAP_NR_MEMSLOTS);
 	size_t nr = 0;
-	int ret;
+	int ret = 0;
 
-	vm->memslot_bytes = calloc(c->nr_devices + 1, sizeof(*vm->memslot_bytes));
-	if (!devices || !vm->memslot_bytes) {
-		free(devices);
-		return err_set(err, ENOMEM, "out of memory");
-	}
-	for (size_t i = 0; i < c->nr_devices; i++) {
-		const struct vm_virtio_mem_config *m = &c->devices[i].virtio_mem;
+	if (!devices || !bytes)
+		ret = err_set(err, ENOMEM, "out of memory");
+	for (size_t i = 0; i < vm->nr_devices && !ret; i++) {
+		const struct vm_device_config *c = vm->devices[i]->config;
 
-		if (c->devices[i].type == VM_DEVICE_VIRTIO_MEM)
+		if (c->type == VM_DEVICE_VIRTIO_MEM)
 			devices[nr++] = (struct memslots_device){
-				.id = c->devices[i].id,
-				.size_bytes = m->region_size_bytes,
-				.block_bytes = m->block_size_bytes,
-				.memslot_bytes = m->memslot_bytes,
+				.id = c->id,
+				.size_bytes = c->virtio_mem.region_size_bytes,
+				.block_bytes = c->virtio_mem.block_size_bytes,
+				.memslot_bytes = c->virtio_mem.memslot_bytes,
 			};
 	}
-	ret = memslots_choose(devices, nr, (uint64_t)offered, vm->layout->nr_ram, vm->memslot_bytes,
-			      err);
+	if (!ret)
+		ret = memslots_choose(devices, nr, (uint64_t)offered, vm->layout->nr_ram, bytes,
+				      err);
+	for (size_t i = 0, chosen = 0; i < vm->nr_devices && !ret; i++)
+		if (vm->devices[i]->config->type == VM_DEVICE_VIRTIO_MEM)
+			vm->devices[i]->memslot_bytes = bytes[chosen++];
 	free(devices);
+	free(bytes);
 	return ret;
 }
 
 int vm_build_devices(struct vm *vm, struct err **err)
 {
 	const struct vm_config *c = vm->config;
-	int error;
+	int ret;
 
-	vm->devices = calloc(c->nr_devices + 1, sizeof(*vm->devices));
-	vm->memory_devices = calloc(c->nr_devices + 1, sizeof(*vm->memory_devices));
-	if (!vm->devices || !vm->memory_devices)
-		return err_set(err, ENOMEM, "out of memory");
-	error = vm_choose_memslots(vm, err);
-	if (error)
-		return error;
 	for (size_t i = 0; i < c->nr_devices; i++)
-		vm->devices[i].config = &c->devices[i];
-	for (size_t i = 0; i < c->nr_devices; i++) {
-		int ret = vm_build_device(vm, &vm->devices[i], err);
-
-		if (ret) {
-			err_prefix(err, "-device %s%s%s", vm_device_type_name(c->devices[i].type),
-				   c->devices[i].id ? ",id=" : "",
-				   c->devices[i].id ? c->devices[i].id : "");
-			return ret;
-		}
-	}
-	return pci_host_assign(vm->pci, err);
+		if (!vm_device_new(vm, c->devices[i]))
+			return err_set(err, ENOMEM, "out of memory");
+	ret = vm_choose_memslots(vm, err);
+	for (size_t i = 0; i < vm->nr_devices && !ret; i++)
+		ret = vm_device_build(vm, vm->devices[i], err);
+	return ret ? ret : pci_host_assign(vm->pci, err);
 }
 
 void vm_free_devices(struct vm *vm)
 {
-	for (size_t i = vm->devices ? vm->config->nr_devices : 0; i-- > 0;) {
-		struct vm_device *d = &vm->devices[i];
-
-		virtio_pci_free(d->transport);
-		virtio_mem_free(d->mem);
-		loop_free(d->loop);
-		free(d->guest);
-		rng_free(d->rng);
-		serial_free(d->serial);
-		pvpanic_free(d->pvpanic);
-	}
+	while (vm->nr_devices)
+		vm_device_free(vm, vm->devices[vm->nr_devices - 1]);
 	free(vm->devices);
 	free(vm->memory_devices);
-	free(vm->memslot_bytes);
 	pci_host_free(vm->pci);
 	rtc_free(vm->rtc);
 	power_free(vm->power);
-	for (size_t i = 0; vm->chardevs && i < vm->config->nr_chardevs; i++)
-		chardev_free(vm->chardevs[i]);
+	for (size_t i = 0; i < vm->nr_chardevs; i++)
+		vm_chardev_end(vm->chardevs[i]);
 	free(vm->chardevs);
 }
 
@@ -393,14 +452,15 @@ size_t vm_nr_memory_devices(const struct vm *vm)
 
 const struct vm_memory_device *vm_memory_device(const struct vm *vm, size_t index)
 {
-	return &vm->memory_devices[index];
+	return &vm->memory_devices[index]->memory;
 }
 
 const struct vm_memory_device *vm_memory_device_by_id(const struct vm *vm, const char *id)
 {
 	for (size_t i = 0; i < vm->nr_memory_devices; i++)
-		if (vm->memory_devices[i].id && !strcmp(vm->memory_devices[i].id, id))
-			return &vm->memory_devices[i];
+		if (vm->memory_devices[i]->memory.id &&
+		    !strcmp(vm->memory_devices[i]->memory.id, id))
+			return &vm->memory_devices[i]->memory;
 	return NULL;
 }
 
@@ -411,9 +471,9 @@ uint64_t vm_node_bytes(const struct vm *vm, unsigned int node)
 	for (size_t i = 0; i < vm->nr_memory_devices; i++) {
 		struct vmem_device_info info;
 
-		if (vm->memory_devices[i].node != node)
+		if (vm->memory_devices[i]->memory.node != node)
 			continue;
-		virtio_mem_info(vm->memory_devices[i].mem, &info);
+		virtio_mem_info(vm->memory_devices[i]->mem, &info);
 		bytes += info.plugged_size;
 	}
 	return bytes;

@@ -59,8 +59,8 @@ void vm_mem_changed(void *opaque, struct virtio_mem *mem)
 
 void vm_tell_changes(struct vm *vm)
 {
-	for (size_t i = 0; i < vm->config->nr_devices; i++) {
-		struct vm_mem *m = vm->devices[i].guest;
+	for (size_t i = 0; i < vm->nr_devices; i++) {
+		struct vm_mem *m = vm->devices[i]->guest;
 
 		if (m && atomic_exchange(&m->changed, false))
 			vm_emit(vm, &(struct vm_event){.type = VM_EVENT_MEMORY_DEVICE,

@@ -47,10 +47,17 @@ struct vm_fault {
 	uint64_t changes; /* the sum of virtio_mem_refine()'s, then */
 };
 
+struct vm_chardev {
+	const struct vm_chardev_config *config;
+	struct chardev *chr;
+};
+
 /* A device of -device, as it was built; what it is decides which pointers are set. */
 struct vm_device {
 	const struct vm_device_config *config;
-	struct virtio_device *virtio; /* of mem or rng */
+	struct vm_memory_device memory; /* of mem */
+	uint64_t memslot_bytes;         /* of mem; chosen before it is built */
+	struct virtio_device *virtio;   /* of mem or rng */
 	struct virtio_pci *transport;
 	struct virtio_mem *mem;
 	struct vm_mem *guest; /* of mem */
@@ -76,11 +83,17 @@ enum {
 };
 
 /* Requests that are told, not carried out: a stopped machine does not hold them back. */
-enum { VM_REQUESTS_TOLD = VM_REQUEST_VIOLATION | VM_REQUEST_MEMORY
-};
+enum { VM_REQUESTS_TOLD = VM_REQUEST_VIOLATION | VM_REQUEST_MEMORY };
 
+/*
+ * Lists of parts (base/ptrs.h): a part keeps its address for life. They belong to the main thread;
+ * vm.devices is also walked by vCPUs (vm_vcpu_memory_fault()), with no lock. So it changes only while
+ * no vCPU is in the guest or in a handler: before the first vm_run(), while the machine is stopped, or
+ * between vm_hold() and vm_release(). The thread mem/ID of a memory device knows that device only, and
+ * ends before it.
+ */
 struct vm {
-	const struct vm_config *config;
+	struct vm_config *config;
 	struct loop *main;
 	struct loop *io; /* the thread of all virtqueues but those of memory devices */
 
@@ -90,18 +103,20 @@ struct vm {
 	struct bus *mmio, *pio;
 	struct gm *gm;
 	struct machine_layout *layout;
-	struct memdev *memdevs;  /* config->memdevs, in its order */
+	struct memdev **memdevs;
+	size_t nr_memdevs;
 	struct memdev plain_ram; /* boot memory without a backend */
 	struct vcpus *vcpus;
 	struct pci_host *pci;
 	struct rtc *rtc;
 	struct power *power;
-	struct chardev **chardevs; /* config->chardevs, in its order */
-	struct vm_device *devices; /* config->devices, in its order */
-	struct vm_memory_device *memory_devices;
+	struct vm_chardev **chardevs;
+	size_t nr_chardevs;
+	struct vm_device **devices; /* in the order in which they came */
+	size_t nr_devices;
+	struct vm_device **memory_devices; /* those among them; in the order of layout->devices */
 	size_t nr_memory_devices;
-	uint64_t *memslot_bytes; /* of each */
-	int violation_timer;     /* timerfd */
+	int violation_timer; /* timerfd */
 	struct loop_watch *violation_watch;
 	void (*event_hook)(void *opaque, const struct vm_event *event);
 	void *event_opaque;
@@ -145,6 +160,37 @@ bool vm_vcpu_memory_fault(void *opaque, unsigned int index, uint64_t gpa, uint64
 			  size_t why_size);
 /* Tell of what is due. @all: of everything, since nothing comes after it. */
 void vm_tell_violations(struct vm *vm, bool all);
+
+/* vm_memory.c; NULL when there is none */
+struct memdev *vm_memdev(const struct vm *vm, const struct vm_memdev_config *config);
+/* Map one more backend. */
+int vm_memdev_map(struct vm *vm, const struct vm_memdev_config *config, struct err **err);
+/* Nothing uses it any more. */
+void vm_memdev_unmap(struct vm *vm, const struct vm_memdev_config *config);
+
+/* vm_devices.c: the same for a character device. */
+int vm_chardev_open(struct vm *vm, const struct vm_chardev_config *config, struct err **err);
+void vm_chardev_close(struct vm *vm, const struct vm_chardev_config *config);
+/*
+ * A new device in vm.devices, without parts yet; NULL when memory is out. vCPUs are held (vm_hold()) or
+ * never ran. vm_device_free() ends its parts as well.
+ */
+struct vm_device *vm_device_new(struct vm *vm, const struct vm_device_config *config);
+void vm_device_free(struct vm *vm, struct vm_device *device);
+/*
+ * Make its parts. A memory device has its place already, which is the last of layout->devices that no
+ * memory device has, and its memslot_bytes. What was made before a failure is vm_device_free()'s.
+ */
+int vm_device_build(struct vm *vm, struct vm_device *device, struct err **err);
+/* NULL when there is none. */
+struct vm_device *vm_device_of(const struct vm *vm, const struct vm_device_config *config);
+
+/*
+ * vm.c: keep all vCPUs of a machine that runs out of the guest and out of handlers, for a moment; devices
+ * go on. No-ops while it does not run.
+ */
+void vm_hold(struct vm *vm);
+void vm_release(struct vm *vm);
 
 /* The steps of vm_new(), in order; each leaves what it made for vm_free(). */
 int vm_build_memory(struct vm *vm, struct err **err);

@@ -8,15 +8,51 @@
 
 #include "base/err.h"
 #include "base/num.h"
+#include "base/ptrs.h"
 #include "vmm/core/gm.h"
 #include "vmm/core/hv.h"
 #include "vmm/machine/cpuid.h"
 #include "vmm/machine/layout.h"
 #include "vmm/vm/vm_internal.h"
 
-static struct memdev *vm_memdev(struct vm *vm, const struct vm_memdev_config *config)
+struct memdev *vm_memdev(const struct vm *vm, const struct vm_memdev_config *config)
 {
-	return &vm->memdevs[config - vm->config->memdevs];
+	for (size_t i = 0; i < vm->nr_memdevs; i++)
+		if (vm->memdevs[i]->config == config)
+			return vm->memdevs[i];
+	return NULL;
+}
+
+int vm_memdev_map(struct vm *vm, const struct vm_memdev_config *config, struct err **err)
+{
+	struct memdev *memdev = calloc(1, sizeof(*memdev));
+	int ret;
+
+	if (!memdev)
+		return err_set(err, ENOMEM, "out of memory");
+	ret = memdev_map(memdev, config->id, config->size_bytes, config, config->merge,
+			 config->dump, err);
+	if (!ret && ptrs_add(&vm->memdevs, &vm->nr_memdevs, memdev)) {
+		memdev_unmap(memdev);
+		ret = err_set(err, ENOMEM, "out of memory");
+	}
+	if (ret)
+		free(memdev);
+	return ret;
+}
+
+static void vm_memdev_end(struct memdev *memdev)
+{
+	memdev_unmap(memdev);
+	free(memdev);
+}
+
+void vm_memdev_unmap(struct vm *vm, const struct vm_memdev_config *config)
+{
+	struct memdev *memdev = vm_memdev(vm, config);
+
+	ptrs_remove(&vm->memdevs, &vm->nr_memdevs, memdev);
+	vm_memdev_end(memdev);
 }
 
 static int vm_map_backends(struct vm *vm, struct err **err)
@@ -24,13 +60,8 @@ static int vm_map_backends(struct vm *vm, struct err **err)
 	const struct vm_config *c = vm->config;
 	bool plain = !c->memory.backend && !c->numa.nodes[0].memdev;
 
-	vm->memdevs = calloc(c->nr_memdevs + 1, sizeof(*vm->memdevs));
-	if (!vm->memdevs)
-		return err_set(err, ENOMEM, "out of memory");
 	for (size_t i = 0; i < c->nr_memdevs; i++) {
-		const struct vm_memdev_config *m = &c->memdevs[i];
-		int ret = memdev_map(&vm->memdevs[i], m->id, m->size_bytes, m, m->merge, m->dump,
-				     err);
+		int ret = vm_memdev_map(vm, c->memdevs[i], err);
 
 		if (ret)
 			return ret;
@@ -68,7 +99,7 @@ static int vm_lay_out(struct vm *vm, struct err **err)
 	for (unsigned int i = 0; i < c->numa.nr_nodes; i++)
 		node_bytes[i] = c->numa.nodes[i].mem_bytes;
 	for (size_t i = 0; i < c->nr_devices; i++) {
-		const struct vm_device_config *d = &c->devices[i];
+		const struct vm_device_config *d = c->devices[i];
 
 		if (d->type != VM_DEVICE_VIRTIO_MEM)
 			continue;
@@ -155,8 +186,8 @@ void vm_free_memory(struct vm *vm)
 {
 	gm_free(vm->gm);
 	layout_free(vm->layout);
-	for (size_t i = 0; vm->memdevs && i < vm->config->nr_memdevs; i++)
-		memdev_unmap(&vm->memdevs[i]);
+	for (size_t i = 0; i < vm->nr_memdevs; i++)
+		vm_memdev_end(vm->memdevs[i]);
 	free(vm->memdevs);
 	memdev_unmap(&vm->plain_ram);
 }

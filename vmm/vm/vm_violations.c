@@ -94,8 +94,8 @@ bool vm_vcpu_memory_fault(void *opaque, unsigned int index, uint64_t gpa, uint64
 	int laid_anew = 0, error = 0;
 
 	*fault = (struct vm_fault){.any = true};
-	for (size_t i = 0; i < vm->config->nr_devices; i++) {
-		struct vm_device *d = &vm->devices[i];
+	for (size_t i = 0; i < vm->nr_devices; i++) {
+		struct vm_device *d = vm->devices[i];
 		uint64_t changes;
 		int ret;
 
@@ -193,8 +193,8 @@ void vm_tell_violations(struct vm *vm, bool all)
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	now_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-	for (size_t i = 0; i < vm->config->nr_devices; i++) {
-		struct vm_mem *m = vm->devices[i].guest;
+	for (size_t i = 0; i < vm->nr_devices; i++) {
+		struct vm_mem *m = vm->devices[i]->guest;
 		uint64_t ms = m ? violations_wait_ms(&m->violations, now_ms) : UINT64_MAX;
 
 		if (ms == UINT64_MAX)

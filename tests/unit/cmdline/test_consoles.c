@@ -24,18 +24,18 @@ static void describe(const struct vm_config *config, char *buf, size_t size)
 
 	assert_non_null(out);
 	for (size_t i = 0; i < config->nr_chardevs; i++)
-		fprintf(out, "%s=%s%s ", config->chardevs[i].id, types[config->chardevs[i].type],
-			config->chardevs[i].mux ? "+" : "");
+		fprintf(out, "%s=%s%s ", config->chardevs[i]->id, types[config->chardevs[i]->type],
+			config->chardevs[i]->mux ? "+" : "");
 	fprintf(out, ";");
 	for (size_t i = 0; i < config->nr_devices; i++) {
-		const struct vm_isa_serial_config *serial = &config->devices[i].isa_serial;
+		const struct vm_isa_serial_config *serial = &config->devices[i]->isa_serial;
 
-		if (config->devices[i].type == VM_DEVICE_ISA_SERIAL)
+		if (config->devices[i]->type == VM_DEVICE_ISA_SERIAL)
 			fprintf(out, " %u:%s", serial->index, serial->chardev->id);
 	}
 	fprintf(out, ";");
 	for (size_t i = 0; i < config->nr_monitors; i++)
-		fprintf(out, " %s", config->monitors[i].chardev->id);
+		fprintf(out, " %s", config->monitors[i]->chardev->id);
 	fclose(out);
 }
 
@@ -107,15 +107,15 @@ static void test_serial_places(void **state)
 					 "-chardev null,id=c -device isa-serial,chardev=c");
 	assert_int_equal(config->nr_devices, 4);
 	for (size_t i = 0; i < 4; i++) {
-		assert_int_equal(config->devices[i].isa_serial.iobase, ports[i]);
-		assert_int_equal(config->devices[i].isa_serial.irq, irqs[i]);
+		assert_int_equal(config->devices[i]->isa_serial.iobase, ports[i]);
+		assert_int_equal(config->devices[i]->isa_serial.irq, irqs[i]);
 	}
 	vm_config_free(config);
 
 	config = config_of("-kernel K ", "-nodefaults -chardev null,id=c "
 					 "-device isa-serial,chardev=c,iobase=0x300,irq=5");
-	assert_int_equal(config->devices[0].isa_serial.iobase, 0x300);
-	assert_int_equal(config->devices[0].isa_serial.irq, 5);
+	assert_int_equal(config->devices[0]->isa_serial.iobase, 0x300);
+	assert_int_equal(config->devices[0]->isa_serial.irq, 5);
 	vm_config_free(config);
 }
 
@@ -123,7 +123,7 @@ static void test_serial_places(void **state)
 static void check_chardev(const char *line, const struct vm_chardev_config *want)
 {
 	struct vm_config *config = config_of("-kernel K -nodefaults ", line);
-	const struct vm_chardev_config *chardev = &config->chardevs[0];
+	const struct vm_chardev_config *chardev = config->chardevs[0];
 
 	print_message("%s\n", line);
 	assert_int_equal(chardev->type, want->type);
@@ -211,7 +211,7 @@ static void test_fd_set(void **state)
 	config = config_of("-kernel K -nodefaults ", line);
 	assert_int_equal(config->nr_fds, 2);
 	assert_string_equal(config->fds[0].opaque, "rd:x");
-	assert_int_equal(config->chardevs[0].fd, pipes[1]);
+	assert_int_equal(config->chardevs[0]->fd, pipes[1]);
 	vm_config_free(config);
 	close(pipes[0]);
 	close(pipes[1]);
@@ -237,8 +237,8 @@ static void test_scenario(void **state)
 	(void)state;
 	describe(config, text, sizeof(text));
 	assert_string_equal(text, "serial=stdio monitor=socket ; 0:serial; monitor");
-	assert_true(config->chardevs[1].server);
-	assert_false(config->chardevs[1].wait);
+	assert_true(config->chardevs[1]->server);
+	assert_false(config->chardevs[1]->wait);
 	assert_int_equal(config->numa.nr_nodes, 2);
 	assert_int_equal(config->numa.nodes[0].mem_bytes, 2 * GIB);
 	assert_int_equal(config->numa.nodes[1].mem_bytes, 2 * GIB);
@@ -247,7 +247,7 @@ static void test_scenario(void **state)
 	assert_int_equal(config->memory.max_bytes - config->memory.ram_bytes, 16 * GIB);
 	assert_int_equal(config->nr_devices, 3);
 	for (unsigned int i = 0; i < 2; i++) {
-		const struct vm_device_config *device = &config->devices[1 + i];
+		const struct vm_device_config *device = config->devices[1 + i];
 
 		assert_string_equal(device->id, i ? "reg1" : "reg0");
 		assert_int_equal(device->virtio_mem.node, i);
@@ -284,17 +284,17 @@ static void test_scenario(void **state)
 static void test_managed(void **state)
 {
 	struct vm_config *config = fixture_config(MANAGED "-mon chardev=charmonitor,id=monitor");
-	const struct vm_virtio_mem_config *mem = &config->devices[0].virtio_mem;
+	const struct vm_virtio_mem_config *mem = &config->devices[0]->virtio_mem;
 
 	(void)state;
-	assert_int_equal(config->chardevs[0].fd, 27);
+	assert_int_equal(config->chardevs[0]->fd, 27);
 	assert_int_equal(config->memory.ram_bytes, 2 * GIB);
 	assert_int_equal(config->memory.max_bytes, 16 * GIB);
 	assert_string_equal(config->numa.nodes[0].memdev->id, "ram-node0");
 	assert_int_equal(config->numa.nodes[0].memdev->user, VM_MEMDEV_BOOT);
 	assert_int_equal(config->nr_devices, 2);
-	assert_string_equal(config->devices[0].id, "ua-vmem0");
-	assert_int_equal(config->devices[0].pci.slot, 2);
+	assert_string_equal(config->devices[0]->id, "ua-vmem0");
+	assert_int_equal(config->devices[0]->pci.slot, 2);
 	assert_int_equal(mem->requested_size_bytes, GIB);
 	assert_false(mem->memdev->reserve);
 	assert_int_equal(config->action.shutdown, VM_SHUTDOWN_PAUSE);

@@ -211,21 +211,21 @@ static void test_backends(void **state)
 				" -object rng-random,id=r -object rng-builtin,id=s"
 				" -object secret,id=t,data=x -object iothread,id=u");
 	assert_int_equal(config->nr_memdevs, 2);
-	assert_ptr_equal(config->memory.backend, &config->memdevs[0]);
-	assert_int_equal(config->memdevs[0].user, VM_MEMDEV_BOOT);
-	assert_true(config->memdevs[0].merge);
-	assert_false(config->memdevs[0].dump);
-	assert_false(config->memdevs[0].reserve);
-	assert_false(config->memdevs[0].prealloc);
-	assert_int_equal(config->memdevs[1].user, VM_MEMDEV_UNUSED);
-	assert_false(config->memdevs[1].merge);
-	assert_true(config->memdevs[1].dump);
-	assert_true(config->memdevs[1].reserve);
-	assert_true(config->memdevs[1].prealloc);
-	assert_int_equal(config->memdevs[1].size_bytes, 4096);
+	assert_ptr_equal(config->memory.backend, config->memdevs[0]);
+	assert_int_equal(config->memdevs[0]->user, VM_MEMDEV_BOOT);
+	assert_true(config->memdevs[0]->merge);
+	assert_false(config->memdevs[0]->dump);
+	assert_false(config->memdevs[0]->reserve);
+	assert_false(config->memdevs[0]->prealloc);
+	assert_int_equal(config->memdevs[1]->user, VM_MEMDEV_UNUSED);
+	assert_false(config->memdevs[1]->merge);
+	assert_true(config->memdevs[1]->dump);
+	assert_true(config->memdevs[1]->reserve);
+	assert_true(config->memdevs[1]->prealloc);
+	assert_int_equal(config->memdevs[1]->size_bytes, 4096);
 	assert_int_equal(config->nr_rngs, 2);
-	assert_string_equal(config->rngs[0].filename, "/dev/urandom");
-	assert_null(config->rngs[1].filename);
+	assert_string_equal(config->rngs[0]->filename, "/dev/urandom");
+	assert_null(config->rngs[1]->filename);
 	assert_int_equal(config->nr_iothreads, 1);
 	vm_config_free(config);
 }
@@ -273,17 +273,17 @@ static void test_virtio_mem(void **state)
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
 		struct vm_config *config = config_of(MEM, rows[i].line);
-		const struct vm_virtio_mem_config *mem = &config->devices[0].virtio_mem;
+		const struct vm_virtio_mem_config *mem = &config->devices[0]->virtio_mem;
 
 		print_message("%s\n", rows[i].line);
 		assert_int_equal(config->nr_devices, 1);
-		assert_int_equal(config->devices[0].type, VM_DEVICE_VIRTIO_MEM);
+		assert_int_equal(config->devices[0]->type, VM_DEVICE_VIRTIO_MEM);
 		assert_int_equal(mem->region_size_bytes, rows[i].region_size);
 		assert_int_equal(mem->requested_size_bytes, rows[i].requested_size);
 		assert_int_equal(mem->block_size_bytes, rows[i].block_size);
 		assert_int_equal(mem->memaddr_gpa, rows[i].memaddr);
 		assert_int_equal(mem->node, rows[i].node);
-		assert_ptr_equal(mem->memdev, &config->memdevs[0]);
+		assert_ptr_equal(mem->memdev, config->memdevs[0]);
 		assert_int_equal(mem->memdev->user, VM_MEMDEV_DEVICE);
 		assert_int_equal(mem->memdev->page_bytes, 4096);
 		vm_config_free(config);
@@ -324,7 +324,7 @@ static void test_virtio_mem_guard(void **state)
 			 "-device virtio-mem-pci,memdev=a%s",
 			 rows[i].keys);
 		config = config_of(MEM, line);
-		mem = &config->devices[0].virtio_mem;
+		mem = &config->devices[0]->virtio_mem;
 		print_message("%s\n", rows[i].keys);
 		assert_int_equal(mem->block_size_bytes, rows[i].block_size);
 		assert_int_equal(mem->memslot_bytes, rows[i].memslot);
@@ -362,7 +362,7 @@ static void test_virtio_mem_backends(void **state)
 			 rows[i].backend, rows[i].keys);
 		print_message("%s\n", line);
 		config = config_of(MEM, line);
-		mem = &config->devices[0].virtio_mem;
+		mem = &config->devices[0]->virtio_mem;
 		assert_int_equal(mem->block_size_bytes, rows[i].block_size);
 		assert_int_equal(mem->unplugged_inaccessible, rows[i].inaccessible);
 		vm_config_free(config);
@@ -375,39 +375,39 @@ static void test_virtio_common(void **state)
 
 	(void)state;
 	config = config_of(BASE, "-device virtio-rng-pci");
-	assert_false(config->devices[0].pci.has_addr);
-	assert_null(config->devices[0].pci.bus);
-	assert_false(config->devices[0].virtio.packed);
-	assert_true(config->devices[0].virtio.event_idx);
-	assert_true(config->devices[0].virtio.indirect_desc);
-	assert_int_equal(config->devices[0].virtio.vectors, UINT32_MAX);
-	assert_null(config->devices[0].virtio_rng.rng);
-	assert_true(config->devices[0].virtio_rng.max_bytes == UINT64_MAX);
-	assert_int_equal(config->devices[0].virtio_rng.period_ms, 65536);
+	assert_false(config->devices[0]->pci.has_addr);
+	assert_null(config->devices[0]->pci.bus);
+	assert_false(config->devices[0]->virtio.packed);
+	assert_true(config->devices[0]->virtio.event_idx);
+	assert_true(config->devices[0]->virtio.indirect_desc);
+	assert_int_equal(config->devices[0]->virtio.vectors, UINT32_MAX);
+	assert_null(config->devices[0]->virtio_rng.rng);
+	assert_true(config->devices[0]->virtio_rng.max_bytes == UINT64_MAX);
+	assert_int_equal(config->devices[0]->virtio_rng.period_ms, 65536);
 	vm_config_free(config);
 
 	config = config_of(BASE, "-object rng-builtin,id=r -device virtio-rng-pci-non-transitional,"
 				 "rng=r,packed,event_idx=off,noindirect_desc,vectors=0,bus=pci.0,"
 				 "addr=1f.0,disable-legacy=on,iommu_platform=off,max-bytes=1024,"
 				 "period=1000,id=rng0");
-	assert_string_equal(config->devices[0].id, "rng0");
-	assert_true(config->devices[0].pci.has_addr);
-	assert_int_equal(config->devices[0].pci.slot, 0x1f);
-	assert_int_equal(config->devices[0].pci.function, 0);
-	assert_true(config->devices[0].virtio.packed);
-	assert_false(config->devices[0].virtio.event_idx);
-	assert_false(config->devices[0].virtio.indirect_desc);
-	assert_int_equal(config->devices[0].virtio.vectors, 0);
-	assert_ptr_equal(config->devices[0].virtio_rng.rng, &config->rngs[0]);
-	assert_int_equal(config->devices[0].virtio_rng.max_bytes, 1024);
-	assert_int_equal(config->devices[0].virtio_rng.period_ms, 1000);
+	assert_string_equal(config->devices[0]->id, "rng0");
+	assert_true(config->devices[0]->pci.has_addr);
+	assert_int_equal(config->devices[0]->pci.slot, 0x1f);
+	assert_int_equal(config->devices[0]->pci.function, 0);
+	assert_true(config->devices[0]->virtio.packed);
+	assert_false(config->devices[0]->virtio.event_idx);
+	assert_false(config->devices[0]->virtio.indirect_desc);
+	assert_int_equal(config->devices[0]->virtio.vectors, 0);
+	assert_ptr_equal(config->devices[0]->virtio_rng.rng, config->rngs[0]);
+	assert_int_equal(config->devices[0]->virtio_rng.max_bytes, 1024);
+	assert_int_equal(config->devices[0]->virtio_rng.period_ms, 1000);
 	vm_config_free(config);
 
 	config = config_of(BASE, "-machine q35 -device "
 				 "{\"driver\":\"virtio-rng-pci\",\"bus\":\"pcie.0\",\"addr\":24}");
 	assert_int_equal(config->machine.type, VM_MACHINE_Q35);
 	assert_string_equal(config->machine.root_bus, "pcie.0");
-	assert_int_equal(config->devices[0].pci.slot, 3);
+	assert_int_equal(config->devices[0]->pci.slot, 3);
 	vm_config_free(config);
 }
 

@@ -103,7 +103,7 @@ static void test_properties(void **state)
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
 		struct vm_config *config = config_of(rows[i].line);
-		const struct vm_memdev_config *m = &config->memdevs[0];
+		const struct vm_memdev_config *m = config->memdevs[0];
 
 		print_message("%s\n", rows[i].line);
 		assert_string_equal(describe(m, text, sizeof(text)), rows[i].memdev);
@@ -132,7 +132,7 @@ static void test_default_hugetlb(void **state)
 	ret = fixture_parse(BASE MEMFD ",hugetlb=on", &config, &err);
 	if (kib) {
 		assert_int_equal(ret, 0);
-		assert_int_equal(config->memdevs[0].page_bytes, kib * KIB);
+		assert_int_equal(config->memdevs[0]->page_bytes, kib * KIB);
 		vm_config_free(config);
 	} else {
 		assert_int_equal(ret, -ENOTSUP);
@@ -165,7 +165,7 @@ static void test_boot_memory(void **state)
 
 		print_message("%s\n", rows[i].line);
 		assert_int_equal(config->nr_memdevs, 1);
-		assert_ptr_equal(m, &config->memdevs[0]);
+		assert_ptr_equal(m, config->memdevs[0]);
 		assert_string_equal(describe(m, text, sizeof(text)), rows[i].memdev);
 		assert_string_equal(m->id, "pc.ram");
 		assert_int_equal(m->size_bytes, GIB);
@@ -212,10 +212,10 @@ static void test_devices(void **state)
 			 rows[i].line);
 		config = config_of(line);
 		print_message("%s\n", rows[i].line);
-		assert_string_equal(describe(&config->memdevs[0], text, sizeof(text)),
+		assert_string_equal(describe(config->memdevs[0], text, sizeof(text)),
 				    rows[i].memdev);
-		assert_int_equal(config->memdevs[0].user, VM_MEMDEV_DEVICE);
-		assert_int_equal(config->devices[0].virtio_mem.region_size_bytes, GIB);
+		assert_int_equal(config->memdevs[0]->user, VM_MEMDEV_DEVICE);
+		assert_int_equal(config->devices[0]->virtio_mem.region_size_bytes, GIB);
 		vm_config_free(config);
 	}
 }

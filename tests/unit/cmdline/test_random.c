@@ -110,7 +110,7 @@ static void check_config(const struct vm_config *config)
 	assert_int_equal(mem, config->memory.ram_bytes);
 	assert_int_equal(__builtin_popcountll(cpus), smp->max_cpus);
 	for (size_t i = 0; i < config->nr_devices; i++) {
-		const struct vm_device_config *device = &config->devices[i];
+		const struct vm_device_config *device = config->devices[i];
 		const struct vm_virtio_mem_config *vmem = &device->virtio_mem;
 
 		if (device->type == VM_DEVICE_ISA_SERIAL)
@@ -124,7 +124,7 @@ static void check_config(const struct vm_config *config)
 	}
 	assert_true(device_mem <= config->memory.max_bytes - config->memory.ram_bytes);
 	for (size_t i = 0; i < config->nr_monitors; i++)
-		assert_non_null(config->monitors[i].chardev);
+		assert_non_null(config->monitors[i]->chardev);
 }
 
 static void test_random(void **state)

@@ -35,9 +35,7 @@ struct virtio_mem {
 struct world {
 	struct vm vm;
 	struct vm_config config;
-	struct vm_device_config device_configs[3];
-	struct vm_device devices[3];
-	struct vm_memory_device memory_devices[2];
+	struct vm_device devices[3], *device_list[3];
 	struct vm_mem guests[2];
 	struct virtio_mem mems[2];
 	struct hv hv;
@@ -130,19 +128,18 @@ static int setup(void **state)
 
 	w = (struct world){.hv.ops = &hv_ops};
 	world = &w;
-	w.config.devices = w.device_configs;
-	w.config.nr_devices = 3;
 	w.vm.config = &w.config;
 	w.vm.hv = &w.hv;
-	w.vm.devices = w.devices;
-	w.vm.memory_devices = w.memory_devices;
-	w.vm.nr_memory_devices = 2;
+	w.vm.devices = w.device_list;
+	w.vm.nr_devices = 3;
+	for (unsigned int i = 0; i < 3; i++)
+		w.device_list[i] = &w.devices[i];
 	for (unsigned int i = 0; i < 2; i++) {
-		w.memory_devices[i].mem = w.devices[2 * i].mem = &w.mems[i];
+		w.devices[2 * i].memory.mem = w.devices[2 * i].mem = &w.mems[i];
 		w.devices[2 * i].guest = &w.guests[i];
 		w.guests[i] = (struct vm_mem){
 			.vm = &w.vm,
-			.device = &w.memory_devices[i],
+			.device = &w.devices[2 * i].memory,
 			.name = i ? "reg1" : "reg0",
 		};
 	}
@@ -224,7 +221,7 @@ static void test_host_without_memory(void **state)
 	assert_true(fault(w, 2, UINT64_MAX, why));
 	assert_false(fault(w, 2, UINT64_MAX, why));
 	/* Without any memory device. */
-	w->config.nr_devices = 0;
+	w->vm.nr_devices = 0;
 	assert_true(fault(w, 5, UINT64_MAX, why));
 	assert_false(fault(w, 5, UINT64_MAX, why));
 	assert_int_equal(w->holds + w->requests, 0);
@@ -333,7 +330,7 @@ static void test_told(void **state)
 	assert_string_equal(w->line, "memory device 'reg0': the guest wrote 8 bytes at "
 				     "0x140200000, which is not plugged (vCPU 1)");
 	assert_int_equal(w->events, 1);
-	assert_ptr_equal(w->event.device, &w->memory_devices[0]);
+	assert_ptr_equal(w->event.device, &w->devices[0].memory);
 	assert_string_equal(w->event.name, "reg0");
 	assert_int_equal(w->event.gpa, 0x140200000);
 	assert_int_equal(w->event.size, 8);
