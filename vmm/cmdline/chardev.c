@@ -49,7 +49,7 @@ static const struct prop stdio_list[] = {
 	 .defval = "on",
 	 .help = "Ctrl-C ends ebb; off: the guest gets it"},
 };
-static const struct props stdio_props = {&common_props, stdio_list, ARRAY_SIZE(stdio_list)};
+const struct props cmdline_stdio_props = {&common_props, stdio_list, ARRAY_SIZE(stdio_list)};
 
 static const struct prop file_list[] = {
 	{.name = "path",
@@ -63,7 +63,7 @@ static const struct prop file_list[] = {
 	 .defval = "off",
 	 .help = "keep what is in the file"},
 };
-static const struct props file_props = {&common_props, file_list, ARRAY_SIZE(file_list)};
+const struct props cmdline_file_props = {&common_props, file_list, ARRAY_SIZE(file_list)};
 
 static const struct prop socket_list[] = {
 	{.name = "path", .type = PROP_STRING, FIELD(path), .help = "Unix socket"},
@@ -111,7 +111,7 @@ static const struct prop socket_list[] = {
 	 .defval = "0",
 	 .help = "client: try again after so many seconds"},
 };
-static const struct props socket_props = {&common_props, socket_list, ARRAY_SIZE(socket_list)};
+const struct props cmdline_socket_props = {&common_props, socket_list, ARRAY_SIZE(socket_list)};
 
 struct chardev_class {
 	const char *name;
@@ -121,9 +121,9 @@ struct chardev_class {
 };
 
 static const struct chardev_class chardev_classes[] = {
-	{"stdio", VM_CHARDEV_STDIO, &stdio_props, "standard input and output"},
-	{"socket", VM_CHARDEV_SOCKET, &socket_props, "Unix or TCP socket"},
-	{"file", VM_CHARDEV_FILE, &file_props, "file, output only"},
+	{"stdio", VM_CHARDEV_STDIO, &cmdline_stdio_props, "standard input and output"},
+	{"socket", VM_CHARDEV_SOCKET, &cmdline_socket_props, "Unix or TCP socket"},
+	{"file", VM_CHARDEV_FILE, &cmdline_file_props, "file, output only"},
 	{"pty", VM_CHARDEV_PTY, &common_props, "new pseudo-terminal"},
 	{"null", VM_CHARDEV_NULL, &common_props, "nothing"},
 };
@@ -412,7 +412,7 @@ static const struct prop fd_list[] = {
 	 FIELD(opaque),
 	 .help = "a remark"},
 };
-static const struct props fd_props = {NULL, fd_list, ARRAY_SIZE(fd_list)};
+const struct props cmdline_fd_props = {NULL, fd_list, ARRAY_SIZE(fd_list)};
 
 int cmdline_add_fd(struct cmdline *cl, const char *option, const char *arg, struct err **err)
 {
@@ -422,7 +422,7 @@ int cmdline_add_fd(struct cmdline *cl, const char *option, const char *arg, stru
 	fd = cmdline_array_add(&cl->config->fds, &cl->config->nr_fds, sizeof(*fd));
 	if (!fd)
 		return cmdline_oom(err);
-	ret = cmdline_apply(&fd_props, option, arg, NULL, fd, err);
+	ret = cmdline_apply(&cmdline_fd_props, option, arg, NULL, fd, err);
 	if (ret < 0)
 		return ret;
 	if (fcntl(fd->fd, F_GETFD) < 0)

@@ -173,11 +173,11 @@ static const struct prop cpu_list[] = {
 	 .help = "width of physical addresses; implies host-phys-bits=off"},
 };
 
-static const struct props cpu_props = {NULL, cpu_list, ARRAY_SIZE(cpu_list)};
+const struct props cmdline_cpu_props = {NULL, cpu_list, ARRAY_SIZE(cpu_list)};
 
 int cmdline_cpu_init(struct cmdline *cl)
 {
-	return props_init(&cpu_props, &cl->config->cpu);
+	return props_init(&cmdline_cpu_props, &cl->config->cpu);
 }
 
 void cmdline_cpu_done(struct vm_cpu_config *cpu)
@@ -242,7 +242,7 @@ static int feature_set(struct vm_cpu_config *cpu, const char *name, const json_t
 
 static int cpu_help(struct vm_config *config, struct err **err)
 {
-	char *props = props_help(&cpu_props);
+	char *props = props_help(&cmdline_cpu_props);
 	char *text = NULL;
 	size_t size;
 	FILE *out = open_memstream(&text, &size);
@@ -274,8 +274,8 @@ static int cpu_apply(struct vm_cpu_config *cpu, json_t *values, struct err **err
 	int ret;
 
 	json_object_foreach (values, key, value) {
-		if (props_find(&cpu_props, key))
-			ret = props_set(&cpu_props, "-cpu", key, value, cpu, err);
+		if (props_find(&cmdline_cpu_props, key))
+			ret = props_set(&cmdline_cpu_props, "-cpu", key, value, cpu, err);
 		else if (*key == '+' || *key == '-')
 			ret = feature_add(cpu, key + 1, *key == '+', err);
 		else
@@ -302,7 +302,8 @@ int cmdline_cpu(struct cmdline *cl, const char *option, const char *arg, struct 
 	} else {
 		/* A second -cpu replaces the first. */
 		cmdline_cpu_done(cpu);
-		ret = props_init(&cpu_props, cpu) ? cmdline_oom(err) : cpu_apply(cpu, values, err);
+		ret = props_init(&cmdline_cpu_props, cpu) ? cmdline_oom(err)
+							  : cpu_apply(cpu, values, err);
 	}
 	json_decref(values);
 	return ret;

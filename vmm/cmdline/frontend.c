@@ -41,7 +41,7 @@ static const struct prop mon_list[] = {
 	 .defval = "off",
 	 .help = "of mode=control: JSON on several lines"},
 };
-static const struct props mon_props = {NULL, mon_list, ARRAY_SIZE(mon_list)};
+const struct props cmdline_mon_props = {NULL, mon_list, ARRAY_SIZE(mon_list)};
 
 /* What a short option came to. */
 struct frontend {
@@ -229,7 +229,7 @@ int cmdline_mon(struct cmdline *cl, const char *option, const char *arg, struct 
 		cmdline_part_add(&cl->config->monitors, &cl->config->nr_monitors, sizeof(*monitor));
 	if (!monitor)
 		return cmdline_oom(err);
-	return cmdline_apply(&mon_props, option, arg, "chardev", monitor, err);
+	return cmdline_apply(&cmdline_mon_props, option, arg, "chardev", monitor, err);
 }
 
 static bool has_serial(const struct cmdline *cl)

@@ -16,6 +16,7 @@
 
 #include "qmp/props.h"
 #include "vmm/cmdline/cmdline.h"
+#include "vmm/cmdline/params.h"
 
 #define CMDLINE_PAGE_BYTES 4096u
 
@@ -71,6 +72,12 @@ struct cmdline_option {
 extern const struct cmdline_option cmdline_options[];
 /* Prints the option table; -help. */
 cmdline_handler cmdline_help, cmdline_version;
+
+/* What options take, beside what params.h shows of them. */
+extern const struct props cmdline_accel_props, cmdline_action_props, cmdline_boot_props,
+	cmdline_fd_props, cmdline_file_props, cmdline_memory_props, cmdline_mon_props,
+	cmdline_msg_props, cmdline_name_props, cmdline_overcommit_props, cmdline_rtc_props,
+	cmdline_sandbox_props, cmdline_smp_props, cmdline_socket_props, cmdline_stdio_props;
 
 /* Options that exist in QEMU and not here: the sentence's reason, or NULL. */
 const char *cmdline_missing_reason(const char *name);

@@ -10,19 +10,13 @@
 #include "base/num.h"
 #include "qmp/opts.h"
 
-struct machine_name {
-	const char *name;
-	enum vm_machine_type type;
-	const char *root_bus;
-	const char *help;
-};
-
-/* Both lists have the same order. */
-static const struct machine_name machine_names[] = {
-	{"pc", VM_MACHINE_PC, "pci.0", "PCI root bus pci.0 (default)"},
-	{"pc-i440fx-9.0", VM_MACHINE_PC, "pci.0", "another name of pc"},
-	{"q35", VM_MACHINE_Q35, "pcie.0", "PCI Express root bus pcie.0"},
-	{"pc-q35-9.0", VM_MACHINE_Q35, "pcie.0", "another name of q35"},
+/* The list of names below has the same order. */
+const struct cmdline_machine_name cmdline_machine_names[] = {
+	{"pc", VM_MACHINE_PC, "pci.0", "pc-i440fx-9.0", "PCI root bus pci.0 (default)"},
+	{"pc-i440fx-9.0", VM_MACHINE_PC, "pci.0", NULL, "another name of pc"},
+	{"q35", VM_MACHINE_Q35, "pcie.0", "pc-q35-9.0", "PCI Express root bus pcie.0"},
+	{"pc-q35-9.0", VM_MACHINE_Q35, "pcie.0", NULL, "another name of q35"},
+	{NULL, 0, NULL, NULL, NULL},
 };
 static const char *const machine_name_list[] = {"pc", "pc-i440fx-9.0", "q35", "pc-q35-9.0", NULL};
 
@@ -94,7 +88,7 @@ static const struct prop machine_list[] = {
 	 .help = "HMAT"},
 };
 
-static const struct props machine_props = {NULL, machine_list, ARRAY_SIZE(machine_list)};
+const struct props cmdline_machine_props = {NULL, machine_list, ARRAY_SIZE(machine_list)};
 
 static const struct prop accel_list[] = {
 	{.name = "accel", .type = PROP_STRING, FIELD(accel), .help = "kvm"},
@@ -104,29 +98,29 @@ static const struct prop accel_list[] = {
 	 .help = "interrupt controllers in the kernel"},
 };
 
-static const struct props accel_props = {NULL, accel_list, ARRAY_SIZE(accel_list)};
+const struct props cmdline_accel_props = {NULL, accel_list, ARRAY_SIZE(accel_list)};
 
 int cmdline_machine_init(struct cmdline *cl)
 {
-	return props_init(&machine_props, &cl->machine);
+	return props_init(&cmdline_machine_props, &cl->machine);
 }
 
 void cmdline_machine_done(struct cmdline *cl)
 {
-	props_done(&machine_props, &cl->machine);
+	props_done(&cmdline_machine_props, &cl->machine);
 }
 
 static int machine_help(struct vm_config *config, struct err **err)
 {
-	char *props = props_help(&machine_props);
+	char *props = props_help(&cmdline_machine_props);
 	char *names = NULL;
 	size_t size;
 	FILE *out = open_memstream(&names, &size);
 
 	if (out) {
 		fprintf(out, "Machines:\n");
-		for (size_t i = 0; i < ARRAY_SIZE(machine_names); i++)
-			fprintf(out, "  %-14s  %s\n", machine_names[i].name, machine_names[i].help);
+		for (const struct cmdline_machine_name *m = cmdline_machine_names; m->name; m++)
+			fprintf(out, "  %-14s  %s\n", m->name, m->help);
 		fprintf(out, "Properties:\n%s", props ? props : "");
 		if (fclose(out) || !props) {
 			free(names);
@@ -149,7 +143,7 @@ int cmdline_machine(struct cmdline *cl, const char *option, const char *arg, str
 	if (opts_wants_help(values, "type"))
 		ret = machine_help(cl->config, err);
 	else
-		ret = props_apply(&machine_props, option, values, &cl->machine, err);
+		ret = props_apply(&cmdline_machine_props, option, values, &cl->machine, err);
 	json_decref(values);
 	return ret;
 }
@@ -180,7 +174,7 @@ int cmdline_accel(struct cmdline *cl, const char *option, const char *arg, struc
 
 	if (!strcmp(arg, "help") || !strcmp(arg, "?"))
 		return cmdline_set_string(&cl->config->output, "Accelerators:\n  kvm\n", err);
-	ret = cmdline_apply(&accel_props, option, arg, "accel", &cl->machine, err);
+	ret = cmdline_apply(&cmdline_accel_props, option, arg, "accel", &cl->machine, err);
 	if (ret < 0)
 		return ret;
 	return cl->machine.accel ? accel_check(option, cl->machine.accel, err) : 0;
@@ -196,7 +190,7 @@ int cmdline_enable_kvm(struct cmdline *cl, const char *option, const char *arg, 
 int cmdline_machine_finish(struct cmdline *cl, struct err **err)
 {
 	struct vm_machine_config *machine = &cl->config->machine;
-	const struct machine_name *name = &machine_names[cl->machine.name_index];
+	const struct cmdline_machine_name *name = &cmdline_machine_names[cl->machine.name_index];
 
 	machine->type = name->type;
 	machine->name = name->name;

@@ -37,11 +37,11 @@ static const struct prop memory_list[] = {
 	 .help = "boot memory and memory devices together; bytes without a unit"},
 };
 
-static const struct props memory_props = {NULL, memory_list, ARRAY_SIZE(memory_list)};
+const struct props cmdline_memory_props = {NULL, memory_list, ARRAY_SIZE(memory_list)};
 
 int cmdline_memory(struct cmdline *cl, const char *option, const char *arg, struct err **err)
 {
-	return cmdline_apply(&memory_props, option, arg, "size", &cl->config->memory, err);
+	return cmdline_apply(&cmdline_memory_props, option, arg, "size", &cl->config->memory, err);
 }
 
 int cmdline_mem_path(struct cmdline *cl, const char *option, const char *arg, struct err **err)

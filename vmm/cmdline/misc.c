@@ -21,7 +21,7 @@ static const struct prop name_list[] = {
 	 FIELD(debug_threads),
 	 .help = "name the threads for debuggers"},
 };
-static const struct props name_props = TABLE(name_list);
+const struct props cmdline_name_props = TABLE(name_list);
 
 static const struct prop uuid_list[] = {
 	{.name = "uuid",
@@ -48,7 +48,7 @@ static const struct prop rtc_list[] = {
 	 .names = rtc_driftfixes,
 	 .help = "accepted; there is no periodic interrupt that could drift"},
 };
-static const struct props rtc_props = TABLE(rtc_list);
+const struct props cmdline_rtc_props = TABLE(rtc_list);
 
 static const char *const reboot_actions[] = {"reset", "shutdown", NULL};
 static const char *const shutdown_actions[] = {"poweroff", "pause", NULL};
@@ -78,7 +78,7 @@ static const struct prop action_list[] = {
 	 .names = watchdog_actions,
 	 .help = "recorded; there is no watchdog"},
 };
-static const struct props action_props = TABLE(action_list);
+const struct props cmdline_action_props = TABLE(action_list);
 
 static const struct prop boot_list[] = {
 	{.name = "strict", .type = PROP_BOOL, .help = "accepted; there is only the kernel"},
@@ -88,7 +88,7 @@ static const struct prop boot_list[] = {
 	 .why = "there is no firmware to show one",
 	 .help = "boot menu"},
 };
-static const struct props boot_props = TABLE(boot_list);
+const struct props cmdline_boot_props = TABLE(boot_list);
 
 static const struct prop msg_list[] = {
 	{.name = "timestamp",
@@ -100,7 +100,7 @@ static const struct prop msg_list[] = {
 	 FIELD(msg_guest_name),
 	 .help = "and the guest's name"},
 };
-static const struct props msg_props = TABLE(msg_list);
+const struct props cmdline_msg_props = TABLE(msg_list);
 
 static const struct prop overcommit_list[] = {
 	{.name = "mem-lock",
@@ -114,7 +114,7 @@ static const struct prop overcommit_list[] = {
 	 .why = "idle CPUs give the host its CPUs back",
 	 .help = "let guests idle on the host's CPUs"},
 };
-static const struct props overcommit_props = TABLE(overcommit_list);
+const struct props cmdline_overcommit_props = TABLE(overcommit_list);
 
 static const char *const sandbox_words[] = {"allow", "deny", "children", NULL};
 #define SANDBOX(key)                                                                      \
@@ -133,7 +133,7 @@ static const struct prop sandbox_list[] = {
 	SANDBOX("spawn"),
 	SANDBOX("resourcecontrol"),
 };
-static const struct props sandbox_props = TABLE(sandbox_list);
+const struct props cmdline_sandbox_props = TABLE(sandbox_list);
 
 static const char *const only_none[] = {"none", NULL};
 
@@ -150,7 +150,7 @@ static const struct props audiodev_props = TABLE(audiodev_list);
 
 int cmdline_name(struct cmdline *cl, const char *option, const char *arg, struct err **err)
 {
-	return cmdline_apply(&name_props, option, arg, "guest", cl->config, err);
+	return cmdline_apply(&cmdline_name_props, option, arg, "guest", cl->config, err);
 }
 
 /* Set the one property @key from the whole of @arg. */
@@ -174,18 +174,18 @@ int cmdline_uuid(struct cmdline *cl, const char *option, const char *arg, struct
 
 int cmdline_rtc(struct cmdline *cl, const char *option, const char *arg, struct err **err)
 {
-	return cmdline_apply(&rtc_props, option, arg, NULL, cl->config, err);
+	return cmdline_apply(&cmdline_rtc_props, option, arg, NULL, cl->config, err);
 }
 
 int cmdline_action(struct cmdline *cl, const char *option, const char *arg, struct err **err)
 {
-	return cmdline_apply(&action_props, option, arg, NULL, cl->config, err);
+	return cmdline_apply(&cmdline_action_props, option, arg, NULL, cl->config, err);
 }
 
 int cmdline_watchdog_action(struct cmdline *cl, const char *option, const char *arg,
 			    struct err **err)
 {
-	return misc_set(&action_props, option, "watchdog", arg, cl->config, err);
+	return misc_set(&cmdline_action_props, option, "watchdog", arg, cl->config, err);
 }
 
 int cmdline_no_reboot(struct cmdline *cl, const char *option, const char *arg, struct err **err)
@@ -208,22 +208,22 @@ int cmdline_no_shutdown(struct cmdline *cl, const char *option, const char *arg,
 
 int cmdline_boot(struct cmdline *cl, const char *option, const char *arg, struct err **err)
 {
-	return cmdline_apply(&boot_props, option, arg, NULL, cl->config, err);
+	return cmdline_apply(&cmdline_boot_props, option, arg, NULL, cl->config, err);
 }
 
 int cmdline_msg(struct cmdline *cl, const char *option, const char *arg, struct err **err)
 {
-	return cmdline_apply(&msg_props, option, arg, NULL, cl->config, err);
+	return cmdline_apply(&cmdline_msg_props, option, arg, NULL, cl->config, err);
 }
 
 int cmdline_overcommit(struct cmdline *cl, const char *option, const char *arg, struct err **err)
 {
-	return cmdline_apply(&overcommit_props, option, arg, NULL, cl->config, err);
+	return cmdline_apply(&cmdline_overcommit_props, option, arg, NULL, cl->config, err);
 }
 
 int cmdline_sandbox(struct cmdline *cl, const char *option, const char *arg, struct err **err)
 {
-	return cmdline_apply(&sandbox_props, option, arg, "enable", cl->config, err);
+	return cmdline_apply(&cmdline_sandbox_props, option, arg, "enable", cl->config, err);
 }
 
 int cmdline_display(struct cmdline *cl, const char *option, const char *arg, struct err **err)

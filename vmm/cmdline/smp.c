@@ -31,11 +31,11 @@ static const struct prop smp_list[] = {
 	ONE("drawers"),
 };
 
-static const struct props smp_props = {NULL, smp_list, ARRAY_SIZE(smp_list)};
+const struct props cmdline_smp_props = {NULL, smp_list, ARRAY_SIZE(smp_list)};
 
 int cmdline_smp(struct cmdline *cl, const char *option, const char *arg, struct err **err)
 {
-	return cmdline_apply(&smp_props, option, arg, "cpus", &cl->config->smp, err);
+	return cmdline_apply(&cmdline_smp_props, option, arg, "cpus", &cl->config->smp, err);
 }
 
 static unsigned int one_if_zero(unsigned int n)

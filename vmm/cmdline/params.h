@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What options take, for programs that ask before they write a command line, and the property
+ * tables of what options describe.
+ *
+ * I1  All of it is constant.
+ */
+#ifndef VMM_CMDLINE_PARAMS_H
+#define VMM_CMDLINE_PARAMS_H
+
+#include "qmp/props.h"
+#include "vmm/cmdline/config.h"
+
+#define CMDLINE_PARAMS_TABLES_MAX 3
+
+struct cmdline_params {
+	const char *option; /* QEMU's name of the group: "smp-opts"; NULL ends the table */
+	/* Up to the first NULL; what two have in common is in their bases. */
+	const struct props *tables[CMDLINE_PARAMS_TABLES_MAX + 1];
+};
+
+/* By name. An option whose keys depend on what is made (-object, -device) has no tables. */
+extern const struct cmdline_params cmdline_params[];
+
+/* Of -machine, over a struct of the command line's own; of -cpu, over struct vm_cpu_config. */
+extern const struct props cmdline_machine_props, cmdline_cpu_props;
+
+struct cmdline_machine_name {
+	const char *name; /* NULL ends the table; the first one is the default */
+	enum vm_machine_type type;
+	const char *root_bus;
+	const char *alias_of; /* the name with a version; NULL: it is that */
+	const char *help;
+};
+
+extern const struct cmdline_machine_name cmdline_machine_names[];
+
+#endif
