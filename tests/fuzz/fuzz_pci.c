@@ -159,10 +159,11 @@ static void world_open(struct world *w)
 	w->host = pci_host_new(&config, NULL);
 	check(w->fd >= 0 && w->host);
 	for (i = 0; i < DEVICES; i++) {
+		struct pci_place place = {.bus = pci_host_root(w->host),
+					  .slot = (int)world_slot(i)};
 		struct pci_device *dev;
 
-		dev = pci_device_new(w->host, "d", (int)world_slot(i), &identity, &device_ops, w,
-				     NULL);
+		dev = pci_device_new(&place, "d", &identity, &device_ops, w, NULL);
 		check(dev && !pci_add_bar(dev, 0, 64 * KIB, true, true, "a", NULL, NULL, NULL) &&
 		      !pci_add_bar(dev, 2, 4 * KIB, false, false, "b", NULL, NULL, NULL) &&
 		      !pci_add_msix(dev, VECTORS, 2, 0, 0x800, NULL) &&

@@ -5,7 +5,9 @@
  *
  * I1  An access that does not lie in one aligned doubleword, or whose function does not exist,
  *     reads as all ones and is dropped when written. The bridge makes no requests that cross one.
- * I2  Only 4-byte accesses at 0xCF8 touch the address register. Narrower ones there are other
+ * I2  A request for a bus behind a port reaches what is there while the port's link is up (pci.h, I5
+ *     and I6).
+ * I3  Only 4-byte accesses at 0xCF8 touch the address register. Narrower ones there are other
  *     devices' ports: whoever has one adds a region of its own to the bus, which is smaller than
  *     the bridge's and therefore answers (the reset control register at 0xCF9).
  *
@@ -22,10 +24,27 @@
 
 #define PCI_ALL_ONES UINT32_MAX
 
-/* The bus that requests for @number end on. A place for the buses behind root ports. */
-static struct pci_bus *pci_bus_find(struct pci_host *host, unsigned int number)
+/*
+ * The bus that requests for @number end on, if anything can answer there. What a port claims with
+ * its subordinate bus number beyond its secondary bus ends behind it, where no bridge is.
+ */
+static struct pci_bus *pci_bus_route(struct pci_host *host, unsigned int number)
 {
-	return number == 0 ? &host->root : NULL;
+	struct pci_device *dev;
+	unsigned int devfn;
+
+	if (number == 0)
+		return &host->root;
+	PCI_FOR_EACH(&host->root, devfn, dev)
+	{
+		if (!dev->port || number < dev->config[PCI_SECONDARY_BUS] ||
+		    number > dev->config[PCI_SUBORDINATE_BUS])
+			continue;
+		if (number != dev->config[PCI_SECONDARY_BUS] || !dev->port->link)
+			return NULL;
+		return &dev->port->bus;
+	}
+	return NULL;
 }
 
 /* Does the access lie in one aligned doubleword (I1)? */
@@ -37,7 +56,7 @@ static bool pci_access_valid(unsigned int reg, unsigned int size)
 static struct pci_device *pci_function_find(struct pci_host *host, unsigned int bus_number,
 					    unsigned int devfn)
 {
-	struct pci_bus *bus = pci_bus_find(host, bus_number);
+	struct pci_bus *bus = pci_bus_route(host, bus_number);
 
 	return bus ? bus->functions[devfn & 0xff] : NULL;
 }

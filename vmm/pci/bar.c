@@ -3,8 +3,9 @@
  * Base address registers: PCI Local Bus 3.0 section 6.2.5.
  *
  * I1  bar->mapped is true exactly while the BAR's region is on the MMIO bus, at region.range.
- * I2  A BAR is mapped only wholly inside one of the bridge's windows: a guest can lay it over other
- *     BARs, but never over memory, the interrupt controllers or other registers.
+ * I2  A BAR is mapped only wholly inside one of the host bridge's windows, and behind a port in one
+ *     of that: a guest can lay it over other BARs, but never over memory, the interrupt controllers
+ *     or other registers.
  * I3  Sizing needs no code: address bits below the size are not in the write mask.
  *
  * Threads: registers and mapping under host->lock; the handlers at the end run without it.
@@ -66,8 +67,10 @@ void pci_bars_update(struct pci_device *dev)
 		if (!bar->size)
 			continue;
 		at.start = pci_bar_address(dev, i);
-		wanted = decoding && (range_contains(config->window32, at) ||
-				      range_contains(config->window64, at));
+		wanted = decoding &&
+			 (range_contains(config->window32, at) ||
+			  range_contains(config->window64, at)) &&
+			 pci_bus_forwards(dev->bus, at);
 		if (bar->mapped && (!wanted || bar->region.range.start != at.start))
 			pci_bar_unmap(dev, i);
 		if (wanted && !bar->mapped)
@@ -108,10 +111,11 @@ static const struct bus_ops pci_bar_ops = {
 	.write = pci_bar_write,
 };
 
-/* Is register @bar neither a BAR nor the upper half of one? */
+/* Is register @bar neither a BAR nor the upper half of one? A bridge has two. */
 static bool pci_bar_is_free(const struct pci_device *dev, unsigned int bar)
 {
-	return bar < PCI_BARS && !dev->bars[bar].size && (bar == 0 || !dev->bars[bar - 1].is_64bit);
+	return bar < (dev->port ? PCI_BRIDGE_BARS : PCI_BARS) && !dev->bars[bar].size &&
+	       (bar == 0 || !dev->bars[bar - 1].is_64bit);
 }
 
 int pci_add_bar(struct pci_device *dev, unsigned int bar, uint64_t size, bool is_64bit,

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * One function's configuration space: type 0 header (PCI Local Bus 3.0 section 6.1), capability
- * list (6.7), PCI Express capability of an integrated endpoint (PCI Express 5.0 section 7.5.3).
+ * list (6.7), PCI Express capability of an endpoint (PCI Express 5.0 section 7.5.3).
  *
- * I1  A guest's write changes exactly the bits of write_mask.
+ * I1  A guest's write changes exactly the bits of write_mask, and makes those of clear_mask 0 where
+ *     it writes 1.
  * I2  What depends on registers (BARs on the bus, bus mastering, MSI-X, INTx) follows within the
  *     access that changed them.
  * I3  Capabilities start at multiples of 4 and do not share a doubleword, so an access concerns one
@@ -40,8 +41,10 @@ void pci_config_init(struct pci_device *dev, const struct pci_identity *identity
 	bytes_put_le(reg + PCI_DEVICE_ID, 2, identity->device_id);
 	reg[PCI_REVISION_ID] = identity->revision_id;
 	bytes_put_le(reg + PCI_CLASS_CODE, 3, identity->class_code);
-	bytes_put_le(reg + PCI_SUBSYSTEM_VENDOR_ID, 2, identity->subsystem_vendor_id);
-	bytes_put_le(reg + PCI_SUBSYSTEM_ID, 2, identity->subsystem_id);
+	if (!dev->port) {
+		bytes_put_le(reg + PCI_SUBSYSTEM_VENDOR_ID, 2, identity->subsystem_vendor_id);
+		bytes_put_le(reg + PCI_SUBSYSTEM_ID, 2, identity->subsystem_id);
+	}
 	bytes_put_le(dev->write_mask + PCI_COMMAND, 2,
 		     PCI_COMMAND_MEMORY | PCI_COMMAND_BUS_MASTER | PCI_COMMAND_PARITY |
 			     PCI_COMMAND_SERR | PCI_COMMAND_INTX_DISABLE);
@@ -118,10 +121,10 @@ uint32_t pci_config_read(struct pci_device *dev, unsigned int reg, unsigned int 
 	return value;
 }
 
-/* I2, after any of the registers that it reads changed. */
-static void pci_config_follow(struct pci_device *dev)
+void pci_config_follow(struct pci_device *dev)
 {
-	bool master = pci_config_command(dev) & PCI_COMMAND_BUS_MASTER;
+	bool master =
+		(pci_config_command(dev) & PCI_COMMAND_BUS_MASTER) && pci_bus_may_master(dev->bus);
 
 	__atomic_store_n(&dev->bus_master, master, __ATOMIC_RELEASE);
 	pci_bars_update(dev);
@@ -146,16 +149,21 @@ void pci_config_write(struct pci_device *dev, unsigned int reg, unsigned int siz
 	for (i = 0; i < size; i++) {
 		uint8_t mask = dev->write_mask[reg + i];
 		uint8_t old = dev->config[reg + i];
-		uint8_t byte = (uint8_t)((old & ~mask) | (value >> (8 * i) & mask));
+		uint8_t written = (uint8_t)(value >> (8 * i));
+		uint8_t byte = (uint8_t)((old & ~mask & ~(written & dev->clear_mask[reg + i])) |
+					 (written & mask));
 
 		dev->config[reg + i] = byte;
 		changed |= byte != old;
 	}
 	if (changed)
 		pci_config_follow(dev);
+	/* Also when nothing changed: a write may be a command. */
+	if (dev->port)
+		pci_port_written(dev->port, reg, size);
 }
 
-void pci_config_reset(struct pci_device *dev)
+void pci_config_reset(struct pci_device *dev, bool addresses)
 {
 	unsigned int i;
 
@@ -165,7 +173,7 @@ void pci_config_reset(struct pci_device *dev)
 		const struct pci_bar *bar = &dev->bars[i];
 		uint8_t *reg = dev->config + PCI_BAR0 + 4 * i;
 
-		if (!bar->size || !bar->assigned)
+		if (!bar->size || !bar->assigned || !addresses)
 			continue;
 		/* The low bits are flags, and 0 in an aligned address. */
 		bytes_put_le(reg, 4, bytes_get_le(reg, 4) | (uint32_t)bar->power_on_gpa);
@@ -212,23 +220,41 @@ int pci_add_capability(struct pci_device *dev, uint8_t id, const void *bytes, un
 	return 0;
 }
 
-/*
- * A root complex integrated endpoint has no link and no slot: of the version 2 layout only the
- * device registers are implemented, the others are 0.
- */
-int pci_add_express(struct pci_device *dev, struct err **err)
+void pci_express_device(uint8_t *bytes, uint8_t *mask)
 {
-	uint8_t bytes[PCI_EXPRESS_SIZE] = {0};
-	uint8_t mask[PCI_EXPRESS_SIZE] = {0};
-
-	/* Version 2, type 9: root complex integrated endpoint. */
-	bytes_put_le(bytes + PCI_EXPRESS_CAPABILITIES, 2, 0x0092);
 	/* Payloads of 128 bytes; role-based error reporting, which is required. */
 	bytes_put_le(bytes + PCI_EXPRESS_DEVICE_CAPABILITIES, 4, 0x00008000);
 	/* Defaults: relaxed ordering, no snoop, read requests of 512 bytes. */
 	bytes_put_le(bytes + PCI_EXPRESS_DEVICE_CONTROL, 2, 0x2810);
 	/* Those, and the four error reporting enables. */
 	bytes_put_le(mask + PCI_EXPRESS_DEVICE_CONTROL, 2, 0x781f);
+}
+
+void pci_express_link(uint8_t *bytes, uint8_t *mask)
+{
+	bytes_put_le(bytes + PCI_EXPRESS_LINK_CAPABILITIES, 4, PCI_LINK_SPEED | PCI_LINK_WIDTH);
+	bytes_put_le(mask + PCI_EXPRESS_LINK_CONTROL, 2, PCI_LINK_CLOCK | PCI_LINK_SYNCH);
+	bytes_put_le(bytes + PCI_EXPRESS_LINK_STATUS, 2, PCI_LINK_SPEED | PCI_LINK_WIDTH);
+	bytes_put_le(bytes + PCI_EXPRESS_LINK_CAPABILITIES_2, 4, PCI_LINK_2_SPEEDS);
+	bytes_put_le(bytes + PCI_EXPRESS_LINK_CONTROL_2, 2, PCI_LINK_SPEED);
+}
+
+/*
+ * A root complex integrated endpoint has neither link nor slot: of the version 2 layout only the
+ * device registers are implemented, the others are 0.
+ */
+int pci_add_express(struct pci_device *dev, struct err **err)
+{
+	uint8_t bytes[PCI_EXPRESS_SIZE] = {0};
+	uint8_t mask[PCI_EXPRESS_SIZE] = {0};
+	bool behind_link = dev->bus->port;
+
+	bytes_put_le(bytes + PCI_EXPRESS_CAPABILITIES, 2,
+		     PCI_EXPRESS_VERSION |
+			     (behind_link ? PCI_EXPRESS_TYPE_ENDPOINT : PCI_EXPRESS_TYPE_ROOT_END));
+	pci_express_device(bytes, mask);
+	if (behind_link)
+		pci_express_link(bytes, mask);
 	return pci_add_capability(dev, PCI_CAP_ID_EXPRESS, bytes, sizeof(bytes), mask, false, NULL,
 				  err);
 }

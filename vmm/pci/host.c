@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The host bridge: its own function 00:00.0, the slots of the root bus, power-on addresses of BARs,
- * reset.
+ * The host bridge: its own function 00:00.0, the places of devices on its buses, reset.
  *
- * I1  Power-on addresses do not overlap, are naturally aligned and inside a window; once given, a
- *     BAR keeps its own for the life of the device.
+ * I1  Functions other than 0 of a slot are there only together with a function 0 that says so, or
+ *     before there is a function 0.
  *
  * Ownership: devices belong to whoever made them and end before the host. The bridge's function is
  * the host's.
@@ -82,6 +81,7 @@ struct pci_host *pci_host_new(const struct pci_host_config *config, struct err *
 		.device_id = PCI_BRIDGE_DEVICE_ID,
 		.class_code = PCI_BRIDGE_CLASS,
 	};
+	struct pci_place place = {0};
 	struct pci_host *host;
 
 	if (pci_host_check(config, err) < 0)
@@ -96,7 +96,10 @@ struct pci_host *pci_host_new(const struct pci_host_config *config, struct err *
 		free(host);
 		return NULL;
 	}
-	host->bridge = pci_device_new(host, "pci-host", 0, &identity, &pci_bridge_ops, NULL, err);
+	host->root.host = host;
+	place.bus = &host->root;
+	host->root.id = config->id;
+	host->bridge = pci_device_new(&place, "pci-host", &identity, &pci_bridge_ops, NULL, err);
 	if (!host->bridge) {
 		pci_host_destroy(host);
 		return NULL;
@@ -114,147 +117,138 @@ void pci_host_free(struct pci_host *host)
 	pci_host_destroy(host);
 }
 
-/* The first of the assigned BARs that overlaps @r, or NULL. */
-static const struct pci_bar *pci_host_find_bar(const struct pci_host *host, struct range r)
-{
-	unsigned int devfn, i;
-
-	for (devfn = 0; devfn < ARRAY_SIZE(host->root.functions); devfn++) {
-		const struct pci_device *dev = host->root.functions[devfn];
-
-		for (i = 0; dev && i < PCI_BARS; i++) {
-			const struct pci_bar *bar = &dev->bars[i];
-
-			if (bar->assigned &&
-			    range_overlaps(r, (struct range){bar->power_on_gpa, bar->size}))
-				return bar;
-		}
-	}
-	return NULL;
-}
-
-/* The lowest place for @size bytes in @window; false when there is none. */
-static bool pci_window_fit(const struct pci_host *host, struct range window, uint64_t size,
-			   uint64_t *ret_gpa)
-{
-	struct range at = {window.start, size};
-	const struct pci_bar *taken;
-
-	for (;;) {
-		if (!num_align_up(at.start, size, &at.start) || !range_contains(window, at))
-			return false;
-		taken = pci_host_find_bar(host, at);
-		if (!taken)
-			break;
-		at.start = taken->power_on_gpa + taken->size;
-	}
-	*ret_gpa = at.start;
-	return true;
-}
-
-static int pci_bar_assign(struct pci_device *dev, unsigned int index, struct err **err)
-{
-	const struct pci_host_config *config = &dev->host->config;
-	struct pci_bar *bar = &dev->bars[index];
-
-	if (!bar->size || bar->assigned)
-		return 0;
-	bar->assigned = (bar->is_64bit && pci_window_fit(dev->host, config->window64, bar->size,
-							 &bar->power_on_gpa)) ||
-			pci_window_fit(dev->host, config->window32, bar->size, &bar->power_on_gpa);
-	if (bar->assigned)
-		return 0;
-	return err_set(err, ENOSPC,
-		       "device '%s': BAR %u ('%s') needs %llu KiB, and no PCI memory window that "
-		       "it can use has such a gap left (%llu KiB below 4 GiB%s)",
-		       dev->id, index, bar->region.name, (unsigned long long)(bar->size / KIB),
-		       (unsigned long long)(config->window32.size / KIB),
-		       bar->is_64bit ? ", and the one above" : "");
-}
-
-/* host->lock held. Goes on after a failure; the first one is reported. */
-static int pci_host_assign_all(struct pci_host *host, struct err **err)
-{
-	unsigned int devfn, i;
-	int rc = 0;
-
-	for (devfn = 0; devfn < ARRAY_SIZE(host->root.functions); devfn++) {
-		struct pci_device *dev = host->root.functions[devfn];
-
-		for (i = 0; dev && i < PCI_BARS; i++) {
-			int one = pci_bar_assign(dev, i, rc ? NULL : err);
-
-			if (!rc)
-				rc = one;
-		}
-	}
-	return rc;
-}
-
 int pci_host_assign(struct pci_host *host, struct err **err)
 {
 	int rc;
 
 	pthread_mutex_lock(&host->lock);
-	rc = pci_host_assign_all(host, err);
+	rc = pci_assign_all(host, err);
 	pthread_mutex_unlock(&host->lock);
 	return rc;
 }
 
 void pci_host_reset(struct pci_host *host)
 {
-	unsigned int devfn;
+	unsigned int devfn, number = 0, last = (unsigned int)(host->config.ecam.size / MIB) - 1;
+	struct pci_device *dev;
 
 	pthread_mutex_lock(&host->lock);
 	host->address = 0;
-	pci_host_assign_all(host, NULL);
-	for (devfn = 0; devfn < ARRAY_SIZE(host->root.functions); devfn++) {
-		struct pci_device *dev = host->root.functions[devfn];
-
-		if (!dev)
-			continue;
-		pci_config_reset(dev);
+	pci_assign_all(host, NULL);
+	PCI_FOR_EACH(&host->root, devfn, dev)
+	{
+		pci_config_reset(dev, true);
 		if (dev->ops->reset)
 			dev->ops->reset(dev->opaque);
+		if (dev->port)
+			pci_port_reset(dev->port, number < last ? ++number : 0);
 	}
 	pthread_mutex_unlock(&host->lock);
 }
 
-/* 0, and the slot; or the sentence. */
-static int pci_slot_choose(const struct pci_bus *bus, const char *id, int slot,
-			   unsigned int *ret_slot, struct err **err)
+struct pci_bus *pci_bus_find(struct pci_host *host, const char *id)
 {
-	const struct pci_device *user;
-	unsigned int i;
+	struct pci_device *dev;
+	unsigned int devfn;
 
-	if (slot >= PCI_SLOTS)
-		return err_set(err, EINVAL, "device '%s': PCI slot %d does not exist, 0 to %d do",
-			       id, slot, PCI_SLOTS - 1);
-	if (slot >= 0) {
-		user = bus->functions[slot * PCI_FUNCTIONS];
-		if (user)
-			return err_set(err, EBUSY, "device '%s': PCI slot %d is in use by '%s'", id,
-				       slot, user->id);
-		*ret_slot = (unsigned int)slot;
+	if (host->root.id && !strcmp(host->root.id, id))
+		return &host->root;
+	PCI_FOR_EACH(&host->root, devfn, dev)
+	if (dev->port && !strcmp(dev->id, id))
+		return &dev->port->bus;
+	return NULL;
+}
+
+static bool pci_slot_is_empty(const struct pci_bus *bus, unsigned int slot)
+{
+	for (unsigned int i = 0; i < PCI_FUNCTIONS; i++)
+		if (bus->functions[slot * PCI_FUNCTIONS + i])
+			return false;
+	return true;
+}
+
+/* The first empty slot: 0, and where that is; or the sentence. */
+static int pci_place_choose(const struct pci_bus *bus, const char *id, unsigned int *ret_devfn,
+			    struct err **err)
+{
+	unsigned int slots = bus->port ? 1 : PCI_SLOTS, slot = 0;
+
+	while (slot < slots && !pci_slot_is_empty(bus, slot))
+		slot++;
+	*ret_devfn = slot * PCI_FUNCTIONS;
+	if (slot < slots)
 		return 0;
-	}
-	for (i = 0; i < PCI_SLOTS && bus->functions[i * PCI_FUNCTIONS]; i++)
-		;
-	if (i == PCI_SLOTS)
-		return err_set(err, ENOSPC, "device '%s': all %d PCI slots are in use", id,
-			       PCI_SLOTS);
-	*ret_slot = i;
+	if (bus->port)
+		return err_set(err, ENOSPC,
+			       "device '%s': PCI bus '%s' has one slot, and it is in use", id,
+			       bus->id);
+	return err_set(err, ENOSPC, "device '%s': all %d PCI slots are in use", id, PCI_SLOTS);
+}
+
+/* Do the functions of the slot agree on whether it may have several (I1)? */
+static int pci_place_check_functions(const struct pci_place *place, const char *id,
+				     struct err **err)
+{
+	const struct pci_bus *bus = place->bus;
+	const struct pci_device *first = bus->functions[place->slot * PCI_FUNCTIONS];
+
+	if (place->function && first &&
+	    !(first->power_on[PCI_HEADER_TYPE] & PCI_HEADER_MULTIFUNCTION))
+		return err_set(err, EBUSY,
+			       "device '%s': PCI slot %d has the one function of '%s', which "
+			       "would need multifunction=on",
+			       id, place->slot, first->id);
+	if (!place->function && !place->multifunction &&
+	    !pci_slot_is_empty(bus, (unsigned int)place->slot))
+		return err_set(err, EBUSY,
+			       "device '%s': PCI slot %d has other functions already, so its "
+			       "function 0 needs multifunction=on",
+			       id, place->slot);
 	return 0;
 }
 
-struct pci_device *pci_device_new(struct pci_host *host, const char *id, int slot,
-				  const struct pci_identity *identity,
-				  const struct pci_device_ops *ops, void *opaque, struct err **err)
+/* 0, and where on its bus the device will be; or the sentence. */
+static int pci_place_check(const struct pci_place *place, const char *id, unsigned int *ret_devfn,
+			   struct err **err)
 {
-	struct pci_device *dev;
-	unsigned int chosen = 0;
+	const struct pci_bus *bus = place->bus;
+	int last = bus->port ? 0 : PCI_SLOTS - 1;
+	const struct pci_device *user;
 
-	if (pci_slot_choose(&host->root, id, slot, &chosen, err) < 0)
+	if (place->slot < 0)
+		return pci_place_choose(bus, id, ret_devfn, err);
+	if (place->slot > last && bus->port)
+		return err_set(err, EINVAL,
+			       "device '%s': PCI slot %d does not exist on bus '%s', 0 does", id,
+			       place->slot, bus->id);
+	if (place->slot > last)
+		return err_set(err, EINVAL, "device '%s': PCI slot %d does not exist, 0 to %d do",
+			       id, place->slot, last);
+	if (place->function >= PCI_FUNCTIONS)
+		return err_set(err, EINVAL, "device '%s': function %u does not exist, 0 to %d do",
+			       id, place->function, PCI_FUNCTIONS - 1);
+	*ret_devfn = (unsigned int)place->slot * PCI_FUNCTIONS + place->function;
+	user = bus->functions[*ret_devfn];
+	if (user && place->function)
+		return err_set(err, EBUSY,
+			       "device '%s': function %u of PCI slot %d is in use by '%s'", id,
+			       place->function, place->slot, user->id);
+	if (user)
+		return err_set(err, EBUSY, "device '%s': PCI slot %d is in use by '%s'", id,
+			       place->slot, user->id);
+	return pci_place_check_functions(place, id, err);
+}
+
+struct pci_device *pci_function_new(const struct pci_place *place, const char *id,
+				    const struct pci_identity *identity, struct pci_port *port,
+				    const struct pci_device_ops *ops, void *opaque,
+				    struct err **err)
+{
+	struct pci_host *host = place->bus->host;
+	struct pci_device *dev;
+	unsigned int devfn = 0;
+
+	if (pci_place_check(place, id, &devfn, err))
 		return NULL;
 	dev = calloc(1, sizeof(*dev));
 	if (dev)
@@ -265,40 +259,51 @@ struct pci_device *pci_device_new(struct pci_host *host, const char *id, int slo
 		return NULL;
 	}
 	dev->host = host;
-	dev->bus = &host->root;
-	dev->devfn = chosen * PCI_FUNCTIONS;
+	dev->bus = place->bus;
+	dev->devfn = devfn;
+	dev->port = port;
 	dev->ops = ops;
 	dev->opaque = opaque;
 	dev->has_intx = identity->intx;
+	if (place->multifunction || place->function)
+		dev->power_on[PCI_HEADER_TYPE] = PCI_HEADER_MULTIFUNCTION;
 	pci_config_init(dev, identity);
-	if (identity->express && pci_add_express(dev, err) < 0) {
-		free(dev->id);
-		free(dev);
+	pthread_mutex_lock(&host->lock);
+	dev->bus->functions[devfn] = dev;
+	pthread_mutex_unlock(&host->lock);
+	return dev;
+}
+
+struct pci_device *pci_device_new(const struct pci_place *place, const char *id,
+				  const struct pci_identity *identity,
+				  const struct pci_device_ops *ops, void *opaque, struct err **err)
+{
+	struct pci_device *dev = pci_function_new(place, id, identity, NULL, ops, opaque, err);
+
+	if (dev && identity->express && pci_add_express(dev, err)) {
+		pci_device_free(dev);
 		return NULL;
 	}
-	pthread_mutex_lock(&host->lock);
-	dev->bus->functions[dev->devfn] = dev;
-	pthread_mutex_unlock(&host->lock);
 	return dev;
 }
 
 void pci_device_free(struct pci_device *dev)
 {
+	struct pci_port *above;
+
 	if (!dev)
 		return;
+	above = dev->bus->port;
 	pthread_mutex_lock(&dev->host->lock);
 	pci_bars_unmap(dev);
 	dev->bus->functions[dev->devfn] = NULL;
+	if (above && pci_port_is_empty(above))
+		pci_slot_emptied(above);
 	pthread_mutex_unlock(&dev->host->lock);
 	pci_intx_reset(dev);
 	pci_msix_free(dev);
 	free(dev->id);
 	free(dev);
-}
-
-unsigned int pci_device_slot(const struct pci_device *dev)
-{
-	return dev->devfn / PCI_FUNCTIONS;
 }
 
 bool pci_bus_master(const struct pci_device *dev)

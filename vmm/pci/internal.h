@@ -2,12 +2,16 @@
 /*
  * What the files of this folder share: the structures behind pci.h.
  *
- *	host.c		the bridge: buses, slots, BAR assignment, reset
+ *	host.c		the host bridge, devices and their places, reset
+ *	assign.c	addresses at power-on: BARs, the windows of ports
  *	access.c	ECAM and ports 0xCF8/0xCFC, down to (bus, device, function, register)
  *	config.c	one function's configuration space: header, masks, capabilities
  *	bar.c		BARs: their place on the MMIO bus, dispatch of accesses to them
  *	msix.c		MSI-X
  *	intx.c		wired interrupts
+ *	port.c		root ports: what passes them, and the link behind them
+ *	slot.c		the slot of a root port: plug, unplug, events
+ *	list.c		what there is, for monitors
  *
  * Lock order: host->lock, then msix->lock, then host->intx_lock. Nothing that can block on another
  * thread is called with the last two held.
@@ -60,6 +64,7 @@ struct pci_device {
 	uint8_t config[PCI_CONFIG_SIZE];
 	uint8_t power_on[PCI_CONFIG_SIZE];
 	uint8_t write_mask[PCI_CONFIG_SIZE];
+	uint8_t clear_mask[PCI_CONFIG_SIZE]; /* a 1 written makes it 0 (RW1C) */
 
 	/* Immutable once the vCPUs run. */
 	struct pci_cap caps[PCI_CAPS_MAX];
@@ -67,8 +72,9 @@ struct pci_device {
 	unsigned int caps_end; /* first free byte */
 	struct pci_bar bars[PCI_BARS];
 	struct pci_msix *msix;
+	struct pci_port *port; /* it is this root port; else NULL */
 
-	bool bus_master; /* atomic copy of COMMAND.Bus Master */
+	bool bus_master; /* atomic: COMMAND.Bus Master, here and in the port above */
 
 	/* Guarded by host->intx_lock; intx_level is also read atomically without. */
 	bool intx_level;    /* what the device asks for */
@@ -76,9 +82,28 @@ struct pci_device {
 	bool intx_asserted; /* counted in host->intx_count */
 };
 
-/* One bus of the hierarchy. Only the root bus so far; a root port will own one for its far side. */
+/* One bus of the hierarchy: the root bus, or the link behind a root port, which has slot 0 only. */
 struct pci_bus {
-	struct pci_device *functions[PCI_SLOTS * PCI_FUNCTIONS]; /* by devfn */
+	struct pci_host *host;
+	struct pci_port *port; /* NULL: the root bus */
+	const char *id;
+	struct pci_device *functions[PCI_SLOTS * PCI_FUNCTIONS]; /* by devfn; changes under lock */
+};
+
+struct pci_port {
+	struct pci_port_config config; /* its id is dev's, its place void */
+	struct pci_device *dev;
+	struct pci_bus bus;
+	unsigned int express; /* offset of the capability */
+	unsigned int number;  /* of the bus at power-on; set by reset */
+
+	/* Guarded by host->lock. */
+	bool assigned;                 /* the windows count; either may be empty */
+	struct range memory, prefetch; /* at power-on */
+	bool plugged;                  /* what is on the bus is in the slot */
+	bool link;                     /* and can be reached: powered, and the link is up */
+	bool interrupting;             /* an enabled event is noted in Slot Status */
+	uint16_t control;              /* Slot Control, as it was last acted upon */
 };
 
 struct pci_host {
@@ -101,10 +126,61 @@ void pci_access_done(struct pci_host *host);
 void pci_config_init(struct pci_device *dev, const struct pci_identity *identity);
 uint32_t pci_config_read(struct pci_device *dev, unsigned int reg, unsigned int size);
 void pci_config_write(struct pci_device *dev, unsigned int reg, unsigned int size, uint32_t value);
-/* Registers to power-on values, BARs to their assigned addresses, and what follows from that. */
-void pci_config_reset(struct pci_device *dev);
+/*
+ * Registers to power-on values, BARs to their assigned addresses or, without @addresses, to 0, and
+ * what follows from that.
+ */
+void pci_config_reset(struct pci_device *dev, bool addresses);
+/* What depends on registers, here or in the port above: BARs, bus mastering, MSI-X, INTx. */
+void pci_config_follow(struct pci_device *dev);
+/* The device and the link registers of a PCI Express capability under construction. */
+void pci_express_device(uint8_t *bytes, uint8_t *mask);
+void pci_express_link(uint8_t *bytes, uint8_t *mask);
+/* Of an endpoint: integrated on the root bus, else behind a link. */
 int pci_add_express(struct pci_device *dev, struct err **err);
 uint16_t pci_config_command(const struct pci_device *dev);
+
+/* assign.c: host->lock held. See pci_host_assign(). */
+int pci_assign_all(struct pci_host *host, struct err **err);
+
+/* host.c: the device without capabilities, on its bus. */
+struct pci_device *pci_function_new(const struct pci_place *place, const char *id,
+				    const struct pci_identity *identity, struct pci_port *port,
+				    const struct pci_device_ops *ops, void *opaque,
+				    struct err **err);
+/* Every function of the bus. */
+#define PCI_FOR_EACH(bus, devfn, dev)                               \
+	for (devfn = 0; devfn < PCI_SLOTS * PCI_FUNCTIONS; devfn++) \
+		if (((dev) = (bus)->functions[devfn]))
+
+/* port.c: host->lock held in all. The bus may be the root bus, from which everything passes. */
+/* Do functions of @bus answer? */
+bool pci_bus_is_up(const struct pci_bus *bus);
+/* Do accesses to @r reach @bus? */
+bool pci_bus_forwards(const struct pci_bus *bus, struct range r);
+/* Do functions of @bus reach memory and interrupt controllers? */
+bool pci_bus_may_master(const struct pci_bus *bus);
+/* The guest wrote to @size bytes of the port's registers at @reg; they are stored. */
+void pci_port_written(struct pci_port *port, unsigned int reg, unsigned int size);
+/* Power-on state, behind it as well. @number is that of its bus; 0: there is none left. */
+void pci_port_reset(struct pci_port *port, unsigned int number);
+/* Whether the link is up, from registers and slot, and all that follows; then the interrupt. */
+void pci_port_update(struct pci_port *port);
+uint16_t pci_port_get(const struct pci_port *port, unsigned int express_reg);
+void pci_port_set(struct pci_port *port, unsigned int express_reg, uint16_t value);
+
+/* slot.c: host->lock held. */
+/* Its registers in a PCI Express capability under construction. */
+void pci_slot_init(const struct pci_port_config *config, uint8_t *bytes, uint8_t *mask,
+		   uint8_t *clear);
+/* Events, bits of Slot Status, happened. The interrupt follows with pci_slot_interrupt(). */
+void pci_slot_note(struct pci_port *port, uint16_t events);
+void pci_slot_interrupt(struct pci_port *port);
+/* Slot Control was written. */
+void pci_slot_command(struct pci_port *port);
+/* The last function left the bus. */
+void pci_slot_emptied(struct pci_port *port);
+void pci_slot_reset(struct pci_port *port);
 
 /* bar.c: host->lock held. */
 uint64_t pci_bar_address(const struct pci_device *dev, unsigned int bar);

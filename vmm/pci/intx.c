@@ -12,10 +12,17 @@
  */
 #include "vmm/pci/internal.h"
 
+/*
+ * Every function here uses INTA: pin 0. On its way through a bridge a pin moves on by the number of
+ * the slot that it comes from (PCI Express 5.0, 2.2.8.1), as it does on the root bus.
+ */
 static unsigned int pci_intx_line(const struct pci_device *dev)
 {
-	/* Every function here uses INTA: pin 0. */
-	return (dev->devfn >> 3) % PCI_INTX_LINES;
+	unsigned int line = dev->devfn / PCI_FUNCTIONS;
+
+	if (dev->bus->port)
+		line += dev->bus->port->dev->devfn / PCI_FUNCTIONS;
+	return line % PCI_INTX_LINES;
 }
 
 uint32_t pci_intx_gsi(const struct pci_device *dev)

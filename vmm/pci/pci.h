@@ -1,28 +1,39 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * PCI Express for emulated devices: configuration space, BARs, capabilities, MSI-X, INTx, and the
- * host bridge (ECAM and ports 0xCF8/0xCFC). PCI Express Base Specification 5.0 chapter 7, PCI Local
- * Bus 3.0 chapter 6.
+ * PCI Express for emulated devices: configuration space, BARs, capabilities, MSI-X, INTx, the host
+ * bridge (ECAM and ports 0xCF8/0xCFC), and root ports with slots that devices come to and go from
+ * while the guest runs. PCI Express Base Specification 5.0 chapters 6.7 and 7, PCI Local Bus 3.0
+ * chapter 6.
  *
  * I1  A device's read-only configuration bits never change by a guest's write (write masks).
  * I2  A BAR is on the MMIO bus exactly while memory decoding is enabled in COMMAND and its address
- *     is inside the host bridge's windows; everything that depends on its address (doorbells)
- *     learns of each change through bar_mapped().
+ *     is inside the host bridge's windows and, behind a port, in what the port forwards; everything
+ *     that depends on its address (doorbells) learns of each change through bar_mapped().
  * I3  An MSI-X message is delivered when the vector is triggered while MSI-X is enabled, the vector
  *     unmasked and COMMAND.Bus Master set; one that is triggered while masked (vector, function or
  *     bus mastering off) or that the host could not route stays pending (PBA) and is delivered when
  *     the last obstacle goes. Nothing is lost or delivered to an address that the table never held.
  *     A trigger while MSI-X is disabled is no message at all: the device uses INTx then.
  * I4  After pci_host_reset() every device is as at power-on with its BARs assigned, as firmware
- *     would leave them, memory decoding and bus mastering off.
+ *     would leave them, memory decoding and bus mastering off. Ports have their bus numbers (1 and
+ *     up, in the order of their places) and windows, with room for devices that come later; what is
+ *     on their buses is plugged.
+ * I5  A function behind a port answers only while it is plugged, the slot powered and the link up.
+ *     Whatever makes that end (power off, link disabled, a reset of the bus) resets it before the
+ *     guest's access is over: its BARs are off the bus, it sends nothing and does no DMA.
+ * I6  Bus numbers are whatever the guest writes: a request goes to the root bus for number 0, else
+ *     to the first port whose secondary bus it is. Nothing is behind that bus, so there are no
+ *     loops.
  *
  * Threads: configuration accesses come from vCPU threads and are serialised by the host's lock;
  * pci_device_ops are called with it held. BAR handlers (bus_ops) run without it, and must not call
  * what takes it or wait for somebody who does (the deadlock rule of bus.h): pci_msix_trigger(),
  * pci_msix_enabled(), pci_intx_set() and pci_bus_master() come from any thread, with any lock of
- * the device held, and take leaf locks of their own only. Devices are added before the vCPUs run.
+ * the device held, and take leaf locks of their own only. Devices are added and removed by one
+ * thread, the main one, while no vCPU runs.
  *
- * The guest controls: every configuration access and every access to the MSI-X structures.
+ * The guest controls: every configuration access and every access to the MSI-X structures; when a
+ * slot's power goes off.
  */
 #ifndef VMM_PCI_PCI_H
 #define VMM_PCI_PCI_H
@@ -36,6 +47,8 @@
 
 struct err;
 struct pci_host;
+struct pci_bus;
+struct pci_port;
 struct pci_device;
 
 #define PCI_BARS 6
@@ -58,22 +71,37 @@ struct pci_device_ops {
 			  uint32_t value);
 	/* Power-on state (I4); configuration space has been reset already. May be NULL. */
 	void (*reset)(void *opaque);
+	/*
+	 * The link went down (I5): as a reset by the driver, and what the windows of configuration
+	 * space into the device hold is forgotten. On a vCPU's thread; must not wait. May be NULL.
+	 */
+	void (*link_down)(void *opaque);
 };
 
 struct pci_identity {
 	uint16_t vendor_id, device_id, subsystem_vendor_id, subsystem_id;
 	uint8_t revision_id;
 	uint32_t class_code; /* 24 bits: class, subclass, interface */
-	bool express;        /* give it a PCI Express capability (integrated endpoint) */
+	bool express;        /* give it a PCI Express capability, of an endpoint */
 	bool intx;           /* interrupt pin A */
+};
+
+/* Where a function is to be. */
+struct pci_place {
+	struct pci_bus *bus;
+	int slot;              /* 0..31, on a port's bus 0; or -1 for the first that is empty */
+	unsigned int function; /* 0..7; other than 0 needs a slot */
+	bool multifunction;    /* of function 0: the slot may have others */
 };
 
 /*
  * The bridge's windows and where it is reached. ecam.size is a multiple of 1 MiB (1 bus), at most
  * 256 MiB. A window may be empty. intx_gsi is the first of four consecutive inputs: pin INTA..INTD
- * (0..3) of a slot on bus 0 drives intx_gsi + (slot + pin) % 4, active high, level-triggered.
+ * (0..3) of a slot on bus 0 drives intx_gsi + (slot + pin) % 4, active high, level-triggered; the
+ * pins of slot 0 behind a port are the port's.
  */
 struct pci_host_config {
+	const char *id; /* of the root bus; outlives the host. NULL: it has none */
 	struct bus *mmio, *pio;
 	struct hv *hv;
 	struct range ecam;
@@ -85,9 +113,11 @@ struct pci_host *pci_host_new(const struct pci_host_config *config, struct err *
 /* All devices are gone. Accepts NULL. */
 void pci_host_free(struct pci_host *host);
 /*
- * Give every BAR without a power-on address one: ascending by slot, naturally aligned, first fit;
- * 64-bit BARs in window64 or, where that is full, in window32. Call it once the devices are there.
- * -ENOSPC names the BAR that does not fit; those before it keep what they got.
+ * Give every BAR and every port's windows without a power-on address one: ascending by slot,
+ * naturally aligned, first fit; 64-bit BARs in window64 or, where that is full, in window32. BARs
+ * behind a port are in its windows: 64-bit prefetchable ones in the prefetchable window, all others
+ * in the one below 4 GiB. Call it once the devices are there. -ENOSPC names what does not fit; what
+ * fits gets its place all the same.
  */
 int pci_host_assign(struct pci_host *host, struct err **err);
 /*
@@ -96,16 +126,23 @@ int pci_host_assign(struct pci_host *host, struct err **err);
  */
 void pci_host_reset(struct pci_host *host);
 
+struct pci_bus *pci_host_root(struct pci_host *host);
+/* By the root bus's id or a port's; NULL when there is no such bus. */
+struct pci_bus *pci_bus_find(struct pci_host *host, const char *id);
+
 /*
- * @slot 0..31, or -1 for the first free one. @function 0. The id is for messages. Errors: slot in
- * use or none left.
+ * The id is for messages. Errors: the slot or function is in use, none is left, or the functions of
+ * a slot do not agree on whether there may be others. On a port's bus the guest sees nothing of the
+ * device before pci_port_plug() or pci_host_reset().
  */
-struct pci_device *pci_device_new(struct pci_host *host, const char *id, int slot,
+struct pci_device *pci_device_new(const struct pci_place *place, const char *id,
 				  const struct pci_identity *identity,
 				  const struct pci_device_ops *ops, void *opaque, struct err **err);
-/* Takes it off the bus (bar_mapped() for each mapped BAR). Accepts NULL. */
+/*
+ * Takes it off the bus (bar_mapped() for each mapped BAR). A guest that still had it in a slot sees
+ * it vanish. Accepts NULL.
+ */
 void pci_device_free(struct pci_device *dev);
-unsigned int pci_device_slot(const struct pci_device *dev);
 
 /*
  * A memory BAR, power-of-two @size of at least 4 KiB, 64-bit (takes @bar and @bar + 1) or 32-bit
@@ -138,5 +175,75 @@ void pci_msix_trigger(struct pci_device *dev, unsigned int vector);
 void pci_intx_set(struct pci_device *dev, bool level);
 /* COMMAND.Bus Master: a device does no DMA while it is clear. */
 bool pci_bus_master(const struct pci_device *dev);
+
+/* ---- root ports ---- */
+
+#define PCI_PORT_SLOT_MAX 8191u /* 13 bits */
+
+struct pci_port_config {
+	const char *id;         /* of the port and of its bus */
+	struct pci_place place; /* on the root bus */
+	uint8_t number;         /* of the port, for the guest's eyes */
+	uint16_t slot;          /* physical slot number, the same; up to PCI_PORT_SLOT_MAX */
+	bool hotplug;           /* what is in the slot may change while the guest runs */
+	/* At least so large are its windows, in bytes; UINT64_MAX: a size that suits hot-plug. */
+	uint64_t memory_reserve, prefetch_reserve;
+	/*
+	 * The guest gave the device in the slot up: it is no longer plugged. The owner frees it,
+	 * later and on the main thread. Called with the host's lock held, on a vCPU's thread or by
+	 * pci_port_request_unplug(); must not wait. May be NULL.
+	 */
+	void (*ejected)(void *opaque);
+	void *opaque;
+};
+
+/* Puts the port on its bus. Before the first pci_host_reset(). */
+struct pci_port *pci_port_new(const struct pci_port_config *config, struct err **err);
+/* The devices on its bus are gone. Accepts NULL. */
+void pci_port_free(struct pci_port *port);
+struct pci_bus *pci_port_bus(struct pci_port *port);
+bool pci_port_can_hotplug(const struct pci_port *port);
+/* Is anything on its bus, plugged or not? */
+bool pci_port_is_empty(const struct pci_port *port);
+
+/*
+ * The device on the port's bus is complete: the guest is told that it is there. While no vCPU runs.
+ * -ENOTSUP when the port has no hot-plug, and nothing has changed.
+ */
+int pci_port_plug(struct pci_port *port, struct err **err);
+/*
+ * Press the slot's attention button, which asks the guest to give the device up; or, where the slot
+ * is without power, have it ejected at once. -EBUSY while the power indicator blinks: the guest is
+ * busy with the slot, and one more press would call off what the last one asked for.
+ */
+int pci_port_request_unplug(struct pci_port *port, struct err **err);
+
+/* ---- for listings: on the thread that adds and removes devices ---- */
+
+/* The function at @devfn (slot << 3 | function), or NULL. */
+struct pci_device *pci_bus_device(const struct pci_bus *bus, unsigned int devfn);
+/* The port above it; NULL for the root bus. */
+struct pci_port *pci_bus_port(const struct pci_bus *bus);
+const char *pci_bus_id(const struct pci_bus *bus);
+/* As the guest numbered it, for now. */
+unsigned int pci_bus_number(const struct pci_bus *bus);
+
+const char *pci_device_id(const struct pci_device *dev);
+struct pci_bus *pci_device_bus(const struct pci_device *dev);
+unsigned int pci_device_slot(const struct pci_device *dev);
+unsigned int pci_device_function(const struct pci_device *dev);
+/* The root port that it is, or NULL. */
+struct pci_port *pci_device_port(const struct pci_device *dev);
+/* @size bytes of configuration space within a doubleword, as the guest would read them. */
+uint32_t pci_device_config(struct pci_device *dev, unsigned int reg, unsigned int size);
+
+struct pci_bar_info {
+	struct range gpa; /* as programmed */
+	bool mapped;      /* and decoded */
+	bool is_64bit, prefetchable;
+};
+
+/* False where there is no such BAR. */
+bool pci_device_bar(struct pci_device *dev, unsigned int bar, struct pci_bar_info *ret_info);
 
 #endif

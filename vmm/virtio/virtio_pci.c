@@ -270,11 +270,23 @@ static void virtio_pci_system_reset(void *opaque)
 	virtio_system_reset(vp->vdev);
 }
 
+/* As a write of 0 to the device status: nothing is waited for, and plugged memory stays. */
+static void virtio_pci_link_down(void *opaque)
+{
+	struct virtio_pci *vp = opaque;
+
+	virtio_pci_window_reset(vp);
+	virtio_lock(vp->vdev);
+	virtio_set_status(vp->vdev, 0);
+	virtio_unlock(vp->vdev);
+}
+
 static const struct pci_device_ops virtio_pci_device_ops = {
 	.bar_mapped = virtio_pci_bar_mapped,
 	.cap_read = virtio_pci_cap_read,
 	.cap_write = virtio_pci_cap_write,
 	.reset = virtio_pci_system_reset,
+	.link_down = virtio_pci_link_down,
 };
 
 /* ---- construction ---- */
@@ -344,6 +356,8 @@ static int virtio_pci_init(struct virtio_pci *vp, const struct virtio_pci_config
 		.subsystem_id = VIRTIO_PCI_SUBSYSTEM_BASE,
 		.revision_id = VIRTIO_PCI_REVISION_ID,
 		.class_code = config->class_code,
+		/* Behind a link it must have one; on the root bus it would say nothing. */
+		.express = pci_bus_port(config->place.bus) != NULL,
 		.intx = true,
 	};
 	int ret;
@@ -354,8 +368,8 @@ static int virtio_pci_init(struct virtio_pci *vp, const struct virtio_pci_config
 		return err_set(
 			err, EINVAL, "device '%s': vectors=%u is too many, 0 to %d are allowed",
 			virtio_device_name(vp->vdev), vp->vectors, VIRTIO_PCI_MSIX_VECTORS_MAX);
-	vp->pci = pci_device_new(config->host, virtio_device_name(vp->vdev), config->slot,
-				 &identity, &virtio_pci_device_ops, vp, err);
+	vp->pci = pci_device_new(&config->place, virtio_device_name(vp->vdev), &identity,
+				 &virtio_pci_device_ops, vp, err);
 	if (!vp->pci)
 		return -EINVAL;
 	virtio_pci_common_reset(vp);

@@ -27,10 +27,10 @@
 
 #include <stdint.h>
 
+#include "vmm/pci/pci.h"
+
 struct err;
 struct hv;
-struct pci_device;
-struct pci_host;
 struct virtio_device;
 struct virtio_pci;
 
@@ -41,14 +41,16 @@ struct virtio_pci;
 #define VIRTIO_PCI_VECTORS_AUTO UINT32_MAX
 
 struct virtio_pci_config {
-	struct pci_host *host;
+	struct pci_place place;
 	struct hv *hv;
-	int slot;            /* 0..31, or -1 for the first free one */
 	uint32_t class_code; /* 24 bits */
 	uint32_t vectors;    /* MSI-X vectors, 0 for INTx only, or VIRTIO_PCI_VECTORS_AUTO */
 };
 
-/* Puts the device on the bus; before the first pci_host_reset(). NULL and *err on failure. */
+/*
+ * Puts the device on the bus: before a pci_host_reset() or, on a port's bus, pci_port_plug(). NULL
+ * and *err on failure.
+ */
 struct virtio_pci *virtio_pci_new(const struct virtio_pci_config *config,
 				  struct virtio_device *vdev, struct err **err);
 /* NULL is allowed. */

@@ -145,6 +145,7 @@ int vm_build_platform(struct vm *vm, struct err **err)
 		.gsi = PLATFORM_RTC_GSI,
 	};
 	const struct pci_host_config pci = {
+		.id = vm->config->machine.root_bus,
 		.mmio = vm->mmio,
 		.pio = vm->pio,
 		.hv = vm->hv,
@@ -278,9 +279,9 @@ static int vm_build_rng(struct vm *vm, struct vm_device *d, struct err **err)
 static int vm_plug_pci(struct vm *vm, struct vm_device *d, struct err **err)
 {
 	const struct virtio_pci_config config = {
-		.host = vm->pci,
+		.place = {.bus = pci_host_root(vm->pci),
+			  .slot = d->config->pci.has_addr ? d->config->pci.slot : -1},
 		.hv = vm->hv,
-		.slot = d->config->pci.has_addr ? d->config->pci.slot : -1,
 		.class_code = d->mem ? VM_MEM_CLASS : VIRTIO_PCI_CLASS_OTHER,
 		/* "As many as it needs" is the same number on both sides. */
 		.vectors = d->config->virtio.vectors,

@@ -64,6 +64,9 @@ struct pci_fixture {
 	struct pci_host_config config;
 };
 
+/* A place on the root bus, for pci_device_new(). */
+#define AT(host, number) (&(const struct pci_place){.bus = pci_host_root(host), .slot = (number)})
+
 void fixture_init(struct pci_fixture *f);
 void fixture_done(struct pci_fixture *f);
 

@@ -74,7 +74,7 @@ static int setup(void **state)
 	struct subject *s = test_calloc(1, sizeof(*s));
 
 	fixture_init(&s->f);
-	s->dev = pci_device_new(s->f.host, "subject", SLOT, &subject_identity, &subject_ops, s,
+	s->dev = pci_device_new(AT(s->f.host, SLOT), "subject", &subject_identity, &subject_ops, s,
 				NULL);
 	assert_non_null(s->dev);
 	add_bar(s, 0, BAR_SIZE, false);
@@ -187,7 +187,7 @@ static void test_never_outside_windows(void **state)
 		assert_false(s->bars[2].mapped);
 	}
 	/* Larger than the window, it begins inside and reaches beyond. */
-	dev = pci_device_new(s->f.host, "d", 9, &subject_identity, &subject_ops, s, NULL);
+	dev = pci_device_new(AT(s->f.host, 9), "d", &subject_identity, &subject_ops, s, NULL);
 	assert_int_equal(
 		pci_add_bar(dev, 4, 2 * WINDOW32_SIZE, false, false, "b", NULL, NULL, NULL), 0);
 	ecam_write(&s->f, 9, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
@@ -222,7 +222,7 @@ static void test_assignment_order(void **state)
 
 	/* Made in descending order of slots; assigned ascending, behind what has addresses. */
 	for (i = 0; i < 3; i++) {
-		devs[i] = pci_device_new(s->f.host, "d", 12 - (int)i, &subject_identity,
+		devs[i] = pci_device_new(AT(s->f.host, 12 - (int)i), "d", &subject_identity,
 					 &subject_ops, s, NULL);
 		assert_int_equal(
 			pci_add_bar(devs[i], 0, BAR_SIZE, false, false, "b", NULL, NULL, NULL), 0);
@@ -246,8 +246,9 @@ static void test_windows_full(void **state)
 	struct pci_device *big, *small;
 	struct err *err = NULL;
 
-	big = pci_device_new(s->f.host, "big", -1, &subject_identity, &subject_ops, s, NULL);
-	small = pci_device_new(s->f.host, "small", -1, &subject_identity, &subject_ops, s, NULL);
+	big = pci_device_new(AT(s->f.host, -1), "big", &subject_identity, &subject_ops, s, NULL);
+	small = pci_device_new(AT(s->f.host, -1), "small", &subject_identity, &subject_ops, s,
+			       NULL);
 	assert_int_equal(pci_add_bar(big, 0, 256 * MIB, false, false, "m", NULL, NULL, NULL), 0);
 	assert_int_equal(pci_add_bar(big, 2, 64 * GIB, true, false, "m", NULL, NULL, NULL), 0);
 	assert_int_equal(pci_add_bar(small, 0, 64 * MIB, true, false, "m", NULL, NULL, NULL), 0);
@@ -268,7 +269,7 @@ static void test_alignment_leaves_gaps(void **state)
 	struct subject *s = *state;
 	struct pci_device *dev;
 
-	dev = pci_device_new(s->f.host, "d", 9, &subject_identity, &subject_ops, s, NULL);
+	dev = pci_device_new(AT(s->f.host, 9), "d", &subject_identity, &subject_ops, s, NULL);
 	assert_int_equal(pci_add_bar(dev, 0, 32 * GIB, true, false, "a", NULL, NULL, NULL), 0);
 	assert_int_equal(pci_add_bar(dev, 2, MIB, true, false, "b", NULL, NULL, NULL), 0);
 	/* 1 MiB is taken at the bottom: 32 GiB fit in the upper half only, 1 MiB right behind. */
@@ -293,7 +294,7 @@ static void test_fall_back_to_low_window(void **state)
 	config.window64 = (struct range){0, 0};
 	host = pci_host_new(&config, NULL);
 	assert_non_null(host);
-	dev = pci_device_new(host, "d", -1, &subject_identity, &subject_ops, s, NULL);
+	dev = pci_device_new(AT(host, -1), "d", &subject_identity, &subject_ops, s, NULL);
 	assert_int_equal(pci_add_bar(dev, 0, MIB, true, false, "a", NULL, NULL, NULL), 0);
 	assert_int_equal(pci_host_assign(host, NULL), 0);
 	pci_host_reset(host);

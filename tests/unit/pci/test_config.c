@@ -73,7 +73,8 @@ static int setup(void **state)
 	struct subject *s = calloc(1, sizeof(*s));
 
 	fixture_init(&s->f);
-	s->dev = pci_device_new(s->f.host, "subject", 3, &subject_identity, &subject_ops, s, NULL);
+	s->dev = pci_device_new(AT(s->f.host, 3), "subject", &subject_identity, &subject_ops, s,
+				NULL);
 	assert_non_null(s->dev);
 	assert_int_equal(pci_add_bar(s->dev, 0, 16 * GIB, true, true, "big", NULL, NULL, NULL), 0);
 	assert_int_equal(pci_add_bar(s->dev, 2, 16 * KIB, false, false, "small", NULL, NULL, NULL),
@@ -341,7 +342,8 @@ static void test_capability_room(void **state)
 	static const struct pci_device_ops ops;
 	struct subject *s = *state;
 	struct err *err = NULL;
-	struct pci_device *dev = pci_device_new(s->f.host, "full", -1, &identity, &ops, NULL, NULL);
+	struct pci_device *dev =
+		pci_device_new(AT(s->f.host, -1), "full", &identity, &ops, NULL, NULL);
 	unsigned int i;
 
 	for (i = 0; i < 3; i++)
@@ -361,20 +363,20 @@ static void test_slots(void **state)
 	struct err *err = NULL;
 	unsigned int i;
 
-	assert_null(pci_device_new(s->f.host, "a", 3, &identity, &ops, NULL, &err));
+	assert_null(pci_device_new(AT(s->f.host, 3), "a", &identity, &ops, NULL, &err));
 	assert_string_equal(err_message(err), "device 'a': PCI slot 3 is in use by 'subject'");
 	err_free(err);
 	err = NULL;
-	assert_null(pci_device_new(s->f.host, "a", 32, &identity, &ops, NULL, &err));
+	assert_null(pci_device_new(AT(s->f.host, 32), "a", &identity, &ops, NULL, &err));
 	err_free(err);
 	err = NULL;
 	/* 0 and 3 are taken: thirty are left. */
 	for (i = 0; i < 30; i++) {
-		devs[i] = pci_device_new(s->f.host, "a", -1, &identity, &ops, NULL, &err);
+		devs[i] = pci_device_new(AT(s->f.host, -1), "a", &identity, &ops, NULL, &err);
 		assert_non_null(devs[i]);
 		assert_int_equal(pci_device_slot(devs[i]), i < 2 ? i + 1 : i + 2);
 	}
-	assert_null(pci_device_new(s->f.host, "a", -1, &identity, &ops, NULL, &err));
+	assert_null(pci_device_new(AT(s->f.host, -1), "a", &identity, &ops, NULL, &err));
 	assert_non_null(strstr(err_message(err), "all 32 PCI slots"));
 	err_free(err);
 	for (i = 0; i < 30; i++)

@@ -14,7 +14,7 @@ static struct pci_device *device_new(struct subject *s, int slot, bool intx)
 	struct pci_identity identity = {.vendor_id = 1, .intx = intx};
 	struct pci_device *dev;
 
-	dev = pci_device_new(s->f.host, "d", slot, &identity, &subject_ops, s, NULL);
+	dev = pci_device_new(AT(s->f.host, slot), "d", &identity, &subject_ops, s, NULL);
 	assert_non_null(dev);
 	assert_int_equal(pci_add_bar(dev, 0, 4 * KIB, false, false, "b", NULL, NULL, NULL), 0);
 	assert_int_equal(pci_add_msix(dev, 1, 0, 0, 0x800, NULL), 0);

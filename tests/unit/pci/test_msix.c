@@ -28,7 +28,7 @@ static int setup(void **state)
 	struct subject *s = test_calloc(1, sizeof(*s));
 
 	fixture_init(&s->f);
-	s->dev = pci_device_new(s->f.host, "subject", SLOT, &subject_identity, &subject_ops, s,
+	s->dev = pci_device_new(AT(s->f.host, SLOT), "subject", &subject_identity, &subject_ops, s,
 				NULL);
 	assert_int_equal(pci_add_bar(s->dev, 1, 16 * KIB, false, false, "msix", NULL, NULL, NULL),
 			 0);
@@ -317,7 +317,7 @@ static void test_bad_geometry(void **state)
 	struct err *err = NULL;
 	unsigned int i;
 
-	dev = pci_device_new(s->f.host, "d", -1, &subject_identity, &subject_ops, s, NULL);
+	dev = pci_device_new(AT(s->f.host, -1), "d", &subject_identity, &subject_ops, s, NULL);
 	assert_int_equal(pci_add_bar(dev, 0, 64 * KIB, true, false, "b", NULL, NULL, NULL), 0);
 	for (i = 0; i < ARRAY_SIZE(bad); i++) {
 		assert_true(pci_add_msix(dev, bad[i].vectors, bad[i].bar, bad[i].table, bad[i].pba,

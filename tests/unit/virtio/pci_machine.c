@@ -162,8 +162,8 @@ void power_up(struct machine *m)
 
 void machine_init(struct machine *m, uint32_t vectors)
 {
-	struct virtio_pci_config config = {
-		.slot = SLOT, .class_code = VIRTIO_PCI_CLASS_OTHER, .vectors = vectors};
+	struct virtio_pci_config config = {.class_code = VIRTIO_PCI_CLASS_OTHER,
+					   .vectors = vectors};
 	struct pci_host_config host = {
 		.ecam = {ECAM, MIB},
 		.window32 = {WINDOW32, 256 * MIB},
@@ -182,7 +182,7 @@ void machine_init(struct machine *m, uint32_t vectors)
 	assert_non_null(m->host);
 	echo_init(&m->e, true);
 	virtio_attach(m->e.vdev, NULL, NULL);
-	config.host = m->host;
+	config.place = (struct pci_place){.bus = pci_host_root(m->host), .slot = SLOT};
 	config.hv = &m->hv.hv;
 	m->vp = virtio_pci_new(&config, m->e.vdev, NULL);
 	assert_non_null(m->vp);

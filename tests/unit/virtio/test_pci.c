@@ -477,7 +477,10 @@ static void test_wrong_options(void **state)
 {
 	struct machine *m = *state;
 	struct virtio_pci_config config = {
-		.host = m->host, .hv = &m->hv.hv, .slot = SLOT + 1, .vectors = 129};
+		.place = {.bus = pci_host_root(m->host), .slot = SLOT + 1},
+		.hv = &m->hv.hv,
+		.vectors = 129,
+	};
 	struct err *err = NULL;
 	struct echo e;
 
@@ -490,7 +493,7 @@ static void test_wrong_options(void **state)
 	err_free(err);
 	/* a slot that is taken */
 	config.vectors = 1;
-	config.slot = SLOT;
+	config.place.slot = SLOT;
 	err = NULL;
 	assert_null(virtio_pci_new(&config, e.vdev, &err));
 	assert_non_null(err);
