@@ -10,15 +10,13 @@
 #include "base/num.h"
 #include "qmp/opts.h"
 
-/* The list of names below has the same order. */
-const struct cmdline_machine_name cmdline_machine_names[] = {
-	{"pc", VM_MACHINE_PC, "pci.0", "pc-i440fx-9.0", "PCI root bus pci.0 (default)"},
-	{"pc-i440fx-9.0", VM_MACHINE_PC, "pci.0", NULL, "another name of pc"},
-	{"q35", VM_MACHINE_Q35, "pcie.0", "pc-q35-9.0", "PCI Express root bus pcie.0"},
-	{"pc-q35-9.0", VM_MACHINE_Q35, "pcie.0", NULL, "another name of q35"},
-	{NULL, 0, NULL, NULL, NULL},
+const struct cmdline_machine_type cmdline_machine_types[] = {
+	{"pc-i440fx-9.0", "pc", VM_MACHINE_PC, "pci.0", true},
+	{"pc-q35-9.0", "q35", VM_MACHINE_Q35, "pcie.0", false},
+	{NULL, NULL, 0, NULL, false},
 };
-static const char *const machine_name_list[] = {"pc", "pc-i440fx-9.0", "q35", "pc-q35-9.0", NULL};
+/* In the order of the types: the short name, then the one with a version. */
+static const char *const machine_names[] = {"pc", "pc-i440fx-9.0", "q35", "pc-q35-9.0", NULL};
 
 static const char *const irqchip_names[] = {"on", NULL};
 
@@ -28,7 +26,7 @@ static const struct prop machine_list[] = {
 	{.name = "type",
 	 .type = PROP_ENUM,
 	 FIELD(name_index),
-	 .names = machine_name_list,
+	 .names = machine_names,
 	 .help = "the machine"},
 	{.name = "accel", .type = PROP_STRING, FIELD(accel), .help = "kvm, or a list that has it"},
 	{.name = "memory-backend",
@@ -119,8 +117,12 @@ static int machine_help(struct vm_config *config, struct err **err)
 
 	if (out) {
 		fprintf(out, "Machines:\n");
-		for (const struct cmdline_machine_name *m = cmdline_machine_names; m->name; m++)
-			fprintf(out, "  %-14s  %s\n", m->name, m->help);
+		for (const struct cmdline_machine_type *t = cmdline_machine_types; t->name; t++)
+			fprintf(out,
+				"  %-14s  PCI root bus %s%s\n"
+				"  %-14s  another name of %s\n",
+				t->alias, t->root_bus, t->is_default ? " (default)" : "", t->name,
+				t->alias);
 		fprintf(out, "Properties:\n%s", props ? props : "");
 		if (fclose(out) || !props) {
 			free(names);
@@ -190,11 +192,11 @@ int cmdline_enable_kvm(struct cmdline *cl, const char *option, const char *arg, 
 int cmdline_machine_finish(struct cmdline *cl, struct err **err)
 {
 	struct vm_machine_config *machine = &cl->config->machine;
-	const struct cmdline_machine_name *name = &cmdline_machine_names[cl->machine.name_index];
+	const struct cmdline_machine_type *type = &cmdline_machine_types[cl->machine.name_index / 2];
 
-	machine->type = name->type;
-	machine->name = name->name;
-	machine->root_bus = name->root_bus;
+	machine->type = type->type;
+	machine->name = machine_names[cl->machine.name_index];
+	machine->root_bus = type->root_bus;
 	machine->dump_guest_core = cl->machine.dump_guest_core;
 	machine->mem_merge = cl->machine.mem_merge;
 	machine->memory_backend = cl->machine.memory_backend;

@@ -25,14 +25,15 @@ extern const struct cmdline_params cmdline_params[];
 /* Of -machine, over a struct of the command line's own; of -cpu, over struct vm_cpu_config. */
 extern const struct props cmdline_machine_props, cmdline_cpu_props;
 
-struct cmdline_machine_name {
-	const char *name; /* NULL ends the table; the first one is the default */
+struct cmdline_machine_type {
+	const char *name; /* with a version; NULL ends the table */
+	const char *alias;
 	enum vm_machine_type type;
 	const char *root_bus;
-	const char *alias_of; /* the name with a version; NULL: it is that */
-	const char *help;
+	bool is_default;
 };
 
-extern const struct cmdline_machine_name cmdline_machine_names[];
+/* One of each type. */
+extern const struct cmdline_machine_type cmdline_machine_types[];
 
 #endif
