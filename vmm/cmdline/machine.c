@@ -192,7 +192,8 @@ int cmdline_enable_kvm(struct cmdline *cl, const char *option, const char *arg, 
 int cmdline_machine_finish(struct cmdline *cl, struct err **err)
 {
 	struct vm_machine_config *machine = &cl->config->machine;
-	const struct cmdline_machine_type *type = &cmdline_machine_types[cl->machine.name_index / 2];
+	const struct cmdline_machine_type *type =
+		&cmdline_machine_types[cl->machine.name_index / 2];
 
 	machine->type = type->type;
 	machine->name = machine_names[cl->machine.name_index];
