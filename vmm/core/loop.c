@@ -29,6 +29,7 @@ struct loop {
 	uv_async_t wake;
 	pthread_t thread; /* the thread that runs it */
 	bool has_thread;  /* it is ours to join */
+	pid_t thread_id;  /* of a thread that is ours */
 	pthread_mutex_t lock;
 	pthread_cond_t job_done;
 	struct loop_job *first, **last; /* guarded by lock */
@@ -143,6 +144,13 @@ static void *loop_thread(void *arg)
 	return NULL;
 }
 
+static void loop_note_thread(void *opaque)
+{
+	struct loop *loop = opaque;
+
+	loop->thread_id = gettid();
+}
+
 struct loop *loop_new_thread(const char *name, struct err **err)
 {
 	struct loop *loop = loop_new(name, err);
@@ -158,6 +166,7 @@ struct loop *loop_new_thread(const char *name, struct err **err)
 		return NULL;
 	}
 	loop->has_thread = true;
+	loop_call(loop, loop_note_thread, loop);
 	return loop;
 }
 
@@ -197,6 +206,11 @@ void loop_stop(struct loop *loop)
 bool loop_on_thread(const struct loop *loop)
 {
 	return pthread_equal(pthread_self(), loop->thread);
+}
+
+pid_t loop_thread_id(const struct loop *loop)
+{
+	return loop->thread_id;
 }
 
 uv_loop_t *loop_uv(struct loop *loop)

@@ -15,6 +15,7 @@
 #define VMM_LOOP_H
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 #include <uv.h>
 
@@ -38,6 +39,8 @@ void loop_run(struct loop *loop);
 void loop_stop(struct loop *loop);
 
 bool loop_on_thread(const struct loop *loop);
+/* Of a loop with a thread of its own. */
+pid_t loop_thread_id(const struct loop *loop);
 /* For code on the loop's thread that uses libuv itself (character devices, timers). */
 uv_loop_t *loop_uv(struct loop *loop);
 

@@ -444,6 +444,11 @@ const struct vm_config *vm_config(const struct vm *vm)
 	return vm->config;
 }
 
+pid_t vm_io_thread_id(const struct vm *vm)
+{
+	return loop_thread_id(vm->io);
+}
+
 pid_t vm_vcpu_thread_id(const struct vm *vm, unsigned int index)
 {
 	return vcpus_thread_id(vm->vcpus, index);

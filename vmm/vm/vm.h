@@ -153,6 +153,9 @@ struct vm_event {
 	const char *path;           /* in the object tree */
 	const struct vm_violation *violation;
 	const struct vm_memory_device *memory_device;
+	/* VM_EVENT_MEMORY_DEVICE: its plugged size now, and whether it is another than was told last */
+	uint64_t plugged_bytes;
+	bool resized;
 };
 
 /*
@@ -168,5 +171,7 @@ uint64_t vm_node_bytes(const struct vm *vm, unsigned int node);
 struct chardev *vm_chardev(const struct vm *vm, const struct vm_chardev_config *config);
 /* The host's thread id of a vCPU. */
 pid_t vm_vcpu_thread_id(const struct vm *vm, unsigned int index);
+/* The host's thread id of the thread of all virtqueues but those of memory devices. */
+pid_t vm_io_thread_id(const struct vm *vm);
 
 #endif

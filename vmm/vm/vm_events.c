@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* What a machine tells of itself: see vm.h, enum vm_event_type. */
 #include "base/num.h"
+#include "vmm/virtio/mem.h"
 #include "vmm/vm/vm_internal.h"
 
 const char *vm_cause_name(enum vm_cause cause)
@@ -57,14 +58,28 @@ void vm_mem_changed(void *opaque, struct virtio_mem *mem)
 		vm_request(m->vm, VM_REQUEST_MEMORY);
 }
 
+static void vm_tell_change(struct vm *vm, struct vm_mem *m)
+{
+	struct vm_event event = {
+		.type = VM_EVENT_MEMORY_DEVICE,
+		.id = m->device->id,
+		.memory_device = m->device,
+	};
+	struct vmem_device_info info;
+
+	virtio_mem_info(m->device->mem, &info);
+	event.plugged_bytes = info.plugged_size;
+	event.resized = info.plugged_size != m->told_bytes;
+	m->told_bytes = info.plugged_size;
+	vm_emit(vm, &event);
+}
+
 void vm_tell_changes(struct vm *vm)
 {
 	for (size_t i = 0; i < vm->nr_devices; i++) {
 		struct vm_mem *m = vm->devices[i]->guest;
 
 		if (m && atomic_exchange(&m->changed, false))
-			vm_emit(vm, &(struct vm_event){.type = VM_EVENT_MEMORY_DEVICE,
-						       .id = m->device->id,
-						       .memory_device = m->device});
+			vm_tell_change(vm, m);
 	}
 }

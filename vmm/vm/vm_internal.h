@@ -39,6 +39,7 @@ struct vm_mem {
 	enum vm_violation_action action;
 	struct violations violations;
 	_Atomic bool changed; /* VM_EVENT_MEMORY_DEVICE is due */
+	uint64_t told_bytes;  /* plugged, as the last one said; the main thread's */
 };
 
 /* A vCPU's last memory fault for which no slot was laid anew; the vCPU's own. */
