@@ -55,7 +55,7 @@ DefinitionBlock ("", "DSDT", 2, "EBB", "EBBDSDT", 1)
             }
         }
 
-        /* The configuration space of MCFG, which must belong to a device. */
+        /* The configuration space of MCFG, here of the largest machine, must belong to a device. */
         Device (MRES)
         {
             Name (_HID, EisaId ("PNP0C02"))

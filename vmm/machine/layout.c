@@ -19,6 +19,7 @@
 #define DEVICE_MEMORY_SPARE (4 * GIB)
 #define WINDOW64_MAX        (512 * GIB)
 #define WINDOW64_MIN        GIB
+#define ECAM_BUS_BYTES      MIB
 
 static uint64_t layout_limit(const struct machine_layout *layout)
 {
@@ -58,6 +59,10 @@ static int layout_check_config(const struct layout_config *config, struct err **
 	if (!config->nr_nodes || config->nr_nodes > LAYOUT_NODES_MAX)
 		return err_set(err, EINVAL, "-numa: %u nodes; allowed are 1 to %u",
 			       config->nr_nodes, LAYOUT_NODES_MAX);
+	if (config->nr_pci_ports > PLATFORM_PCI_BUSES - 1)
+		return err_set(err, EINVAL,
+			       "-device pcie-root-port: %u root ports; allowed are up to %u",
+			       config->nr_pci_ports, PLATFORM_PCI_BUSES - 1);
 	for (i = 0; i < config->nr_nodes; i++) {
 		if (!num_is_aligned(config->node_bytes[i], 4 * KIB))
 			return err_set(err, EINVAL,
@@ -309,7 +314,8 @@ int layout_new(const struct layout_config *config, struct machine_layout **ret_l
 	layout->maxmem_bytes = config->maxmem_bytes;
 	layout->phys_bits = config->phys_bits;
 	layout->nr_nodes = config->nr_nodes;
-	layout->ecam = (struct range){PLATFORM_ECAM_BASE, PLATFORM_ECAM_SIZE};
+	layout->ecam =
+		(struct range){PLATFORM_ECAM_BASE, (config->nr_pci_ports + 1) * ECAM_BUS_BYTES};
 	layout->window32 = (struct range){PLATFORM_WINDOW32_BASE, PLATFORM_WINDOW32_SIZE};
 	ret = layout_set_ram(layout, config->node_bytes);
 	if (ret)

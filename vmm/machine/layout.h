@@ -53,6 +53,7 @@ struct layout_config {
 	unsigned int phys_bits;     /* width of the guest's physical addresses (CPUID) */
 	unsigned int nr_nodes;      /* 1 or more */
 	const uint64_t *node_bytes; /* boot RAM of each node; the sum is ram_bytes */
+	unsigned int nr_pci_ports;  /* root ports: so many PCI buses besides the root bus */
 	const struct layout_device_config *devices;
 	size_t nr_devices;
 };
@@ -83,7 +84,8 @@ struct machine_layout {
 	struct layout_device *devices; /* those given in the config come first, in its order */
 	size_t nr_devices;
 
-	struct range ecam, window32, window64;
+	struct range ecam; /* of the buses that there are */
+	struct range window32, window64;
 };
 
 /* *ret_layout is written on success only. -EINVAL (the person's), -ENOMEM. */

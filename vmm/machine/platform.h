@@ -16,11 +16,13 @@
 #define PLATFORM_WINDOW32_BASE 0xC0000000 /* 32-bit PCI memory window, 512 MiB */
 #define PLATFORM_WINDOW32_SIZE 0x20000000
 /*
- * PCI configuration space, 1 MiB a bus. Only the buses that exist are announced: Linux looks for
- * devices on every bus up to the last one, 32 accesses each, and each of them leaves the guest.
+ * PCI configuration space, 1 MiB a bus; reserved is what 256 of them take. Only the buses that exist
+ * are announced: Linux looks for devices on every bus up to the last one, 32 accesses each, and each
+ * of them leaves the guest.
  */
 #define PLATFORM_ECAM_BASE   0xE0000000
-#define PLATFORM_ECAM_SIZE   0x00100000
+#define PLATFORM_ECAM_SIZE   0x10000000
+#define PLATFORM_PCI_BUSES   256
 #define PLATFORM_IOAPIC_BASE 0xFEC00000
 #define PLATFORM_IOAPIC_SIZE 0x00001000
 #define PLATFORM_LAPIC_BASE  0xFEE00000

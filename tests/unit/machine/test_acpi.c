@@ -29,7 +29,8 @@ struct machine {
 };
 
 /* @nr_nodes nodes of 2 GiB, a memory device of 8 GiB on each, CPUs dealt out in turn. */
-static struct machine *machine_new(unsigned int nr_nodes, unsigned int nr_cpus)
+static struct machine *machine_new_ports(unsigned int nr_nodes, unsigned int nr_cpus,
+					 unsigned int nr_ports)
 {
 	struct machine *machine = calloc(1, sizeof(*machine));
 	uint64_t nodes[LAYOUT_NODES_MAX];
@@ -40,6 +41,7 @@ static struct machine *machine_new(unsigned int nr_nodes, unsigned int nr_cpus)
 		.phys_bits = 46,
 		.nr_nodes = nr_nodes,
 		.node_bytes = nodes,
+		.nr_pci_ports = nr_ports,
 		.devices = devices,
 		.nr_devices = nr_nodes,
 	};
@@ -62,6 +64,11 @@ static struct machine *machine_new(unsigned int nr_nodes, unsigned int nr_cpus)
 		.pvpanic_port = 0x505,
 	};
 	return machine;
+}
+
+static struct machine *machine_new(unsigned int nr_nodes, unsigned int nr_cpus)
+{
+	return machine_new_ports(nr_nodes, nr_cpus, 0);
 }
 
 static void machine_free(struct machine *machine)
@@ -327,7 +334,7 @@ static void test_slit_mcfg(void **state)
 	table = table_find(&image, "MCFG");
 	assert_int_equal(get(table + 44, 8), 0xE0000000);
 	assert_int_equal(table[54], 0);
-	assert_int_equal(table[55], PLATFORM_ECAM_SIZE / MIB - 1);
+	assert_int_equal(table[55], 0);
 	acpi_image_done(&image);
 	machine->config.distances = distances;
 	build(machine, &image);
@@ -335,6 +342,45 @@ static void test_slit_mcfg(void **state)
 	assert_memory_equal(table + 44, distances, 4);
 	acpi_image_done(&image);
 	machine_free(machine);
+}
+
+/* The first place in a table where @bytes are. */
+static const uint8_t *find_bytes(const uint8_t *table, const void *bytes, size_t size)
+{
+	const uint8_t *at = memmem(table, get(table + 4, 4), bytes, size);
+
+	assert_non_null(at);
+	return at;
+}
+
+/* What is announced are the buses that there are; what is reserved, those of any machine. */
+static void test_pci_buses(void **state)
+{
+	static const unsigned int ports[] = {0, 1, 31, 255};
+	/* A word address space descriptor of bus numbers; a fixed memory range of 32 bits. */
+	static const uint8_t window[] = {0x88, 0x0D, 0x00, 0x02};
+	static const uint8_t fixed[] = {0x86, 0x09, 0x00, 0x01, 0x00, 0x00, 0x00, 0xE0};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < ARRAY_SIZE(ports); i++) {
+		struct machine *machine = machine_new_ports(1, 1, ports[i]);
+		struct acpi_image image;
+		const uint8_t *at;
+
+		build(machine, &image);
+		at = table_find(&image, "MCFG");
+		assert_int_equal(at[54], 0);
+		assert_int_equal(at[55], ports[i]);
+		at = find_bytes(table_find(&image, "SSDT"), window, sizeof(window));
+		assert_int_equal(get(at + 8, 2), 0);
+		assert_int_equal(get(at + 10, 2), ports[i]);
+		assert_int_equal(get(at + 14, 2), ports[i] + 1);
+		at = find_bytes(table_find(&image, "DSDT"), fixed, sizeof(fixed));
+		assert_int_equal(get(at + 8, 4), 256 * MIB);
+		acpi_image_done(&image);
+		machine_free(machine);
+	}
 }
 
 static void test_write_and_limit(void **state)
@@ -524,10 +570,15 @@ static void test_acpica(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_fadt),           cmocka_unit_test(test_cpus_and_nodes),
-		cmocka_unit_test(test_high_apic_ids),  cmocka_unit_test(test_device_ranges),
-		cmocka_unit_test(test_slit_mcfg),      cmocka_unit_test(test_write_and_limit),
-		cmocka_unit_test(test_package_length), cmocka_unit_test(test_objects),
+		cmocka_unit_test(test_fadt),
+		cmocka_unit_test(test_cpus_and_nodes),
+		cmocka_unit_test(test_high_apic_ids),
+		cmocka_unit_test(test_device_ranges),
+		cmocka_unit_test(test_slit_mcfg),
+		cmocka_unit_test(test_pci_buses),
+		cmocka_unit_test(test_write_and_limit),
+		cmocka_unit_test(test_package_length),
+		cmocka_unit_test(test_objects),
 		cmocka_unit_test(test_acpica),
 	};
 

@@ -268,6 +268,14 @@ static void test_refused_configs(void **state)
 	REFUSE("36 bits", "65536 MiB");
 	config = config_of(ram, UINT64_MAX & ~UINT64_C(4095), &ram, 1);
 	REFUSE("46 bits", "-m");
+	config = config_of(ram, ram, &ram, 1);
+	config.nr_pci_ports = 256;
+	REFUSE("256 root ports", "up to 255");
+	config.nr_pci_ports = 255;
+	assert_int_equal(layout_new(&config, &layout, NULL), 0);
+	check_invariants(layout);
+	assert_int_equal(layout->ecam.size, 256 * MIB);
+	layout_free(layout);
 #undef REFUSE
 }
 
