@@ -307,6 +307,13 @@ class Qmp:
                 seen += 1
             self._read(f"event {name} {match if match else ''}", deadline)
 
+    def next_event(self, timeout=None):
+        """The oldest event, kept or to come."""
+        deadline = time.monotonic() + (timeout or self.timeout)
+        while not self.events:
+            self._read("any event", deadline)
+        return self.events.popleft()
+
     def take_events(self, name=None):
         """The kept events (of that NAME), which are kept no longer."""
         taken = [e for e in self.events if name in (None, e["event"])]

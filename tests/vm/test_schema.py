@@ -1,0 +1,561 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What the monitor for programs says, beside what Debian's QEMU says to the same words.
+
+The same machine is started under both, stopped, and the same commands are sent to both. Compared
+are the shapes of the answers, the error classes of wrong uses, the answers to broken input, the
+events, and what both say of commands and events in query-qmp-schema. All that differs is in the
+tables below, each with a reason; an entry that nothing needs any more fails a test, too.
+
+Without QEMU the answers are checked against the program's own schema only.
+"""
+
+import os
+
+import pytest
+
+import qemu
+from ebbvm import Machine
+from qmp import QmpError, QmpProtocolError, QmpTimeout, parse
+from shapes import Schema, compare_command, compare_event, compare_values
+
+MIB = 1 << 20
+
+# What differs ("place what", "*" stands for anything), and why. Sorted by place.
+DIFFERENT = {}
+
+MACHINE = """-name shape -uuid 01234567-89ab-cdef-0123-456789abcdef -machine q35
+    -m 256M,maxmem=4G,slots=2 -smp 2,maxcpus=4,sockets=2,cores=2
+    -object memory-backend-ram,id=ram0,size=128M -object memory-backend-ram,id=ram1,size=128M
+    -numa node,nodeid=0,cpus=0-1,memdev=ram0 -numa node,nodeid=1,cpus=2-3,memdev=ram1
+    -object memory-backend-ram,id=mem0,size=1G -object memory-backend-ram,id=mem1,size=64M
+    -device virtio-mem-pci,id=reg0,memdev=mem0,requested-size=64M,node=1
+    -device pcie-root-port,id=port0,chassis=1 -device pcie-root-port,id=port1,chassis=2
+    -device virtio-mem-pci,id=reg1,memdev=mem1,bus=port0
+    -object rng-random,id=rng0,filename=/dev/urandom -device virtio-rng-pci,id=noise,rng=rng0
+    -object iothread,id=thread0 -chardev null,id=null0 -no-shutdown""".split()
+
+REG0 = "/machine/peripheral/reg0"
+
+# Commands that answer from what is there: name and arguments, in the order they are sent.
+QUERIES = [
+    ("query-version", {}),
+    ("query-commands", {}),
+    ("query-qmp-schema", {}),
+    ("query-status", {}),
+    ("query-name", {}),
+    ("query-uuid", {}),
+    ("query-kvm", {}),
+    ("query-target", {}),
+    ("query-machines", {}),
+    ("query-current-machine", {}),
+    ("query-cpus-fast", {}),
+    ("query-hotpluggable-cpus", {}),
+    ("query-cpu-definitions", {}),
+    ("query-memory-size-summary", {}),
+    ("query-memory-devices", {}),
+    ("query-memdev", {}),
+    ("query-iothreads", {}),
+    ("query-chardev", {}),
+    ("query-pci", {}),
+    ("query-block", {}),
+    ("query-blockstats", {}),
+    ("query-jobs", {}),
+    ("query-fdsets", {}),
+    ("query-command-line-options", {}),
+    ("query-command-line-options", {"option": "memory"}),
+    ("human-monitor-command", {"command-line": "info status"}),
+    ("human-monitor-command", {"command-line": "info nosuchthing"}),
+    ("qom-list", {"path": "/"}),
+    ("qom-list", {"path": "/machine"}),
+    ("qom-list", {"path": "/objects"}),
+    ("qom-list", {"path": "/machine/peripheral"}),
+    ("qom-list", {"path": REG0}),
+    ("qom-list", {"path": "reg0"}),
+    ("qom-list-types", {}),
+    ("qom-list-types", {"implements": "memory-backend"}),
+    ("qom-list-properties", {"typename": "memory-backend-ram"}),
+    ("device-list-properties", {"typename": "virtio-mem-pci"}),
+    *[
+        ("qom-get", {"path": REG0, "property": name})
+        for name in (
+            *("size", "requested-size", "block-size", "memaddr", "node", "memdev", "prealloc"),
+            *("unplugged-inaccessible", "type", "hotplugged", "realized"),
+        )
+    ],
+    *[
+        ("qom-get", {"path": "/objects/mem0", "property": name})
+        for name in ("size", "share", "policy", "prealloc", "merge", "dump", "host-nodes", "type")
+    ],
+]
+
+# Commands that change something, and what is done wrong with them; "fd": one is sent along.
+ACTIONS = [
+    ("query-balloon", {}),
+    ("qom-set", {"path": REG0, "property": "requested-size", "value": 128 * MIB}),
+    ("qom-get", {"path": REG0, "property": "requested-size"}),
+    ("qom-set", {"path": REG0, "property": "requested-size", "value": 1}),
+    ("qom-set", {"path": REG0, "property": "requested-size", "value": 2 << 30}),
+    ("qom-set", {"path": REG0, "property": "requested-size", "value": "x"}),
+    ("qom-set", {"path": REG0, "property": "requested-size", "value": -1}),
+    ("qom-set", {"path": REG0, "property": "size", "value": 0}),
+    ("qom-set", {"path": REG0, "property": "node", "value": 0}),
+    ("qom-set", {"path": REG0, "property": "nosuch", "value": 0}),
+    ("qom-set", {"path": "/machine/peripheral/nosuch", "property": "size", "value": 0}),
+    ("qom-get", {"path": "/machine/peripheral/nosuch", "property": "size"}),
+    ("qom-get", {"path": REG0, "property": "nosuch"}),
+    ("qom-list", {"path": "/nosuch"}),
+    ("qom-list", {"path": ""}),
+    ("qom-list-properties", {"typename": "nosuch"}),
+    ("device-list-properties", {"typename": "nosuch"}),
+    ("device-list-properties", {"typename": "memory-backend-ram"}),
+    ("query-command-line-options", {"option": "nosuch"}),
+    ("set-action", {"reboot": "reset", "panic": "pause"}),
+    ("set-action", {"reboot": "nosuch"}),
+    ("job-cancel", {"id": "nosuch"}),
+    ("job-dismiss", {"id": "nosuch"}),
+    ("getfd", {"fdname": "f0"}),
+    ("getfd", {"fdname": "f0"}, "fd"),
+    ("getfd", {"fdname": "0"}, "fd"),
+    ("closefd", {"fdname": "f0"}),
+    ("closefd", {"fdname": "f0"}),
+    ("add-fd", {}),
+    ("add-fd", {"fdset-id": 7, "opaque": "seven"}, "fd"),
+    ("add-fd", {"fdset-id": -1}, "fd"),
+    ("query-fdsets", {}),
+    ("remove-fd", {"fdset-id": 7}),
+    ("remove-fd", {"fdset-id": 8}),
+    ("object-add", {"qom-type": "memory-backend-ram", "id": "more", "size": 64 * MIB}),
+    ("object-add", {"qom-type": "memory-backend-ram", "id": "more", "size": 64 * MIB}),
+    ("object-add", {"qom-type": "memory-backend-ram", "id": "0", "size": 64 * MIB}),
+    ("object-add", {"qom-type": "memory-backend-ram", "id": "m"}),
+    ("object-add", {"qom-type": "memory-backend-ram", "id": "m", "size": "x"}),
+    ("object-add", {"qom-type": "memory-backend-ram", "id": "m", "size": 0}),
+    ("object-add", {"qom-type": "memory-backend-ram", "id": "m", "size": MIB, "nosuch": 1}),
+    ("object-add", {"qom-type": "nosuch", "id": "m"}),
+    ("object-del", {"id": "nosuch"}),
+    ("object-del", {"id": "mem0"}),
+    ("device_add", {"driver": "nosuch"}),
+    ("device_add", {"driver": "virtio-mem-pci", "id": "reg2", "bus": "port1"}),
+    ("device_add", {"driver": "virtio-mem-pci", "id": "reg2", "memdev": "mem0", "bus": "port1"}),
+    ("device_add", {"driver": "virtio-mem-pci", "id": "reg0", "memdev": "more", "bus": "port1"}),
+    ("device_add", {"driver": "virtio-mem-pci", "id": "reg2", "memdev": "more", "bus": "nosuch"}),
+    ("device_add", {"driver": "virtio-mem-pci", "id": "reg2", "memdev": "nosuch"}),
+    ("device_add", {"driver": "virtio-mem-pci", "id": "reg2", "memdev": "more", "x": 1}),
+    ("device_add", {"driver": "virtio-mem-pci", "id": "reg2", "memdev": "more", "bus": "port1"}),
+    ("query-memory-devices", {}),
+    ("qom-list", {"path": "/machine/peripheral/reg2"}),
+    ("object-del", {"id": "more"}),
+    ("device_del", {"id": "nosuch"}),
+    ("device_del", {"id": "/machine/peripheral/nosuch"}),
+    ("chardev-add", {"id": "null1", "backend": {"type": "null", "data": {}}}),
+    ("chardev-add", {"id": "null1", "backend": {"type": "null", "data": {}}}),
+    ("chardev-add", {"id": "null2", "backend": {"type": "nosuch", "data": {}}}),
+    ("chardev-add", {"id": "null2", "backend": {"type": "null"}}),
+    ("chardev-add", {"id": "pty1", "backend": {"type": "pty", "data": {}}}),
+    ("chardev-remove", {"id": "null1"}),
+    ("chardev-remove", {"id": "null1"}),
+    ("chardev-remove", {"id": "qmp"}),
+    ("chardev-remove", {"id": "pty1"}),
+    ("stop", {}),
+    ("system_powerdown", {}),
+    ("no-such-command", {}),
+    ("qmp_capabilities", {}),
+]
+
+# Commands that must be there, besides those above.
+OTHERS = ["stop", "cont", "system_reset", "system_powerdown", "quit", "closefd", "device_del"]
+COMMANDS = list(dict.fromkeys([q[0] for q in QUERIES] + [a[0] for a in ACTIONS[:-2]] + OTHERS))
+COMMANDS.append("qmp_capabilities")
+EVENTS = """STOP RESUME RESET SHUTDOWN POWERDOWN GUEST_PANICKED DEVICE_DELETED JOB_STATUS_CHANGE
+    MEMORY_DEVICE_SIZE_CHANGE""".split()
+
+# Input that is no command, or no JSON, after negotiation without capabilities.
+BROKEN = [
+    b"[1]",
+    b"3",
+    b'"text"',
+    b"null",
+    b"true",
+    b"tru",
+    b"{}",
+    b"}",
+    b"]",
+    b":",
+    b'{"execute":1,"id":3}',
+    b'{"id":[3,{"a":null}]}',
+    b'{"execute":"query-status","id":null}',
+    b'{"execute":"query-status","id":{"a":[1.5,true]}}',
+    b'{"execute":"query-status","nosuch":1,"id":1}',
+    b'{"execute":"query-status","arguments":{},"id":""}',
+    b'{"execute":"query-status","arguments":[],"id":1}',
+    b'{"execute":"query-status","arguments":null}',
+    b'{"execute":"query-status","execute":"stop"}',
+    b'{"execute":"qom-get","arguments":{"path":"a","path":"b"},"id":1}',
+    b"{'execute':'query-name','id':'single \\' quotes'}",
+    b'{"exec-oob":"query-name","id":2}',
+    b'{"execute":"query-name","exec-oob":"query-name","id":2}',
+    b'{"execute":"query-name"}{"execute":"query-name","id":2}',
+    b'{"execute":\n"query-name",\t"id"\r\n:2}',
+    b'{"execute":"query-\\u006eame","id":"\\ud83d\\ude00"}',
+    b'{"execute":"query-name","id":"\\ud83d"}',
+    b'{"execute":"query-name","id":"\\u0000"}',
+    b'{"execute":"query-name","id":"\\x"}',
+    b'{"execute":"query-name","id":01}',
+    b'{"execute":"query-name","id":-}',
+    b'{"execute":"query-name","id":1.}',
+    b'{"execute":"query-name","id":9223372036854775807}',
+    b'{"execute":"query-name","id":18446744073709551615}',
+    b'{"execute":"query-name","id":1e400}',
+    b'{"execute":"query-name","id":"\xc3\xa9"}',
+    b'{"execute":"query-name","id":"\xc3"}',
+    b'{"execute":"query-name","id":"\xed\xa0\x80"}',
+    b'{"execute":"query-name","id":"\xc0\x80"}',
+    b"\xff",
+    b'{"execute":\xff',
+    b'{"execute":"\xff',
+    b"\x00",
+    b"\x01\x02\x03",
+    b"",
+    b"   \t \r\n  ",
+    b'{"execute":"query-name","arguments":{"a":1},"id":1}',
+]
+
+def wrong_uses(schema, command):
+    """(what, arguments) that COMMAND must refuse, from what QEMU's SCHEMA says of it."""
+    wrong = {"string": 1, "int": "x", "number": "x", "boolean": "x", "array": {}, "object": 1}
+    members = schema.arguments(command)
+    right = {}
+    for member in members:
+        if "default" not in member:
+            kind = schema.kind(member["type"])
+            right[member["name"]] = {"string": "x", "int": 1, "boolean": True}.get(kind, {})
+    uses = [("extra", {**right, "nosuchargument": 1})]
+    for member in members:
+        name, kind = member["name"], schema.kind(member["type"])
+        if "default" not in member:
+            uses.append((f"no {name}", {k: v for k, v in right.items() if k != name}))
+        if kind in wrong:
+            uses.append((f"wrong {name}", {**right, name: wrong[kind]}))
+            uses.append((f"null {name}", {**right, name: None}))
+    return uses
+
+
+def all_wrong_uses(schema):
+    """(command, what, arguments) of all commands that SCHEMA has."""
+    return [
+        (command, *use)
+        for command in COMMANDS
+        if schema.command(command)
+        for use in wrong_uses(schema, command)
+    ]
+
+
+def outcome(session, command, arguments=None, fd=False):
+    """("return", value) or ("error", class, sentence)."""
+    fds = [os.open("/dev/null", os.O_RDWR)] if fd else []
+    try:
+        return "return", session.call(command, arguments, fds=fds)
+    except QmpError as e:
+        return "error", e.error_class, e.desc
+    finally:
+        for number in fds:
+            os.close(number)
+
+
+def said(session, data):
+    """All messages that come for DATA and the command after it, which ends it."""
+    session.raw(data + b'\n{"execute":"query-uuid","id":"the end"}\n')
+    messages = []
+    while True:
+        line = session.read_line()
+        try:
+            message = parse(line)
+        except QmpProtocolError:  # QEMU repeats some numbers in a spelling that is no JSON
+            message = {"no JSON": line}
+        if message.get("id") == "the end":
+            return messages
+        messages.append(message)
+        if len(messages) > 100:
+            raise QmpTimeout(f"no end: {messages[:10]!r}")
+
+
+class Side:
+    """One monitor's answers to everything, asked once."""
+
+    def __init__(self, machine, uses=None):
+        self.greeting, self.early = self._before(machine)
+        session = machine.qmp()
+        self.schema = Schema(session.call("query-qmp-schema"))
+        self.queries = [outcome(session, *query) for query in QUERIES]
+        self.actions = [outcome(session, *action) for action in ACTIONS]
+        self.uses = uses or all_wrong_uses(self.schema)
+        self.wrong = [outcome(session, use[0], use[2]) for use in self.uses]
+        self.broken = [said(session, data) for data in BROKEN]
+        session.close()
+        self.events = self._events(machine)
+
+    @staticmethod
+    def _before(machine):
+        """What a session hears before its negotiation is over."""
+        session = machine.qmp(negotiate=False)
+        answers = [
+            outcome(session, "query-status"),
+            outcome(session, "no-such-command"),
+            outcome(session, "qmp_capabilities", {"enable": ["nosuch"]}),
+            outcome(session, "qmp_capabilities", {"enable": "oob"}),
+            outcome(session, "query-status"),
+            outcome(session, "qmp_capabilities"),
+            outcome(session, "query-name"),
+        ]
+        session.close()
+        return session.greeting, answers
+
+    @staticmethod
+    def _events(machine):
+        """The events of a machine whose state is changed, in their order."""
+        session, events = machine.qmp(oob=True), []
+        for command, event in CHANGES:
+            session.call(command)
+            while not events or events[-1]["event"] != event:
+                events.append(session.next_event())
+        assert session.closed()
+        return events
+
+
+CHANGES = [
+    ("cont", "RESUME"),
+    ("stop", "STOP"),
+    ("system_reset", "RESET"),
+    ("cont", "RESUME"),
+    ("system_powerdown", "POWERDOWN"),
+    ("quit", "SHUTDOWN"),
+]
+
+
+# What is found on one side or between two: lists of (place, what), see shapes.py.
+
+
+def place_of(call):
+    command, arguments = call[0], call[1]
+    words = [str(v) for v in arguments.values() if not isinstance(v, dict)]
+    return " ".join([command, *words])
+
+
+def found_in_answer(call, ours, theirs):
+    """In one answer of ours: beside theirs, by their schema."""
+    command, place = call[0], place_of(call)
+    our, their = ours[1], theirs[1]
+    kinds = [side[0] if side[0] == "return" else side[1] for side in (our, their)]
+    if kinds[0] != kinds[1]:
+        return [(place, f"gives {kinds[0]}, not {kinds[1]}")]
+    if kinds[0] != "return":
+        return []
+    found = ours[0].check(our[1], ours[0].infos[command]["ret-type"], f"own schema: {command}")
+    if theirs[0].command(command):
+        found += theirs[0].check(our[1], theirs[0].infos[command]["ret-type"], command)
+        found += compare_values(our[1], their[1], command)
+    return found
+
+
+def found_in_answers(calls, our_answers, their_answers, ours, theirs):
+    found = []
+    for call, our, their in zip(calls, our_answers, their_answers):
+        found += found_in_answer(call, (ours.schema, our), (theirs.schema, their))
+    return found
+
+
+def messages_of(messages):
+    """What matters of answers to broken input: values and ids, of errors class and id only; the
+    same error several times in a row counts once."""
+    short = []
+    for message in messages:
+        if "error" in message:
+            message = {**message, "error": message["error"]["class"]}
+        if not short or short[-1] != message or "return" in message:
+            short.append(message)
+    return short
+
+
+def found_in_broken(data, ours, theirs):
+    if messages_of(ours) == messages_of(theirs):
+        return []
+    return [(f"input {data!r}", f"gives {messages_of(ours)!r}, not {messages_of(theirs)!r}")]
+
+
+def unexplained(found):
+    """FOUND without what DIFFERENT has."""
+    return [f"{place} {what}" for place, what in found if not explanations(place, what)]
+
+
+def explanations(place, what):
+    return [key for key in DIFFERENT if fits(key, f"{place} {what}")]
+
+
+def fits(pattern, text):
+    """Is TEXT the PATTERN, in which "*" stands for anything?"""
+    first, *rest = pattern.split("*")
+    if not text.startswith(first):
+        return False
+    at = len(first)
+    for part in rest:
+        at = text.find(part, at)
+        if at < 0:
+            return False
+        at += len(part)
+    return at == len(text) or pattern.endswith("*")
+
+
+# The two sides.
+
+
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory):
+    if qemu.missing():
+        pytest.skip(qemu.missing())
+    folder = tmp_path_factory.mktemp("qemu")
+    with qemu.Qemu(folder, [*MACHINE, "-accel", "tcg"]) as machine:
+        return Side(machine)
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory):
+    """Asked the same as the other side, when that is there."""
+    uses = None
+    if not qemu.missing():
+        folder = tmp_path_factory.mktemp("qemu")
+        with qemu.Qemu(folder, ["-machine", "none", "-accel", "tcg"]) as machine:
+            schema = Schema(machine.qmp().call("query-qmp-schema"))
+            uses = all_wrong_uses(schema)
+    folder = tmp_path_factory.mktemp("ebb")
+    with Machine(folder, "test=echo", [*MACHINE, "-S"], qmp=True) as machine:
+        return Side(machine, uses)
+
+
+# The tests.
+
+
+def call_name(call):
+    return place_of(call).replace("/machine/peripheral/", "")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_command_is_there(ours, name):
+    assert ours.schema.command(name)
+
+
+@pytest.mark.parametrize("name", EVENTS)
+def test_event_is_there(ours, name):
+    assert name in ours.schema.names("event")
+
+
+@pytest.mark.parametrize("index", range(len(QUERIES)), ids=map(call_name, QUERIES))
+def test_own_schema(ours, index):
+    """An answer is what the program's own schema says."""
+    command, answer = QUERIES[index][0], ours.queries[index]
+    assert answer[0] == "return", answer
+    assert ours.schema.check(answer[1], ours.schema.infos[command]["ret-type"], command) == []
+
+
+def test_schema_is_closed(ours):
+    """All that the schema refers to is there, and all that is there is referred to."""
+    infos, used = ours.schema.infos, set()
+    todo = sorted(ours.schema.names("command") | ours.schema.names("event"))
+    while todo:
+        info = infos[todo.pop()]
+        names = {info[k] for k in ("arg-type", "ret-type", "element-type") if k in info}
+        if info["meta-type"] in ("object", "alternate"):
+            names |= {m["type"] for m in info["members"]}
+            names |= {v["type"] for v in info.get("variants", [])}
+        todo += names - used
+        used |= names
+    assert used | ours.schema.names("command") | ours.schema.names("event") == infos.keys()
+
+
+def test_schema_and_command_list_agree(ours):
+    listed = ours.queries[QUERIES.index(("query-commands", {}))][1]
+    assert {entry["name"] for entry in listed} == ours.schema.names("command")
+    assert len(listed) == len(ours.schema.names("command"))
+
+
+@pytest.mark.parametrize("index", range(len(QUERIES)), ids=map(call_name, QUERIES))
+def test_answer(ours, theirs, index):
+    our, their = ours.queries[index], theirs.queries[index]
+    found = found_in_answer(QUERIES[index], (ours.schema, our), (theirs.schema, their))
+    assert unexplained(found) == []
+
+
+@pytest.mark.parametrize("index", range(len(ACTIONS)), ids=map(call_name, ACTIONS))
+def test_action(ours, theirs, index):
+    our, their = ours.actions[index], theirs.actions[index]
+    found = found_in_answer(ACTIONS[index], (ours.schema, our), (theirs.schema, their))
+    assert unexplained(found) == [], our
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_wrong_use(ours, theirs, name):
+    """Arguments that are missing, too many or of another type."""
+    assert ours.uses == theirs.uses
+    for use, our, their in zip(ours.uses, ours.wrong, theirs.wrong):
+        if use[0] == name:
+            assert our[0] == "error", use
+            assert our[1] == their[1] or explanations(f"{name} {use[1]}", our[1]), (use, our)
+
+
+@pytest.mark.parametrize("index", range(len(BROKEN)), ids=map(repr, BROKEN))
+def test_broken_input(ours, theirs, index):
+    our, their = ours.broken[index], theirs.broken[index]
+    assert not any("no JSON" in message for message in our)
+    assert unexplained(found_in_broken(BROKEN[index], our, their)) == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_command_schema(ours, theirs, name):
+    assert unexplained(compare_command(ours.schema, theirs.schema, name)) == []
+
+
+def test_event_schemas(ours, theirs):
+    """Of each event that both know."""
+    both = ours.schema.names("event") & theirs.schema.names("event")
+    assert both >= set(EVENTS)
+    for name in sorted(both):
+        assert unexplained(compare_event(ours.schema, theirs.schema, name)) == []
+
+
+def test_before_negotiation(ours, theirs):
+    assert [a[:2] for a in ours.early] == [a[:2] for a in theirs.early]
+
+
+def test_greeting(ours, theirs):
+    assert ours.greeting["capabilities"] == theirs.greeting["capabilities"]
+    numbers = [side.greeting["version"]["qemu"] for side in (ours, theirs)]
+    assert numbers[0]["major"] == numbers[1]["major"]
+    assert numbers[0]["minor"] == numbers[1]["minor"]
+    assert ours.greeting["version"]["package"].startswith("ebb ")
+    assert ours.queries[0][1] == ours.greeting["version"]
+
+
+def test_events(ours, theirs):
+    """The same events with the same data, in the same order, as both schemas say."""
+    sides = [[(e["event"], e.get("data")) for e in side.events] for side in (ours, theirs)]
+    assert sides[0] == sides[1]
+    for event in ours.events:
+        for schema in (ours.schema, theirs.schema):
+            kind = schema.infos[event["event"]]["arg-type"]
+            assert schema.check(event.get("data", {}), kind, event["event"]) == []
+
+
+def test_table_is_needed(ours, theirs):
+    """Each entry of DIFFERENT explains something that is still so."""
+    found = found_in_answers(QUERIES, ours.queries, theirs.queries, ours, theirs)
+    found += found_in_answers(ACTIONS, ours.actions, theirs.actions, ours, theirs)
+    for broken in zip(BROKEN, ours.broken, theirs.broken):
+        found += found_in_broken(*broken)
+    for name in COMMANDS:
+        found += compare_command(ours.schema, theirs.schema, name)
+    for name in ours.schema.names("event") & theirs.schema.names("event"):
+        found += compare_event(ours.schema, theirs.schema, name)
+    for use, our, their in zip(ours.uses, ours.wrong, theirs.wrong):
+        if our[:2] != their[:2]:
+            found.append((f"{use[0]} {use[1]}", our[1]))
+    needed = {key for place, what in found for key in explanations(place, what)}
+    assert DIFFERENT.keys() - needed == set()
