@@ -4,7 +4,6 @@
 
 #include <endian.h>
 #include <errno.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -18,32 +17,11 @@
 #include "vmm/core/gm.h"
 #include "vmm/core/hv.h"
 #include "vmm/core/loop.h"
-#include "vmm/virtio/mem_absent.h"
-#include "vmm/virtio/mem_pace.h"
-#include "vmm/virtio/mem_progress.h"
+#include "vmm/virtio/mem_state.h"
 #include "vmm/virtio/virtio.h"
 
 #define VIRTIO_MEM_QUEUE_SIZE 128
 #define VIRTIO_MEM_STEP_BYTES (1 * GIB) /* cleared in less than a second by any host */
-
-struct virtio_mem {
-	struct virtio_mem_config config; /* immutable; id belongs to vdev */
-	struct virtio_device *vdev;
-	struct vmem_device *engine; /* guarded by the device lock */
-	struct vmem_guard *guard;   /* guarded by the device lock */
-	struct gm_region *gm_region;
-	/* how often something about the closed blocks may have changed; guarded by the device lock */
-	uint64_t changes;
-	struct mem_absent absent;  /* what answers for absent slots (I2) */
-	struct vq_chain *chain;    /* the loop's */
-	struct loop_watch *resize; /* calls virtio_mem_apply() */
-	int resize_fd;
-	_Atomic uint64_t wanted; /* requested_size as last asked for */
-	struct mem_progress progress;
-	struct mem_pace pace; /* of refusals for that; guarded by the device lock */
-	/* a PLUG request, or one to unplug, is under way; guarded by the device lock */
-	bool plugging, unplugging;
-};
 
 /* ---- the engine's host ---- */
 
@@ -66,6 +44,16 @@ static int virtio_mem_in_steps(struct virtio_mem *mem, bool may_end, uint64_t of
 	return ret;
 }
 
+/* The first failure of a request is what it was refused for; others come while it is undone. */
+static int virtio_mem_done(struct virtio_mem *mem, enum virtio_mem_step step, int ret)
+{
+	if (ret && !mem->failed_error) {
+		mem->failed_step = step;
+		mem->failed_error = -ret;
+	}
+	return ret;
+}
+
 static int virtio_mem_grant(void *host, uint64_t offset, uint64_t size)
 {
 	struct virtio_mem *mem = host;
@@ -74,14 +62,16 @@ static int virtio_mem_grant(void *host, uint64_t offset, uint64_t size)
 	mem->changes++;
 	if (!ret)
 		gm_grant(mem->gm_region, offset, size);
-	return ret;
+	return virtio_mem_done(mem, VIRTIO_MEM_GRANT, ret);
 }
 
 static int virtio_mem_populate(void *host, uint64_t offset, uint64_t size)
 {
 	struct virtio_mem *mem = host;
 
-	return virtio_mem_in_steps(mem, mem->plugging, offset, size, vmem_guard_populate);
+	return virtio_mem_done(
+		mem, VIRTIO_MEM_POPULATE,
+		virtio_mem_in_steps(mem, mem->plugging, offset, size, vmem_guard_populate));
 }
 
 static int virtio_mem_revoke(void *host, uint64_t offset, uint64_t size)
@@ -91,7 +81,7 @@ static int virtio_mem_revoke(void *host, uint64_t offset, uint64_t size)
 	/* After a failure the engine grants again what is plugged; the run may hold more than that. */
 	gm_revoke(mem->gm_region, offset, size);
 	mem->changes++;
-	return vmem_guard_revoke(mem->guard, offset, size);
+	return virtio_mem_done(mem, VIRTIO_MEM_REVOKE, vmem_guard_revoke(mem->guard, offset, size));
 }
 
 static int virtio_mem_discard(void *host, uint64_t offset, uint64_t size)
@@ -99,7 +89,9 @@ static int virtio_mem_discard(void *host, uint64_t offset, uint64_t size)
 	struct virtio_mem *mem = host;
 
 	mem->changes++;
-	return virtio_mem_in_steps(mem, mem->unplugging, offset, size, vmem_guard_discard);
+	return virtio_mem_done(
+		mem, VIRTIO_MEM_DISCARD,
+		virtio_mem_in_steps(mem, mem->unplugging, offset, size, vmem_guard_discard));
 }
 
 static void virtio_mem_config_changed(void *host)
@@ -212,6 +204,8 @@ static void virtio_mem_config_read(void *opaque, uint32_t offset, void *buf, uin
 
 	vmem_device_config_read(mem->engine, &config);
 	memcpy(buf, (const char *)&config + offset, size);
+	if (offset < sizeof(config) && offset + size > offsetof(struct vmem_config, requested_size))
+		mem_stats_size_read(&mem->stats);
 }
 
 static bool virtio_mem_features_ok(void *opaque, uint64_t features)
@@ -234,11 +228,18 @@ static void virtio_mem_reset(void *opaque)
 	mem_pace_clear(&mem->pace);
 }
 
-static void virtio_mem_driver_ok(void *opaque)
+static void virtio_mem_changed(struct virtio_mem *mem)
+{
+	if (mem->config.changed)
+		mem->config.changed(mem->config.opaque, mem);
+}
+
+static void virtio_mem_driver_changed(void *opaque)
 {
 	struct virtio_mem *mem = opaque;
 
 	mem_progress_moved(&mem->progress);
+	virtio_mem_changed(mem);
 }
 
 static uint64_t virtio_mem_failures(const struct vmem_device_info *info)
@@ -246,23 +247,55 @@ static uint64_t virtio_mem_failures(const struct vmem_device_info *info)
 	return info->host_failures + info->host_faults;
 }
 
-/* Note what the answer says about the progress of a resize, and what it changed. */
-static void virtio_mem_note(struct virtio_mem *mem, uint16_t type, uint16_t answer,
-			    const struct vmem_device_info *before)
+/* Keep the map for people in step with what a request or a reset did to the engine's. */
+static void virtio_mem_map(struct virtio_mem *mem, const struct vmem_req *req,
+			   const struct vmem_device_info *before,
+			   const struct vmem_device_info *after)
 {
-	struct vmem_device_info info;
-	bool refused;
+	uint64_t offset = le64toh(req->addr) - before->addr;
 
+	/* Faulted blocks do not count, whichever they are. */
+	if (before->faulted_size || after->faulted_size)
+		mem_cells_rebuild(&mem->cells, mem->engine);
+	else if (after->plugged_size > before->plugged_size)
+		mem_cells_add(&mem->cells, offset, after->plugged_size - before->plugged_size);
+	else if (after->plugged_size == before->plugged_size)
+		return;
+	else if (le16toh(req->type) == VMEM_REQ_UNPLUG)
+		mem_cells_sub(&mem->cells, offset, before->plugged_size - after->plugged_size);
+	else
+		mem_cells_clear(&mem->cells);
+}
+
+/* Note what the answer says about the progress of a resize, and what it changed. */
+static void virtio_mem_note(struct virtio_mem *mem, const struct vmem_req *req, uint16_t answer,
+			    const struct vmem_device_info *before,
+			    const struct vmem_device_info *after)
+{
+	uint16_t type = le16toh(req->type);
+	bool refused = answer == VMEM_RESP_NACK &&
+		       virtio_mem_failures(after) != virtio_mem_failures(before);
+
+	if (refused || answer == VMEM_RESP_BUSY)
+		mem_stats_refused(&mem->stats, mem_stats_kind(type), (enum virtio_mem_answer)answer,
+				  mem->failed_step, mem->failed_error,
+				  mem_progress_now_ms(&mem->progress));
 	if (type == VMEM_REQ_STATE)
 		return;
-	vmem_device_info(mem->engine, &info);
-	refused = answer == VMEM_RESP_NACK &&
-		  virtio_mem_failures(&info) != virtio_mem_failures(before);
+	virtio_mem_map(mem, req, before, after);
 	mem_progress_answered(&mem->progress, type == VMEM_REQ_PLUG, refused);
 	mem_pace_answered(&mem->pace, refused);
 	/* UNPLUG_ALL shrinks it without a notification. */
-	if (info.usable_region_size != before->usable_region_size)
+	if (after->usable_region_size != before->usable_region_size)
 		virtio_config_touched_locked(mem->vdev);
+}
+
+static uint64_t virtio_mem_plugged(const struct virtio_mem *mem)
+{
+	struct vmem_device_info info;
+
+	vmem_device_info(mem->engine, &info);
+	return info.plugged_size;
 }
 
 /* Can the first @size bytes of the chain's writable segments be written? */
@@ -281,37 +314,65 @@ static bool virtio_mem_has_room(const struct virtio_mem *mem, uint64_t size)
 	return !size;
 }
 
-static void virtio_mem_handle(struct virtio_mem *mem)
+/* Copy the request of the chain; NULL, or why there cannot be an answer. */
+static const char *virtio_mem_read(struct virtio_mem *mem, struct vmem_req *ret_req)
 {
 	struct vq *vq = virtio_queue(mem->vdev, 0);
-	struct vmem_device_info before;
+
+	if (mem->chain->readable_bytes < sizeof(*ret_req) ||
+	    mem->chain->writable_bytes < sizeof(struct vmem_resp))
+		return "virtio-mem request with missing bytes";
+	if (vq_chain_read(vq, mem->chain, 0, ret_req, sizeof(*ret_req)))
+		return "virtio-mem request outside of memory";
+	if (!virtio_mem_has_room(mem, sizeof(struct vmem_resp)))
+		return "virtio-mem answer outside of memory";
+	return NULL;
+}
+
+/* Returns like virtio_mem_read(). */
+static const char *virtio_mem_answer(struct virtio_mem *mem, const struct vmem_req *req,
+				     enum virtio_mem_answer *ret_answer)
+{
+	struct vmem_device_info before, after;
 	struct vmem_resp resp;
-	struct vmem_req req;
 	uint16_t answer;
 
-	if (mem->chain->readable_bytes < sizeof(req) || mem->chain->writable_bytes < sizeof(resp)) {
-		virtio_set_needs_reset(mem->vdev, "virtio-mem request with missing bytes");
-		return;
-	}
-	if (vq_chain_read(vq, mem->chain, 0, &req, sizeof(req))) {
-		virtio_set_needs_reset(mem->vdev, "virtio-mem request outside of memory");
-		return;
-	}
-	if (!virtio_mem_has_room(mem, sizeof(resp))) {
-		virtio_set_needs_reset(mem->vdev, "virtio-mem answer outside of memory");
-		return;
-	}
 	vmem_device_info(mem->engine, &before);
-	mem->plugging = le16toh(req.type) == VMEM_REQ_PLUG;
+	mem->plugging = le16toh(req->type) == VMEM_REQ_PLUG;
 	mem->unplugging = !mem->plugging;
-	answer = vmem_device_request(mem->engine, &req, &resp);
+	mem->failed_step = VIRTIO_MEM_NO_STEP;
+	mem->failed_error = 0;
+	answer = vmem_device_request(mem->engine, req, &resp);
 	mem->plugging = mem->unplugging = false;
-	virtio_mem_note(mem, le16toh(req.type), answer, &before);
-	if (vq_chain_write(vq, mem->chain, 0, &resp, sizeof(resp))) {
-		virtio_set_needs_reset(mem->vdev, "virtio-mem request that unplugs its answer");
-		return;
+	vmem_device_info(mem->engine, &after);
+	virtio_mem_note(mem, req, answer, &before, &after);
+	*ret_answer = (enum virtio_mem_answer)answer;
+	if (vq_chain_write(virtio_queue(mem->vdev, 0), mem->chain, 0, &resp, sizeof(resp)))
+		return "virtio-mem request that unplugs its answer";
+	return NULL;
+}
+
+static void virtio_mem_handle(struct virtio_mem *mem)
+{
+	uint64_t start_ns = mem_stats_clock_ns(), plugged = virtio_mem_plugged(mem);
+	enum virtio_mem_kind kind = VIRTIO_MEM_OTHER;
+	enum virtio_mem_answer answer = VIRTIO_MEM_BROKEN;
+	struct vmem_req req;
+	const char *broken = virtio_mem_read(mem, &req);
+
+	if (!broken) {
+		kind = mem_stats_kind(le16toh(req.type));
+		broken = virtio_mem_answer(mem, &req, &answer);
 	}
-	virtio_queue_push(mem->vdev, 0, mem->chain, sizeof(resp));
+	mem_stats_answered(&mem->stats, kind, broken ? VIRTIO_MEM_BROKEN : answer,
+			   mem_stats_clock_ns() - start_ns, mem_progress_now_ms(&mem->progress),
+			   plugged, virtio_mem_plugged(mem));
+	if (broken)
+		virtio_set_needs_reset(mem->vdev, broken);
+	else
+		virtio_queue_push(mem->vdev, 0, mem->chain, sizeof(struct vmem_resp));
+	if (kind != VIRTIO_MEM_STATE)
+		virtio_mem_changed(mem);
 }
 
 static void virtio_mem_queue_kick(void *opaque, unsigned int index)
@@ -336,16 +397,20 @@ static void virtio_mem_go_on(void *opaque)
 static void virtio_mem_system_reset(void *opaque)
 {
 	struct virtio_mem *mem = opaque;
+	uint64_t before = virtio_mem_plugged(mem);
 
 	/* Blocks that the host could not take back stay plugged; the next driver unplugs them. */
 	vmem_device_system_reset(mem->engine);
+	mem_cells_rebuild(&mem->cells, mem->engine);
+	mem_stats_reset(&mem->stats, before - virtio_mem_plugged(mem));
 	mem_progress_reset(&mem->progress);
+	virtio_mem_changed(mem);
 }
 
 static const struct virtio_device_ops virtio_mem_ops = {
 	.config_read = virtio_mem_config_read,
 	.features_ok = virtio_mem_features_ok,
-	.driver_ok = virtio_mem_driver_ok,
+	.driver_changed = virtio_mem_driver_changed,
 	.queue_kick = virtio_mem_queue_kick,
 	.reset = virtio_mem_reset,
 	.system_reset = virtio_mem_system_reset,
@@ -355,13 +420,22 @@ static const struct virtio_device_ops virtio_mem_ops = {
 static void virtio_mem_apply(void *opaque)
 {
 	struct virtio_mem *mem = opaque;
+	uint64_t wanted, plugged;
 
 	virtio_lock(mem->vdev);
+	wanted = mem->wanted;
+	plugged = virtio_mem_plugged(mem);
+	/* Unless another size was asked for this very moment, which wanted is then. */
+	if (wanted == VIRTIO_MEM_HERE &&
+	    atomic_compare_exchange_strong(&mem->wanted, &wanted, plugged))
+		wanted = plugged;
 	/* Cannot fail: virtio_mem_resize() checked what the engine checks. */
-	vmem_device_resize(mem->engine, mem->wanted);
+	vmem_device_resize(mem->engine, wanted);
 	mem_progress_moved(&mem->progress);
+	mem_stats_resized(&mem->stats, mem_progress_now_ms(&mem->progress), plugged);
 	if (mem_pace_clear(&mem->pace))
 		virtio_queue_kick(mem->vdev, 0);
+	virtio_mem_changed(mem);
 	virtio_unlock(mem->vdev);
 }
 
@@ -426,6 +500,9 @@ static int virtio_mem_init(struct virtio_mem *mem, struct err **err)
 		return err_set(err, EINVAL, "its memory is more than a guest can address");
 	mem_absent_init(&mem->absent, gpa, c->hv, virtio_mem_violation_seen, mem);
 	mem->wanted = c->device.requested_size;
+	mem_stats_resized(&mem->stats, mem_progress_now_ms(&mem->progress), 0);
+	if (mem_cells_init(&mem->cells, c->device.region_size, c->device.block_size))
+		return err_set(err, ENOMEM, "out of memory");
 	ret = vmem_guard_new(&guard, &mem->guard, &error);
 	if (ret)
 		return err_set(err, -ret, "%s", error.text);
@@ -474,73 +551,11 @@ void virtio_mem_free(struct virtio_mem *mem)
 		gm_revoke(mem->gm_region, 0, mem->config.device.region_size);
 	vmem_guard_free(mem->guard);
 	vmem_device_free(mem->engine);
+	mem_cells_done(&mem->cells);
 	free(mem);
 }
 
 struct virtio_device *virtio_mem_device(struct virtio_mem *mem)
 {
 	return mem->vdev;
-}
-
-/* ---- for monitors ---- */
-
-int virtio_mem_resize(struct virtio_mem *mem, uint64_t requested_size, struct err **err)
-{
-	const struct vmem_device_config *c = &mem->config.device;
-	uint64_t one = 1;
-	ssize_t n;
-
-	if (!num_is_aligned(requested_size, c->block_size))
-		return err_set(err, EINVAL,
-			       "requested size %llu is not a multiple of the block size of '%s', "
-			       "%llu bytes",
-			       (unsigned long long)requested_size, mem->config.id,
-			       (unsigned long long)c->block_size);
-	if (requested_size > c->region_size)
-		return err_set(err, EINVAL,
-			       "requested size %llu is beyond the size of '%s', %llu bytes",
-			       (unsigned long long)requested_size, mem->config.id,
-			       (unsigned long long)c->region_size);
-	/* In this order: nobody sees the new size together with the old time. */
-	mem_progress_moved(&mem->progress);
-	mem->wanted = requested_size;
-	/* Fails only when its counter is full: the signal is pending then. */
-	n = write(mem->resize_fd, &one, sizeof(one));
-	(void)n;
-	return 0;
-}
-
-void virtio_mem_stop(struct virtio_mem *mem)
-{
-	mem_progress_stop(&mem->progress);
-}
-
-void virtio_mem_cont(struct virtio_mem *mem)
-{
-	mem_progress_cont(&mem->progress);
-}
-
-void virtio_mem_info(const struct virtio_mem *mem, struct vmem_device_info *ret_info)
-{
-	vmem_device_info(mem->engine, ret_info);
-	ret_info->requested_size = mem->wanted;
-}
-
-void virtio_mem_violations(const struct virtio_mem *mem, struct virtio_mem_violations *ret)
-{
-	mem_absent_get(&mem->absent, ret);
-}
-
-void virtio_mem_guard_info(const struct virtio_mem *mem, struct vmem_guard_info *ret_info)
-{
-	vmem_guard_info(mem->guard, ret_info);
-}
-
-enum virtio_mem_progress virtio_mem_progress(struct virtio_mem *mem)
-{
-	struct vmem_device_info info;
-
-	virtio_mem_info(mem, &info);
-	return virtio_driver_ready(mem->vdev) ? mem_progress_get(&mem->progress, &info)
-					      : VIRTIO_MEM_NO_DRIVER;
 }

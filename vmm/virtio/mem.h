@@ -30,6 +30,7 @@
 #define VMM_VIRTIO_MEM_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include <vmem/device.h>
@@ -80,7 +81,14 @@ struct virtio_mem_config {
 	 * hv's vcpu_hold() was called. Must not wait. May be NULL.
 	 */
 	void (*violation)(void *opaque, struct virtio_mem *mem);
-	void *opaque; /* of violation */
+	/*
+	 * Something changed that virtio_mem_info(), virtio_mem_progress(), or virtio_mem_stats() beyond
+	 * STATE requests and reads of the configuration tell: plugged_size, the driver, a request that
+	 * was answered, the size that is asked for. On any thread, the device lock held: must not wait.
+	 * May be NULL.
+	 */
+	void (*changed)(void *opaque, struct virtio_mem *mem);
+	void *opaque; /* of violation and changed */
 	/* A driver that does not accept VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE is refused. */
 	bool require_inaccessible;
 	bool packed, event_idx, indirect_desc; /* ring features to offer */
@@ -100,6 +108,14 @@ struct virtio_device *virtio_mem_device(struct virtio_mem *mem);
  * the block size or beyond the device's size; nothing changes then. Returns at once.
  */
 int virtio_mem_resize(struct virtio_mem *mem, uint64_t requested_size, struct err **err);
+/*
+ * Ask for no more than is: the size becomes what is plugged when the device's thread comes to it, that
+ * is after the request under way and before the next one. Returns at once. A resize that comes before
+ * that takes its place.
+ */
+void virtio_mem_resize_here(struct virtio_mem *mem);
+/* Did the device's thread come to the last size that was asked for? Never waits. */
+bool virtio_mem_resized(const struct virtio_mem *mem);
 
 /* Never waits. */
 void virtio_mem_violations(const struct virtio_mem *mem, struct virtio_mem_violations *ret);
@@ -120,6 +136,93 @@ void virtio_mem_guard_info(const struct virtio_mem *mem, struct vmem_guard_info 
  * not wait for all vCPUs that want it: they meet the block again when the machine goes on.
  */
 int virtio_mem_refine(struct virtio_mem *mem, uint64_t gpa, uint64_t size, uint64_t *ret_changes);
+
+/* ---- what the driver asked for ---- */
+
+enum virtio_mem_kind {
+	VIRTIO_MEM_PLUG,
+	VIRTIO_MEM_UNPLUG,
+	VIRTIO_MEM_UNPLUG_ALL,
+	VIRTIO_MEM_STATE,
+	VIRTIO_MEM_OTHER, /* of no type there is, or too short to have one */
+	VIRTIO_MEM_KINDS,
+};
+
+enum virtio_mem_answer {
+	VIRTIO_MEM_ACK,
+	VIRTIO_MEM_NACK,
+	VIRTIO_MEM_BUSY,
+	VIRTIO_MEM_ERROR,
+	VIRTIO_MEM_BROKEN, /* none was given: the request stopped the device (I3) */
+	VIRTIO_MEM_ANSWERS,
+};
+
+/* "plug", "unplug", "unplug-all", "state", "other"; "ack", "nack", "busy", "error", "broken". */
+const char *virtio_mem_kind_name(enum virtio_mem_kind kind);
+const char *virtio_mem_answer_name(enum virtio_mem_answer answer);
+
+/*
+ * Bucket i of a histogram counts latencies of more than 2^(i-1) and at most 2^i microseconds, the first
+ * one all below, the last one all above.
+ */
+#define VIRTIO_MEM_BUCKETS 28u
+
+struct virtio_mem_requests {
+	uint64_t answers[VIRTIO_MEM_ANSWERS];
+	uint64_t resize_answers[VIRTIO_MEM_ANSWERS]; /* since the last size was asked for */
+	/* from when it was taken from the queue until the answer was in it */
+	uint64_t latency[VIRTIO_MEM_BUCKETS];
+	uint64_t latency_ns; /* their sum */
+	uint64_t last_ms;    /* when the last one was answered; 0: there was none */
+};
+
+/* What the host could not do for a request. */
+enum virtio_mem_step {
+	VIRTIO_MEM_NO_STEP, /* memory of an earlier request could not be taken back (engine, I5) */
+	VIRTIO_MEM_GRANT,
+	VIRTIO_MEM_POPULATE,
+	VIRTIO_MEM_REVOKE,
+	VIRTIO_MEM_DISCARD,
+};
+
+struct virtio_mem_refusal {
+	enum virtio_mem_kind kind;
+	enum virtio_mem_answer answer;
+	enum virtio_mem_step step;
+	int error; /* positive; EINTR: the machine was about to stop */
+	uint64_t at_ms;
+};
+
+/*
+ * Since virtio_mem_new(). Times are in milliseconds of a clock that stands still while the machine is
+ * stopped.
+ */
+struct virtio_mem_stats {
+	struct virtio_mem_requests requests[VIRTIO_MEM_KINDS];
+	/* by requests, and by resets of the machine: the first less the others is plugged_size */
+	uint64_t plugged_bytes, unplugged_bytes, reset_bytes;
+	uint64_t size_reads; /* how often the driver read requested_size */
+	uint64_t refusals;   /* requests that the host could not do; the last one: */
+	struct virtio_mem_refusal refusal;
+	/* the last size that was asked for: when, what was plugged then, what came since */
+	uint64_t resize_ms, resize_plugged_size, resize_size_reads, resize_refusals;
+	uint64_t now_ms;
+	uint64_t idle_ms; /* since guest or monitor did something about the size */
+};
+
+/* Never waits. On the thread of virtio_mem_stop(). */
+void virtio_mem_stats(const struct virtio_mem *mem, struct virtio_mem_stats *ret);
+
+/*
+ * Where memory is plugged: cuts the region into @max cells at most (1 or more), whose size is a power of
+ * two and the same for all; returns how many, 0 for a region of no bytes. *ret_bytes: plugged bytes of
+ * each, as far as the guest can reach them. Never waits, and takes no longer for a larger region.
+ */
+size_t virtio_mem_cells(const struct virtio_mem *mem, uint64_t *ret_bytes, size_t max,
+			uint64_t *ret_cell_size);
+
+/* The region in this process; the address is for looking up what the host holds for it. */
+void virtio_mem_memory(const struct virtio_mem *mem, const void **ret_memory, uint64_t *ret_size);
 
 /* How far the last resize got, as far as a host can know. */
 enum virtio_mem_progress {
@@ -144,7 +247,10 @@ void virtio_mem_cont(struct virtio_mem *mem);
 /* The spelling of monitors: "done", "in-progress", "vm-oom", "host-oom", "no-driver". */
 const char *virtio_mem_progress_name(enum virtio_mem_progress progress);
 
-/* requested_size in it is the last one that virtio_mem_resize() accepted. Never waits. */
+/*
+ * requested_size in it is the last one that was asked for, with virtio_mem_resize_here() what is plugged.
+ * Never waits.
+ */
 void virtio_mem_info(const struct virtio_mem *mem, struct vmem_device_info *ret_info);
 
 #endif

@@ -17,8 +17,7 @@ void mem_progress_init(struct mem_progress *p, uint64_t (*now_ms)(void))
 	*p = (struct mem_progress){.now_ms = now_ms ? now_ms : mem_progress_clock_ms};
 }
 
-/* Time that does not pass while the machine is stopped. */
-static uint64_t mem_progress_now_ms(const struct mem_progress *p)
+uint64_t mem_progress_now_ms(const struct mem_progress *p)
 {
 	uint64_t since = p->stopped_since_ms;
 
@@ -65,15 +64,20 @@ bool mem_progress_stopped(const struct mem_progress *p)
 	return p->stopped_since_ms;
 }
 
-enum virtio_mem_progress mem_progress_get(const struct mem_progress *p,
-					  const struct vmem_device_info *info)
+uint64_t mem_progress_idle_ms(const struct mem_progress *p)
 {
 	/* Before the clock, which is then never behind it. */
 	uint64_t moved_ms = p->moved_ms;
 
+	return mem_progress_now_ms(p) - moved_ms;
+}
+
+enum virtio_mem_progress mem_progress_get(const struct mem_progress *p,
+					  const struct vmem_device_info *info)
+{
 	if (info->plugged_size == info->requested_size)
 		return VIRTIO_MEM_DONE;
-	if (mem_progress_now_ms(p) - moved_ms < VIRTIO_MEM_STALL_MS)
+	if (mem_progress_idle_ms(p) < VIRTIO_MEM_STALL_MS)
 		return VIRTIO_MEM_IN_PROGRESS;
 	return p->host_refused && info->plugged_size < info->requested_size ? VIRTIO_MEM_HOST_OOM
 									    : VIRTIO_MEM_VM_OOM;

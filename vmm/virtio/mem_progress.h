@@ -7,8 +7,8 @@
  * I2  Only a refusal for want of host memory, with nothing since that the guest could have, is
  *     "host-oom"; a driver that asks on and on for it does not count as working.
  *
- * Threads: mem_progress_stop() and _cont() on one, where mem_progress_get() is called too; the
- * others on any. None waits.
+ * Threads: mem_progress_stop() and _cont() on one, where mem_progress_get() and _idle_ms() are called
+ * too; the others on any. None waits.
  */
 #ifndef VMM_VIRTIO_MEM_PROGRESS_H
 #define VMM_VIRTIO_MEM_PROGRESS_H
@@ -40,6 +40,11 @@ void mem_progress_reset(struct mem_progress *p);
 void mem_progress_stop(struct mem_progress *p);
 void mem_progress_cont(struct mem_progress *p);
 bool mem_progress_stopped(const struct mem_progress *p);
+
+/* The clock, which stands still while the machine is stopped. */
+uint64_t mem_progress_now_ms(const struct mem_progress *p);
+/* Since guest or monitor last did something about the size. */
+uint64_t mem_progress_idle_ms(const struct mem_progress *p);
 
 /* Of a device that a driver works with; @info was taken before. */
 enum virtio_mem_progress mem_progress_get(const struct mem_progress *p,

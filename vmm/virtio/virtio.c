@@ -51,12 +51,15 @@ static void virtio_config_interrupt(struct virtio_device *vdev)
 
 void virtio_set_needs_reset(struct virtio_device *vdev, const char *why)
 {
+	bool ready = virtio_driver_ready(vdev);
+
 	if (vdev->status & VIRTIO_STATUS_NEEDS_RESET)
 		return;
 	vdev->status |= VIRTIO_STATUS_NEEDS_RESET;
 	vdev->broken_reason = why;
 	if (vdev->status & VIRTIO_STATUS_DRIVER_OK)
 		virtio_config_interrupt(vdev);
+	virtio_driver_noted(vdev, ready);
 }
 
 const char *virtio_broken_reason(const struct virtio_device *vdev)
@@ -214,8 +217,16 @@ void virtio_queue_init(struct virtio_queue *q)
 	memset(q->area, 0, sizeof(q->area));
 }
 
+void virtio_driver_noted(struct virtio_device *vdev, bool was)
+{
+	if (vdev->ops->driver_changed && virtio_driver_ready(vdev) != was)
+		vdev->ops->driver_changed(vdev->opaque);
+}
+
 void virtio_reset_locked(struct virtio_device *vdev)
 {
+	bool ready = virtio_driver_ready(vdev);
+
 	vdev->status = 0;
 	vdev->driver_features = 0;
 	vdev->config_pending = false;
@@ -226,6 +237,7 @@ void virtio_reset_locked(struct virtio_device *vdev)
 		vdev->transport->reset(vdev->transport_opaque);
 	if (vdev->ops->reset)
 		vdev->ops->reset(vdev->opaque);
+	virtio_driver_noted(vdev, ready);
 }
 
 void virtio_system_reset(struct virtio_device *vdev)

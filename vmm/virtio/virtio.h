@@ -77,6 +77,8 @@ struct virtio_device_ops {
 	bool (*features_ok)(void *opaque, uint64_t features);
 	/* The driver is ready; queues run from now on. */
 	void (*driver_ok)(void *opaque);
+	/* virtio_driver_ready() is not what it was. */
+	void (*driver_changed)(void *opaque);
 	/*
 	 * Queue @index may have chains, on the loop's thread: take them with virtio_queue_pop()
 	 * until it returns false. A handler that stops earlier is not woken up for what it left and

@@ -102,6 +102,7 @@ static void virtio_start(struct virtio_device *vdev)
 void virtio_set_status(struct virtio_device *vdev, uint8_t value)
 {
 	uint8_t old = vdev->status & VIRTIO_STATUS_BY_DRIVER;
+	bool ready = virtio_driver_ready(vdev);
 	uint8_t added;
 
 	if (!value) {
@@ -120,6 +121,7 @@ void virtio_set_status(struct virtio_device *vdev, uint8_t value)
 	vdev->status |= added;
 	if (added & VIRTIO_STATUS_DRIVER_OK)
 		virtio_start(vdev);
+	virtio_driver_noted(vdev, ready);
 }
 
 uint8_t virtio_config_generation(const struct virtio_device *vdev)

@@ -62,5 +62,7 @@ void virtio_reset_locked(struct virtio_device *vdev);
 /* Back to how the driver finds a queue after a device reset. */
 void virtio_queue_init(struct virtio_queue *q);
 void virtio_kick_all(struct virtio_device *vdev);
+/* After a change of the status; @was: virtio_driver_ready() before. */
+void virtio_driver_noted(struct virtio_device *vdev, bool was);
 
 #endif

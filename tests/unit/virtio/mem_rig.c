@@ -151,6 +151,14 @@ static void rig_violation(void *opaque, struct virtio_mem *mem)
 	atomic_fetch_add(&r->violations, 1);
 }
 
+static void rig_changed(void *opaque, struct virtio_mem *mem)
+{
+	struct rig *r = opaque;
+
+	assert_true(!r->mem || mem == r->mem);
+	atomic_fetch_add(&r->changes, 1);
+}
+
 static void rig_make(struct rig *r, struct loop *loop,
 		     void (*tweak)(struct virtio_mem_config *config))
 {
@@ -177,6 +185,7 @@ static void rig_make(struct rig *r, struct loop *loop,
 		.guard = true,
 		.memslot_size = RIG_SLOT,
 		.violation = rig_violation,
+		.changed = rig_changed,
 		.opaque = r,
 		.device =
 			{

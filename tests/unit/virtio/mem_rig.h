@@ -47,6 +47,7 @@ struct rig {
 	unsigned int replaces;
 	int add_error, remove_error, replace_error; /* what the next calls return, unless 0 */
 	atomic_uint violations;                     /* calls of config.violation */
+	atomic_uint changes;                        /* calls of config.changed */
 	void (*on_add)(struct rig *r); /* called when a slot is about to be added; or NULL */
 	/* A slot came or went while emulated devices reached its blocks; not asserted on the spot,
 	 * where the device lock is held. */

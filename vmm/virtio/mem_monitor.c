@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What monitors ask of a virtio-mem device, without waiting for it: see mem.h for the contract. */
+#include <errno.h>
+#include <unistd.h>
+
+#include <vmem/guard.h>
+
+#include "base/err.h"
+#include "base/num.h"
+#include "vmm/virtio/mem_state.h"
+#include "vmm/virtio/virtio.h"
+
+static void virtio_mem_want(struct virtio_mem *mem, uint64_t requested_size)
+{
+	uint64_t one = 1;
+	ssize_t n;
+
+	/* In this order: nobody sees the new size together with the old time. */
+	mem_progress_moved(&mem->progress);
+	mem->wanted = requested_size;
+	/* Fails only when its counter is full: the signal is pending then. */
+	n = write(mem->resize_fd, &one, sizeof(one));
+	(void)n;
+}
+
+int virtio_mem_resize(struct virtio_mem *mem, uint64_t requested_size, struct err **err)
+{
+	const struct vmem_device_config *c = &mem->config.device;
+
+	if (!num_is_aligned(requested_size, c->block_size))
+		return err_set(err, EINVAL,
+			       "requested size %llu is not a multiple of the block size of '%s', "
+			       "%llu bytes",
+			       (unsigned long long)requested_size, mem->config.id,
+			       (unsigned long long)c->block_size);
+	if (requested_size > c->region_size)
+		return err_set(err, EINVAL,
+			       "requested size %llu is beyond the size of '%s', %llu bytes",
+			       (unsigned long long)requested_size, mem->config.id,
+			       (unsigned long long)c->region_size);
+	virtio_mem_want(mem, requested_size);
+	return 0;
+}
+
+void virtio_mem_resize_here(struct virtio_mem *mem)
+{
+	virtio_mem_want(mem, VIRTIO_MEM_HERE);
+}
+
+bool virtio_mem_resized(const struct virtio_mem *mem)
+{
+	uint64_t wanted = mem->wanted;
+	struct vmem_device_info info;
+
+	vmem_device_info(mem->engine, &info);
+	return info.requested_size == wanted;
+}
+
+void virtio_mem_stop(struct virtio_mem *mem)
+{
+	mem_progress_stop(&mem->progress);
+}
+
+void virtio_mem_cont(struct virtio_mem *mem)
+{
+	mem_progress_cont(&mem->progress);
+}
+
+void virtio_mem_info(const struct virtio_mem *mem, struct vmem_device_info *ret_info)
+{
+	uint64_t wanted = mem->wanted;
+
+	vmem_device_info(mem->engine, ret_info);
+	ret_info->requested_size = wanted == VIRTIO_MEM_HERE ? ret_info->plugged_size : wanted;
+}
+
+void virtio_mem_stats(const struct virtio_mem *mem, struct virtio_mem_stats *ret)
+{
+	mem_stats_get(&mem->stats, ret);
+	/* After the times that are compared with it. */
+	ret->idle_ms = mem_progress_idle_ms(&mem->progress);
+	ret->now_ms = mem_progress_now_ms(&mem->progress);
+}
+
+size_t virtio_mem_cells(const struct virtio_mem *mem, uint64_t *ret_bytes, size_t max,
+			uint64_t *ret_cell_size)
+{
+	return mem_cells_get(&mem->cells, ret_bytes, max, ret_cell_size);
+}
+
+void virtio_mem_memory(const struct virtio_mem *mem, const void **ret_memory, uint64_t *ret_size)
+{
+	*ret_memory = mem->config.memory;
+	*ret_size = mem->config.device.region_size;
+}
+
+void virtio_mem_violations(const struct virtio_mem *mem, struct virtio_mem_violations *ret)
+{
+	mem_absent_get(&mem->absent, ret);
+}
+
+void virtio_mem_guard_info(const struct virtio_mem *mem, struct vmem_guard_info *ret_info)
+{
+	vmem_guard_info(mem->guard, ret_info);
+}
+
+enum virtio_mem_progress virtio_mem_progress(struct virtio_mem *mem)
+{
+	struct vmem_device_info info;
+
+	virtio_mem_info(mem, &info);
+	return virtio_driver_ready(mem->vdev) ? mem_progress_get(&mem->progress, &info)
+					      : VIRTIO_MEM_NO_DRIVER;
+}

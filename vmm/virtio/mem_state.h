@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Inside of the virtio-mem device: its state. Only mem.c and mem_monitor.c include this; contract,
+ * invariants and locks are in mem.h.
+ */
+#ifndef VMM_VIRTIO_MEM_STATE_H
+#define VMM_VIRTIO_MEM_STATE_H
+
+#include <stdatomic.h>
+
+#include "vmm/virtio/mem_absent.h"
+#include "vmm/virtio/mem_cells.h"
+#include "vmm/virtio/mem_pace.h"
+#include "vmm/virtio/mem_progress.h"
+#include "vmm/virtio/mem_stats.h"
+
+struct gm_region;
+struct vmem_guard;
+struct vq_chain;
+
+/* virtio_mem.wanted: what is plugged when the device's thread comes to it. No size is that large. */
+#define VIRTIO_MEM_HERE UINT64_MAX
+
+struct virtio_mem {
+	struct virtio_mem_config config; /* immutable; id belongs to vdev */
+	struct virtio_device *vdev;
+	struct vmem_device *engine; /* guarded by the device lock */
+	struct vmem_guard *guard;   /* guarded by the device lock */
+	struct gm_region *gm_region;
+	/* how often something about the closed blocks may have changed; guarded by the device lock */
+	uint64_t changes;
+	struct mem_absent absent;  /* what answers for absent slots (I2) */
+	struct vq_chain *chain;    /* the loop's */
+	struct loop_watch *resize; /* calls virtio_mem_apply() */
+	int resize_fd;
+	_Atomic uint64_t wanted; /* requested_size as last asked for, or VIRTIO_MEM_HERE */
+	struct mem_progress progress;
+	struct mem_pace pace; /* of refusals for that; guarded by the device lock */
+	struct mem_stats stats;
+	struct mem_cells cells;
+	/* guarded by the device lock: */
+	bool plugging, unplugging;        /* a PLUG request, or one to unplug, is under way */
+	enum virtio_mem_step failed_step; /* of the request under way */
+	int failed_error;                 /* 0: none failed */
+};
+
+#endif
