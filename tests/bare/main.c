@@ -43,6 +43,7 @@ static const struct {
 	{"rtc", test_rtc},
 	{"timer", test_timer},
 	{"rng", test_rng},
+	{"count", test_count},
 	{"echo", test_echo},
 	{"powerbutton", test_powerbutton},
 	{"vmem-config", test_vmem_config},

@@ -23,6 +23,7 @@ void test_vmem_follow(void);
 void test_vmem_storm(void);
 void test_rings(void);
 void test_attack(void);
+void test_count(void);
 void test_echo(void);
 void test_powerbutton(void);
 
