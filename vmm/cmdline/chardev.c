@@ -248,7 +248,8 @@ int cmdline_chardev_add(struct cmdline *cl, const char *option, const char *type
 	json_decref(values);
 	for (size_t i = 0; i < config->nr_chardevs && !ret; i++) {
 		if (!strcmp(config->chardevs[i]->id, chardev.id))
-			ret = err_set(err, EEXIST, "%s: id=%s is given twice", option, chardev.id);
+			ret = err_set(err, EEXIST, "%s: id=%s is in use already", option,
+				      chardev.id);
 	}
 	if (!ret) {
 		slot = cmdline_part_add(&config->chardevs, &config->nr_chardevs, sizeof(*slot));
@@ -307,11 +308,11 @@ int cmdline_chardev(struct cmdline *cl, const char *option, const char *arg, str
 	return ret;
 }
 
-int cmdline_chardev_use(struct cmdline *cl, const char *what, const char *id,
+int cmdline_chardev_use(struct vm_config *config, const char *what, const char *id,
 			const struct vm_chardev_config **ret_chardev, struct err **err)
 {
-	for (size_t i = 0; i < cl->config->nr_chardevs; i++) {
-		struct vm_chardev_config *chardev = cl->config->chardevs[i];
+	for (size_t i = 0; i < config->nr_chardevs; i++) {
+		struct vm_chardev_config *chardev = config->chardevs[i];
 
 		if (strcmp(chardev->id, id))
 			continue;

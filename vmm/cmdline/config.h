@@ -196,7 +196,11 @@ enum vm_device_type {
 	VM_DEVICE_VIRTIO_RNG,
 	VM_DEVICE_ISA_SERIAL,
 	VM_DEVICE_PVPANIC,
+	VM_DEVICE_ROOT_PORT,
 };
+
+/* "virtio-mem-pci"; static. cmdline/device.c */
+const char *vm_device_type_name(enum vm_device_type type);
 
 /* What becomes of a guest that touches unplugged memory. */
 enum vm_violation_action {
@@ -207,10 +211,12 @@ enum vm_violation_action {
 
 /* Of every PCI device. */
 struct vm_pci_config {
-	char *bus;        /* NULL, or machine.root_bus */
-	bool has_addr;    /* else the builder chooses the slot */
-	uint8_t slot;     /* 0 to 31 */
-	uint8_t function; /* 0 */
+	char *bus;                           /* as given; NULL: machine.root_bus */
+	const struct vm_device_config *port; /* the root port that it is behind; NULL: root bus */
+	bool has_addr;                       /* else the builder chooses the slot */
+	uint8_t slot;                        /* 1 to 31; 0 behind a port */
+	uint8_t function;                    /* 0 behind a port */
+	bool multifunction;                  /* of function 0: its slot may have others */
 };
 
 /* Of every virtio-pci device. */
@@ -258,16 +264,28 @@ struct vm_pvpanic_config {
 	uint16_t ioport; /* 0x505 */
 };
 
+/* Its bus has its id. */
+struct vm_root_port_config {
+	uint8_t port;    /* number, for the guest's eyes */
+	uint8_t chassis; /* recorded only */
+	bool has_slot;   /* else the builder chooses */
+	uint16_t slot;   /* physical slot number, for the guest's eyes */
+	bool hotplug;    /* devices may come and go while the guest runs */
+	/* at least so much room for BARs behind it, in bytes; UINT64_MAX: the builder chooses */
+	uint64_t memory_reserve, prefetch_reserve;
+};
+
 struct vm_device_config {
 	enum vm_device_type type;
 	char *id;
-	struct vm_pci_config pci;       /* VIRTIO_MEM, VIRTIO_RNG */
+	struct vm_pci_config pci;       /* VIRTIO_MEM, VIRTIO_RNG, ROOT_PORT */
 	struct vm_virtio_config virtio; /* VIRTIO_MEM, VIRTIO_RNG */
 	union {
 		struct vm_virtio_mem_config virtio_mem;
 		struct vm_virtio_rng_config virtio_rng;
 		struct vm_isa_serial_config isa_serial;
 		struct vm_pvpanic_config pvpanic;
+		struct vm_root_port_config root_port;
 	};
 };
 

@@ -13,6 +13,7 @@
 
 #define PVPANIC_PORT                 0x505
 #define VIRTIO_MEM_MEMSLOT_MIN_BYTES (2 * MIB)
+#define ROOT_PORT_SLOT_MAX           8191 /* 13 bits */
 
 #define FIELD(field) PROP_FIELD(struct vm_device_config, field)
 #define GIVEN(field) PROP_GIVEN(struct vm_device_config, field)
@@ -23,7 +24,10 @@ static const struct prop common_list[] = {
 static const struct props common_props = {NULL, common_list, ARRAY_SIZE(common_list)};
 
 static const struct prop pci_list[] = {
-	{.name = "bus", .type = PROP_ID, FIELD(pci.bus), .help = "the machine's root bus"},
+	{.name = "bus",
+	 .type = PROP_ID,
+	 FIELD(pci.bus),
+	 .help = "the machine's root bus, or the id of a pcie-root-port"},
 	{.name = "addr",
 	 .type = PROP_PCI_ADDR,
 	 FIELD(pci.slot),
@@ -32,10 +36,9 @@ static const struct prop pci_list[] = {
 	 .help = "slot on the bus; the first free one if left out"},
 	{.name = "multifunction",
 	 .type = PROP_BOOL,
-	 .flags = PROP_SILENT,
-	 .refused = "on",
-	 .why = "each slot has one function in this version",
-	 .help = "more functions in the slot"},
+	 FIELD(pci.multifunction),
+	 .defval = "off",
+	 .help = "of function 0: there may be more functions in its slot"},
 };
 static const struct props pci_props = {&common_props, pci_list, ARRAY_SIZE(pci_list)};
 
@@ -228,8 +231,53 @@ static const struct prop pvpanic_list[] = {
 };
 static const struct props pvpanic_props = {&common_props, pvpanic_list, ARRAY_SIZE(pvpanic_list)};
 
+static const struct prop root_port_list[] = {
+	{.name = "port",
+	 .type = PROP_UINT,
+	 FIELD(root_port.port),
+	 .defval = "0",
+	 .help = "number of the port, for the guest to read"},
+	{.name = "chassis",
+	 .type = PROP_UINT,
+	 FIELD(root_port.chassis),
+	 .defval = "0",
+	 .help = "accepted; where several boxes have slots"},
+	{.name = "slot",
+	 .type = PROP_UINT,
+	 FIELD(root_port.slot),
+	 GIVEN(root_port.has_slot),
+	 .max = ROOT_PORT_SLOT_MAX,
+	 .help = "number of the slot, for the guest to read; chosen if left out"},
+	{.name = "hotplug",
+	 .type = PROP_BOOL,
+	 FIELD(root_port.hotplug),
+	 .defval = "on",
+	 .help = "devices may come and go while the guest runs"},
+	{.name = "mem-reserve",
+	 .type = PROP_SIZE,
+	 FIELD(root_port.memory_reserve),
+	 .help = "room for BARs below 4 GiB; what hot-plug needs if left out"},
+	{.name = "pref64-reserve",
+	 .type = PROP_SIZE,
+	 FIELD(root_port.prefetch_reserve),
+	 .help = "room for 64-bit BARs; what hot-plug needs if left out"},
+	{.name = "io-reserve",
+	 .type = PROP_SIZE,
+	 .flags = PROP_SILENT,
+	 .help = "accepted; no device here has ports behind one"},
+	{.name = "bus-reserve",
+	 .type = PROP_UINT,
+	 .flags = PROP_SILENT,
+	 .max = 255,
+	 .help = "accepted; there are no bridges behind one"},
+};
+static const struct props root_port_props = {&pci_props, root_port_list,
+					     ARRAY_SIZE(root_port_list)};
+
 const struct device_class device_classes[] = {
 	{"isa-serial", VM_DEVICE_ISA_SERIAL, "ISA", "serial port 16550A", &isa_serial_props},
+	{"pcie-root-port", VM_DEVICE_ROOT_PORT, "PCI", "a bus of its own with a slot",
+	 &root_port_props},
 	{"pvpanic", VM_DEVICE_PVPANIC, "ISA", "port by which a guest reports its panic",
 	 &pvpanic_props},
 	{"virtio-mem-pci", VM_DEVICE_VIRTIO_MEM, "PCI", "memory that grows and shrinks",
@@ -271,6 +319,11 @@ static const struct device_class *device_class_of(enum vm_device_type type)
 	return class;
 }
 
+const char *vm_device_type_name(enum vm_device_type type)
+{
+	return device_class_of(type)->name;
+}
+
 /* What a table cannot say: fields whose default is no value that can be given. */
 static int device_config_init(const struct device_class *class, struct vm_device_config *device)
 {
@@ -278,16 +331,14 @@ static int device_config_init(const struct device_class *class, struct vm_device
 	device->virtio.vectors = UINT32_MAX;
 	if (class->type == VM_DEVICE_VIRTIO_RNG)
 		device->virtio_rng.max_bytes = UINT64_MAX;
+	if (class->type == VM_DEVICE_ROOT_PORT)
+		device->root_port.memory_reserve = device->root_port.prefetch_reserve = UINT64_MAX;
 	return props_init(class->props, device);
 }
 
 static int device_config_check(const char *what, const struct vm_device_config *device,
 			       struct err **err)
 {
-	if (device->pci.function)
-		return err_set(err, ENOTSUP,
-			       "%s: addr=%x.%x is not possible: each slot has function 0 only",
-			       what, device->pci.slot, device->pci.function);
 	if (device->type == VM_DEVICE_ISA_SERIAL && device->isa_serial.iobase % 8)
 		return err_set(err, EINVAL, "%s: iobase=0x%x is not a multiple of 8", what,
 			       device->isa_serial.iobase);

@@ -21,20 +21,8 @@ struct serial_place {
 static const struct serial_place serial_places[VM_SERIAL_MAX] = {
 	{0x3f8, 4}, {0x2f8, 3}, {0x3e8, 4}, {0x2e8, 3}};
 
-static const char *device_what(char buf[CMDLINE_WHAT_MAX], const struct vm_device_config *device)
-{
-	static const char *const names[] = {
-		[VM_DEVICE_VIRTIO_MEM] = "virtio-mem-pci",
-		[VM_DEVICE_VIRTIO_RNG] = "virtio-rng-pci",
-		[VM_DEVICE_ISA_SERIAL] = "isa-serial",
-		[VM_DEVICE_PVPANIC] = "pvpanic",
-	};
-
-	return cmdline_what(buf, "-device", names[device->type], device->id);
-}
-
-static int virtio_mem_use_memdev(struct vm_config *config, const char *what,
-				 struct vm_virtio_mem_config *mem, struct err **err)
+static int virtio_mem_find_memdev(const struct vm_config *config, const char *what,
+				  struct vm_virtio_mem_config *mem, struct err **err)
 {
 	struct vm_memdev_config *memdev = memdev_find(config, mem->memdev_id);
 
@@ -46,7 +34,6 @@ static int virtio_mem_use_memdev(struct vm_config *config, const char *what,
 			what, mem->memdev_id);
 	if (memdev->user != VM_MEMDEV_UNUSED)
 		return err_set(err, EBUSY, "%s: memdev=%s is in use already", what, memdev->id);
-	memdev->user = VM_MEMDEV_DEVICE;
 	mem->memdev = memdev;
 	mem->region_size_bytes = memdev->size_bytes;
 	if (!mem->block_size_bytes)
@@ -123,50 +110,46 @@ static int virtio_mem_check(const struct vm_config *config, const char *what,
 	return virtio_mem_check_sizes(what, mem, err);
 }
 
-/* Memory devices together fit between the boot memory and maxmem. */
-static int virtio_mem_check_capacity(const struct vm_config *config, const char *what,
-				     uint64_t size, uint64_t *used_bytes, struct err **err)
+/* Memory devices together, those before @index and this one, fit between the boot memory and maxmem. */
+static int virtio_mem_check_capacity(const struct vm_config *config, size_t index, const char *what,
+				     struct err **err)
 {
-	uint64_t capacity = config->memory.max_bytes - config->memory.ram_bytes;
+	uint64_t left = config->memory.max_bytes - config->memory.ram_bytes;
+	uint64_t size = config->devices[index]->virtio_mem.region_size_bytes;
 	char a[SIZE_TEXT_MAX], b[SIZE_TEXT_MAX];
 
-	if (!capacity)
+	if (!left)
 		return err_set(err, ENOSPC,
 			       "%s: a memory device needs -m maxmem=, the boot memory and all "
 			       "memory devices together",
 			       what);
-	if (size > capacity - *used_bytes)
-		return err_set(err, ENOSPC,
-			       "%s: %s do not fit: of what -m maxmem= exceeds the boot memory by, "
-			       "%s are left",
-			       what, size_format(size, a), size_format(capacity - *used_bytes, b));
-	*used_bytes += size;
-	return 0;
+	for (size_t i = 0; i < index; i++) {
+		if (config->devices[i]->type == VM_DEVICE_VIRTIO_MEM)
+			left -= config->devices[i]->virtio_mem.region_size_bytes;
+	}
+	if (size <= left)
+		return 0;
+	return err_set(err, ENOSPC,
+		       "%s: %s do not fit: of what -m maxmem= exceeds the boot memory by, %s are "
+		       "left",
+		       what, size_format(size, a), size_format(left, b));
 }
 
-static int virtio_mem_finish(struct vm_config *config, struct vm_device_config *device,
-			     uint64_t *used_bytes, struct err **err)
-{
-	struct vm_virtio_mem_config *mem = &device->virtio_mem;
-	char what[CMDLINE_WHAT_MAX];
-	int ret;
-
-	device_what(what, device);
-	ret = virtio_mem_use_memdev(config, what, mem, err);
-	if (!ret)
-		ret = virtio_mem_check(config, what, mem, err);
-	if (!ret)
-		ret = virtio_mem_check_capacity(config, what, mem->region_size_bytes, used_bytes,
-						err);
-	return ret;
-}
-
-static int virtio_rng_finish(const struct vm_config *config, struct vm_device_config *device,
+static int virtio_mem_finish(const struct vm_config *config, size_t index, const char *what,
 			     struct err **err)
 {
-	struct vm_virtio_rng_config *rng = &device->virtio_rng;
-	char what[CMDLINE_WHAT_MAX];
+	struct vm_virtio_mem_config *mem = &config->devices[index]->virtio_mem;
+	int ret;
 
+	ret = virtio_mem_find_memdev(config, what, mem, err);
+	if (!ret)
+		ret = virtio_mem_check(config, what, mem, err);
+	return ret < 0 ? ret : virtio_mem_check_capacity(config, index, what, err);
+}
+
+static int virtio_rng_finish(const struct vm_config *config, const char *what,
+			     struct vm_virtio_rng_config *rng, struct err **err)
+{
 	if (!rng->rng_id)
 		return 0;
 	for (size_t i = 0; i < config->nr_rngs; i++) {
@@ -178,7 +161,7 @@ static int virtio_rng_finish(const struct vm_config *config, struct vm_device_co
 	return err_set(err, ENOENT,
 		       "%s: there is no object %s; rng= takes the id of an -object rng-random or "
 		       "rng-builtin",
-		       device_what(what, device), rng->rng_id);
+		       what, rng->rng_id);
 }
 
 /* Whether an isa-serial other than @device has @index. */
@@ -196,62 +179,55 @@ static bool serial_index_taken(const struct vm_config *config,
 }
 
 static int serial_choose_index(const struct vm_config *config, struct vm_device_config *device,
-			       struct err **err)
+			       const char *what, struct err **err)
 {
 	struct vm_isa_serial_config *serial = &device->isa_serial;
-	char what[CMDLINE_WHAT_MAX];
 	uint32_t index = 0;
 
 	if (serial->has_index) {
 		if (!serial_index_taken(config, device, serial->index))
 			return 0;
-		return err_set(err, EEXIST, "%s: index=%" PRIu32 " is in use already",
-			       device_what(what, device), serial->index);
+		return err_set(err, EEXIST, "%s: index=%" PRIu32 " is in use already", what,
+			       serial->index);
 	}
 	while (index < VM_SERIAL_MAX && serial_index_taken(config, device, index))
 		index++;
 	if (index == VM_SERIAL_MAX)
-		return err_set(err, ENOSPC, "%s: too many serial ports; allowed: %u",
-			       device_what(what, device), VM_SERIAL_MAX);
+		return err_set(err, ENOSPC, "%s: too many serial ports; allowed: %u", what,
+			       VM_SERIAL_MAX);
 	serial->index = index;
 	serial->has_index = true;
 	return 0;
 }
 
-static int serial_finish(struct cmdline *cl, struct vm_device_config *device, struct err **err)
+static int serial_finish(const struct vm_config *config, struct vm_device_config *device,
+			 const char *what, struct err **err)
 {
 	struct vm_isa_serial_config *serial = &device->isa_serial;
-	char what[CMDLINE_WHAT_MAX];
 	int ret;
 
-	ret = serial_choose_index(cl->config, device, err);
+	ret = serial_choose_index(config, device, what, err);
 	if (ret < 0)
 		return ret;
 	if (!serial->has_iobase)
 		serial->iobase = serial_places[serial->index].iobase;
 	if (!serial->has_irq)
 		serial->irq = serial_places[serial->index].irq;
-	return cmdline_chardev_use(cl, device_what(what, device), serial->chardev_id,
-				   &serial->chardev, err);
+	return 0;
 }
 
 /* Against all devices before it. */
-static int device_check_others(const struct vm_config *config, size_t index, struct err **err)
+static int device_check_others(const struct vm_config *config, size_t index, const char *option,
+			       const char *what, struct err **err)
 {
 	const struct vm_device_config *device = config->devices[index];
-	bool pci = device->type == VM_DEVICE_VIRTIO_MEM || device->type == VM_DEVICE_VIRTIO_RNG;
-	char what[CMDLINE_WHAT_MAX];
 
-	device_what(what, device);
 	for (size_t i = 0; i < index; i++) {
 		const struct vm_device_config *other = config->devices[i];
 
 		if (device->id && other->id && !strcmp(device->id, other->id))
-			return err_set(err, EEXIST, "-device: id=%s is given twice", device->id);
-		if (pci && device->pci.has_addr && other->pci.has_addr &&
-		    device->pci.slot == other->pci.slot)
-			return err_set(err, EBUSY, "%s: addr=%x is in use already", what,
-				       device->pci.slot);
+			return err_set(err, EEXIST, "%s: id=%s is in use already", option,
+				       device->id);
 		if (device->type != other->type)
 			continue;
 		if (device->type == VM_DEVICE_PVPANIC)
@@ -261,32 +237,48 @@ static int device_check_others(const struct vm_config *config, size_t index, str
 			return err_set(err, EBUSY, "%s: iobase=0x%x is in use already", what,
 				       device->isa_serial.iobase);
 	}
-	if (pci && device->pci.bus && strcmp(device->pci.bus, config->machine.root_bus))
-		return err_set(err, ENOENT, "%s: there is no bus %s; allowed: %s", what,
-			       device->pci.bus, config->machine.root_bus);
-	if (pci && device->pci.has_addr && !device->pci.slot)
-		return err_set(err, EBUSY, "%s: addr=0 is the host bridge's; allowed: 1 to 1f",
-			       what);
 	return 0;
+}
+
+/* Mark what the device uses. */
+static int device_take(struct vm_config *config, struct vm_device_config *device, const char *what,
+		       struct err **err)
+{
+	if (device->type == VM_DEVICE_ISA_SERIAL)
+		return cmdline_chardev_use(config, what, device->isa_serial.chardev_id,
+					   &device->isa_serial.chardev, err);
+	if (device->type == VM_DEVICE_VIRTIO_MEM)
+		memdev_find(config, device->virtio_mem.memdev_id)->user = VM_MEMDEV_DEVICE;
+	return 0;
+}
+
+int cmdline_device_finish(struct vm_config *config, size_t index, const char *option,
+			  struct err **err)
+{
+	struct vm_device_config *device = config->devices[index];
+	char what[CMDLINE_WHAT_MAX];
+	int ret = 0;
+
+	cmdline_what(what, option, vm_device_type_name(device->type), device->id);
+	if (device->type == VM_DEVICE_VIRTIO_MEM)
+		ret = virtio_mem_finish(config, index, what, err);
+	else if (device->type == VM_DEVICE_VIRTIO_RNG)
+		ret = virtio_rng_finish(config, what, &device->virtio_rng, err);
+	else if (device->type == VM_DEVICE_ISA_SERIAL)
+		ret = serial_finish(config, device, what, err);
+	if (!ret)
+		ret = device_check_others(config, index, option, what, err);
+	if (!ret && cmdline_device_is_pci(device))
+		ret = cmdline_device_find_place(config, index, what, err);
+	return ret < 0 ? ret : device_take(config, device, what, err);
 }
 
 int cmdline_devices_finish(struct cmdline *cl, struct err **err)
 {
 	struct vm_config *config = cl->config;
-	uint64_t used_bytes = 0;
 	int ret = 0;
 
-	for (size_t i = 0; i < config->nr_devices && !ret; i++) {
-		struct vm_device_config *device = config->devices[i];
-
-		if (device->type == VM_DEVICE_VIRTIO_MEM)
-			ret = virtio_mem_finish(config, device, &used_bytes, err);
-		else if (device->type == VM_DEVICE_VIRTIO_RNG)
-			ret = virtio_rng_finish(config, device, err);
-		else if (device->type == VM_DEVICE_ISA_SERIAL)
-			ret = serial_finish(cl, device, err);
-		if (!ret)
-			ret = device_check_others(config, i, err);
-	}
-	return ret;
+	for (size_t i = 0; i < config->nr_devices && !ret; i++)
+		ret = cmdline_device_finish(config, i, "-device", err);
+	return ret < 0 ? ret : cmdline_devices_check_functions(config, err);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * -serial, -monitor and -mon: what sits on character devices, and what is there when nothing was
- * said. The two short options make a character device of their own: DEV is one of
+ * -serial, -monitor, -qmp and -mon: what sits on character devices, and what is there when nothing was
+ * said. The short options make a character device of their own: DEV is one of
  *	none  null  stdio  pty  file:PATH  unix:PATH[,...]  tcp:HOST:PORT[,...]
  *	chardev:ID  mon:DEV
  */
@@ -31,8 +31,6 @@ static const struct prop mon_list[] = {
 	 .type = PROP_ENUM,
 	 FIELD(mode),
 	 .names = monitor_modes,
-	 .refused = "control",
-	 .why = "monitors speak to people in this version; allowed: readline",
 	 .defval = "readline",
 	 .help = "for people or for programs"},
 	{.name = "pretty",
@@ -162,7 +160,8 @@ static const char *frontend_id(const struct frontend *front)
 	return front->other_id ? front->other_id : front->id;
 }
 
-static int monitor_add(struct cmdline *cl, const char *chardev_id, struct err **err)
+static int monitor_add(struct cmdline *cl, const char *chardev_id, enum vm_monitor_mode mode,
+		       bool pretty, struct err **err)
 {
 	struct vm_monitor_config *monitor;
 
@@ -170,6 +169,8 @@ static int monitor_add(struct cmdline *cl, const char *chardev_id, struct err **
 		cmdline_part_add(&cl->config->monitors, &cl->config->nr_monitors, sizeof(*monitor));
 	if (!monitor)
 		return cmdline_oom(err);
+	monitor->mode = mode;
+	monitor->pretty = pretty;
 	return cmdline_set_string(&monitor->chardev_id, chardev_id, err);
 }
 
@@ -201,12 +202,13 @@ int cmdline_serial(struct cmdline *cl, const char *option, const char *arg, stru
 	if (*frontend_id(&front))
 		ret = serial_add(cl, index, frontend_id(&front), err);
 	if (!ret && front.muxed)
-		ret = monitor_add(cl, frontend_id(&front), err);
+		ret = monitor_add(cl, frontend_id(&front), VM_MONITOR_READLINE, false, err);
 	free(front.other_id);
 	return ret;
 }
 
-int cmdline_monitor(struct cmdline *cl, const char *option, const char *arg, struct err **err)
+static int monitor_parse(struct cmdline *cl, const char *option, const char *arg,
+			 enum vm_monitor_mode mode, bool pretty, struct err **err)
 {
 	unsigned int number = cl->nr_monitors++;
 	struct frontend front;
@@ -216,9 +218,24 @@ int cmdline_monitor(struct cmdline *cl, const char *option, const char *arg, str
 	if (ret < 0)
 		return ret;
 	if (*frontend_id(&front))
-		ret = monitor_add(cl, frontend_id(&front), err);
+		ret = monitor_add(cl, frontend_id(&front), mode, pretty, err);
 	free(front.other_id);
 	return ret;
+}
+
+int cmdline_monitor(struct cmdline *cl, const char *option, const char *arg, struct err **err)
+{
+	return monitor_parse(cl, option, arg, VM_MONITOR_READLINE, false, err);
+}
+
+int cmdline_qmp(struct cmdline *cl, const char *option, const char *arg, struct err **err)
+{
+	return monitor_parse(cl, option, arg, VM_MONITOR_CONTROL, false, err);
+}
+
+int cmdline_qmp_pretty(struct cmdline *cl, const char *option, const char *arg, struct err **err)
+{
+	return monitor_parse(cl, option, arg, VM_MONITOR_CONTROL, true, err);
 }
 
 int cmdline_mon(struct cmdline *cl, const char *option, const char *arg, struct err **err)
@@ -290,7 +307,8 @@ int cmdline_monitors_finish(struct cmdline *cl, struct err **err)
 				return err_set(err, EEXIST, "-mon: id=%s is given twice",
 					       monitor->id);
 		}
-		ret = cmdline_chardev_use(cl, "-mon", monitor->chardev_id, &monitor->chardev, err);
+		ret = cmdline_chardev_use(config, "-mon", monitor->chardev_id, &monitor->chardev,
+					  err);
 		if (ret < 0)
 			return ret;
 	}

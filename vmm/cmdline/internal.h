@@ -53,7 +53,7 @@ struct cmdline {
 	char *mem_path; /* -mem-path */
 	bool mem_prealloc;
 	unsigned int nr_serials;  /* -serial given so often */
-	unsigned int nr_monitors; /* -monitor given so often */
+	unsigned int nr_monitors; /* -monitor, -qmp, -qmp-pretty given so often */
 	bool nodefaults;
 };
 
@@ -108,6 +108,20 @@ cmdline_handler cmdline_object;
 /* device.c; the finish step comes last: device_finish.c */
 cmdline_handler cmdline_device;
 int cmdline_devices_finish(struct cmdline *cl, struct err **err);
+/*
+ * Resolve and check config->devices[index] against the configuration and the devices before it, and
+ * mark what it uses. After a failure nothing is marked.
+ */
+int cmdline_device_finish(struct vm_config *config, size_t index, const char *option,
+			  struct err **err);
+
+/* device_pci.c */
+bool cmdline_device_is_pci(const struct vm_device_config *device);
+/* The step of cmdline_device_finish() that is about bus and slot. */
+int cmdline_device_find_place(const struct vm_config *config, size_t index, const char *what,
+			      struct err **err);
+/* Of all devices together. */
+int cmdline_devices_check_functions(const struct vm_config *config, struct err **err);
 
 /* chardev.c */
 cmdline_handler cmdline_chardev, cmdline_add_fd;
@@ -119,11 +133,11 @@ int cmdline_chardev_add(struct cmdline *cl, const char *what, const char *type, 
 			struct err **err);
 int cmdline_chardevs_finish(struct cmdline *cl, struct err **err);
 /* Find @id for the front end @what and count it as a user. */
-int cmdline_chardev_use(struct cmdline *cl, const char *what, const char *id,
+int cmdline_chardev_use(struct vm_config *config, const char *what, const char *id,
 			const struct vm_chardev_config **ret_chardev, struct err **err);
 
 /* frontend.c */
-cmdline_handler cmdline_serial, cmdline_monitor, cmdline_mon;
+cmdline_handler cmdline_serial, cmdline_monitor, cmdline_qmp, cmdline_qmp_pretty, cmdline_mon;
 int cmdline_frontends_defaults(struct cmdline *cl, struct err **err);
 int cmdline_monitors_finish(struct cmdline *cl, struct err **err);
 

@@ -182,7 +182,7 @@ static int object_id_add(struct cmdline *cl, const char *id, struct err **err)
 
 	for (size_t i = 0; i < cl->nr_object_ids; i++) {
 		if (!strcmp(cl->object_ids[i], id))
-			return err_set(err, EEXIST, "-object: id=%s is given twice", id);
+			return err_set(err, EEXIST, "-object: id=%s is in use already", id);
 	}
 	slot = cmdline_array_add(&cl->object_ids, &cl->nr_object_ids, sizeof(*slot));
 	if (!slot)

@@ -68,8 +68,10 @@ const struct cmdline_option cmdline_options[] = {
 	       "a serial port on none, null, stdio, pty, file:PATH, unix:PATH, tcp:HOST:PORT, "
 	       "chardev:ID or mon:DEV"),
 	OPTION("monitor", "DEV", cmdline_monitor, "a monitor, likewise"),
-	OPTION("mon", "[chardev=]ID[,mode=readline]", cmdline_mon,
-	       "a monitor on a character device"),
+	OPTION("qmp", "DEV", cmdline_qmp, "a monitor for programs (QMP), likewise"),
+	OPTION("qmp-pretty", "DEV", cmdline_qmp_pretty, "the same, JSON on several lines"),
+	OPTION("mon", "[chardev=]ID[,mode=readline|control][,pretty=on]", cmdline_mon,
+	       "a monitor on a character device, for people or for programs"),
 	FLAG("nodefaults", cmdline_nodefaults, "no serial port and no monitor but those given"),
 	FLAG("nographic", cmdline_ignored, "accepted; there is never a display"),
 	OPTION("display", "none", cmdline_display, "accepted"),
@@ -108,9 +110,6 @@ const char *cmdline_missing_reason(const char *name)
 		const char *name, *reason;
 	} missing[] = {
 		{"incoming", "this version cannot take in a migration"},
-		{"qmp", "this version has monitors for people only; allowed: -monitor, -mon"},
-		{"qmp-pretty",
-		 "this version has monitors for people only; allowed: -monitor, -mon"},
 		{"drive", "there are no disks in this version"},
 		{"blockdev", "there are no disks in this version"},
 		{"hda", "there are no disks in this version"},

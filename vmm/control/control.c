@@ -41,7 +41,10 @@ struct control *control_new(struct vm *vm, struct err **err)
 	for (size_t i = 0; i < config->nr_monitors; i++) {
 		struct chardev *chr = vm_chardev(vm, config->monitors[i]->chardev);
 
-		control->monitors[i] = chr_monitor_new(chr, control->hmp, err);
+		if (config->monitors[i]->mode == VM_MONITOR_READLINE)
+			control->monitors[i] = chr_monitor_new(chr, control->hmp, err);
+		else
+			err_set(err, ENOTSUP, "-mon: only mode=readline can be opened yet");
 		if (!control->monitors[i]) {
 			control_free(control);
 			return NULL;

@@ -276,21 +276,48 @@ static int vm_build_rng(struct vm *vm, struct vm_device *d, struct err **err)
 	return 0;
 }
 
+/* Ports come before what is behind them. */
+static struct pci_place vm_pci_place(const struct vm *vm, const struct vm_pci_config *c)
+{
+	return (struct pci_place){
+		.bus = c->port ? pci_port_bus(vm_device_of(vm, c->port)->port)
+			       : pci_host_root(vm->pci),
+		.slot = c->has_addr ? c->slot : -1,
+		.function = c->function,
+		.multifunction = c->multifunction,
+	};
+}
+
+static int vm_build_port(struct vm *vm, struct vm_device *d, struct err **err)
+{
+	const struct vm_root_port_config *c = &d->config->root_port;
+	struct pci_port_config config = {
+		.id = d->config->id,
+		.place = vm_pci_place(vm, &d->config->pci),
+		.number = c->port,
+		.slot = c->slot,
+		.hotplug = c->hotplug,
+		.memory_reserve = c->memory_reserve,
+		.prefetch_reserve = c->prefetch_reserve,
+	};
+
+	for (size_t i = 0; !c->has_slot && vm->devices[i] != d; i++)
+		if (vm->devices[i]->port)
+			config.slot++;
+	d->port = pci_port_new(&config, err);
+	return d->port ? 0 : -EIO;
+}
+
 static int vm_plug_pci(struct vm *vm, struct vm_device *d, struct err **err)
 {
 	const struct virtio_pci_config config = {
-		.place = {.bus = pci_host_root(vm->pci),
-			  .slot = d->config->pci.has_addr ? d->config->pci.slot : -1},
+		.place = vm_pci_place(vm, &d->config->pci),
 		.hv = vm->hv,
 		.class_code = d->mem ? VM_MEM_CLASS : VIRTIO_PCI_CLASS_OTHER,
 		/* "As many as it needs" is the same number on both sides. */
 		.vectors = d->config->virtio.vectors,
 	};
 
-	if (d->config->pci.has_addr && d->config->pci.function)
-		return err_set(err, EINVAL,
-			       "addr names function %u; only function 0 of a slot can be used",
-			       d->config->pci.function);
 	d->transport = virtio_pci_new(&config, d->virtio, err);
 	return d->transport ? 0 : -EIO;
 }
@@ -303,7 +330,7 @@ static int vm_build_serial(struct vm *vm, struct vm_device *d, struct err **err)
 	return d->serial ? 0 : -EIO;
 }
 
-static int vm_build_parts(struct vm *vm, struct vm_device *d, struct err **err)
+int vm_device_build(struct vm *vm, struct vm_device *d, struct err **err)
 {
 	int ret = 0;
 
@@ -319,34 +346,10 @@ static int vm_build_parts(struct vm *vm, struct vm_device *d, struct err **err)
 	case VM_DEVICE_PVPANIC:
 		d->pvpanic = pvpanic_new(vm->pio, &vm_isa_ops, vm, err);
 		return d->pvpanic ? 0 : -EIO;
+	case VM_DEVICE_ROOT_PORT:
+		return vm_build_port(vm, d, err);
 	}
 	return ret ? ret : vm_plug_pci(vm, d, err);
-}
-
-static const char *vm_device_type_name(enum vm_device_type type)
-{
-	switch (type) {
-	case VM_DEVICE_VIRTIO_MEM:
-		return "virtio-mem-pci";
-	case VM_DEVICE_VIRTIO_RNG:
-		return "virtio-rng-pci";
-	case VM_DEVICE_ISA_SERIAL:
-		return "isa-serial";
-	case VM_DEVICE_PVPANIC:
-		break;
-	}
-	return "pvpanic";
-}
-
-int vm_device_build(struct vm *vm, struct vm_device *d, struct err **err)
-{
-	const char *id = d->config->id;
-	int ret = vm_build_parts(vm, d, err);
-
-	if (ret)
-		err_prefix(err, "-device %s%s%s", vm_device_type_name(d->config->type),
-			   id ? ",id=" : "", id ? id : "");
-	return ret;
 }
 
 struct vm_device *vm_device_new(struct vm *vm, const struct vm_device_config *config)
@@ -372,6 +375,7 @@ void vm_device_free(struct vm *vm, struct vm_device *d)
 	rng_free(d->rng);
 	serial_free(d->serial);
 	pvpanic_free(d->pvpanic);
+	pci_port_free(d->port);
 	free(d);
 }
 
@@ -425,8 +429,13 @@ int vm_build_devices(struct vm *vm, struct err **err)
 		if (!vm_device_new(vm, c->devices[i]))
 			return err_set(err, ENOMEM, "out of memory");
 	ret = vm_choose_memslots(vm, err);
-	for (size_t i = 0; i < vm->nr_devices && !ret; i++)
+	for (size_t i = 0; i < vm->nr_devices && !ret; i++) {
 		ret = vm_device_build(vm, vm->devices[i], err);
+		if (ret)
+			err_prefix(err, "-device %s%s%s", vm_device_type_name(c->devices[i]->type),
+				   c->devices[i]->id ? ",id=" : "",
+				   c->devices[i]->id ? c->devices[i]->id : "");
+	}
 	return ret ? ret : pci_host_assign(vm->pci, err);
 }
 

@@ -22,6 +22,7 @@ struct kvm_vm;
 struct loop_watch;
 struct machine_layout;
 struct pci_host;
+struct pci_port;
 struct power;
 struct pvpanic;
 struct rng;
@@ -66,6 +67,7 @@ struct vm_device {
 	struct rng *rng;
 	struct serial *serial;
 	struct pvpanic *pvpanic;
+	struct pci_port *port;
 };
 
 /* What the guest or KVM asked for, as bits of vm.requests (vm.h, I2). */

@@ -272,9 +272,13 @@ static void test_scenario(void **state)
 	"-rtc base=utc -no-shutdown -boot strict=on -kernel K -initrd I -append quiet "           \
 	"-object {\"qom-type\":\"memory-backend-ram\",\"id\":\"memua-vmem0\",\"reserve\":false,"  \
 	"\"size\":4294967296} "                                                                   \
+	"-device {\"driver\":\"pcie-root-port\",\"port\":8,\"chassis\":1,\"id\":\"pci.1\","       \
+	"\"bus\":\"pcie.0\",\"multifunction\":true,\"addr\":\"0x1\"} "                            \
+	"-device {\"driver\":\"pcie-root-port\",\"port\":9,\"chassis\":2,\"id\":\"pci.2\","       \
+	"\"bus\":\"pcie.0\",\"addr\":\"0x1.0x1\"} "                                               \
 	"-device {\"driver\":\"virtio-mem-pci\",\"node\":0,\"block-size\":2097152,"               \
 	"\"requested-size\":1073741824,\"memdev\":\"memua-vmem0\",\"id\":\"ua-vmem0\","           \
-	"\"bus\":\"pcie.0\",\"addr\":\"0x2\"} "                                                   \
+	"\"bus\":\"pci.2\",\"addr\":\"0x0\"} "                                                    \
 	"-chardev pty,id=charserial0 "                                                            \
 	"-device {\"driver\":\"isa-serial\",\"chardev\":\"charserial0\",\"id\":\"serial0\","      \
 	"\"index\":0} "                                                                           \
@@ -283,8 +287,9 @@ static void test_scenario(void **state)
 
 static void test_managed(void **state)
 {
-	struct vm_config *config = fixture_config(MANAGED "-mon chardev=charmonitor,id=monitor");
-	const struct vm_virtio_mem_config *mem = &config->devices[0]->virtio_mem;
+	struct vm_config *config =
+		fixture_config(MANAGED "-mon chardev=charmonitor,id=monitor,mode=control");
+	const struct vm_virtio_mem_config *mem = &config->devices[2]->virtio_mem;
 
 	(void)state;
 	assert_int_equal(config->chardevs[0]->fd, 27);
@@ -292,9 +297,18 @@ static void test_managed(void **state)
 	assert_int_equal(config->memory.max_bytes, 16 * GIB);
 	assert_string_equal(config->numa.nodes[0].memdev->id, "ram-node0");
 	assert_int_equal(config->numa.nodes[0].memdev->user, VM_MEMDEV_BOOT);
-	assert_int_equal(config->nr_devices, 2);
-	assert_string_equal(config->devices[0]->id, "ua-vmem0");
-	assert_int_equal(config->devices[0]->pci.slot, 2);
+	assert_int_equal(config->monitors[0]->mode, VM_MONITOR_CONTROL);
+	assert_int_equal(config->nr_devices, 4);
+	assert_true(config->devices[0]->pci.multifunction);
+	assert_int_equal(config->devices[0]->root_port.port, 8);
+	assert_false(config->devices[0]->root_port.has_slot);
+	assert_true(config->devices[0]->root_port.hotplug);
+	assert_int_equal(config->devices[0]->root_port.memory_reserve, UINT64_MAX);
+	assert_int_equal(config->devices[1]->pci.slot, 1);
+	assert_int_equal(config->devices[1]->pci.function, 1);
+	assert_null(config->devices[1]->pci.port);
+	assert_string_equal(config->devices[2]->id, "ua-vmem0");
+	assert_ptr_equal(config->devices[2]->pci.port, config->devices[1]);
 	assert_int_equal(mem->requested_size_bytes, GIB);
 	assert_false(mem->memdev->reserve);
 	assert_int_equal(config->action.shutdown, VM_SHUTDOWN_PAUSE);
@@ -305,15 +319,6 @@ static void test_managed(void **state)
 static void test_managed_refused(void **state)
 {
 	static const struct error_row rows[] = {
-		{MANAGED "-mon chardev=charmonitor,id=monitor,mode=control", 95,
-		 "-mon: mode=control is not possible: monitors speak to people in this version; "
-		 "allowed: readline"},
-		{MANAGED "-device {\"driver\":\"pcie-root-port\",\"port\":8,\"chassis\":1,"
-			 "\"id\":\"pci.1\",\"bus\":\"pcie.0\",\"multifunction\":true,"
-			 "\"addr\":\"0x1\"}",
-		 2,
-		 "-device: there is no device pcie-root-port; allowed: isa-serial, pvpanic, "
-		 "virtio-mem-pci, virtio-rng-pci"},
 		{MANAGED "-incoming defer", 95,
 		 "-incoming: this version cannot take in a migration"},
 		{MANAGED "-sandbox on,obsolete=deny", 95,

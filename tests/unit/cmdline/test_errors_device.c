@@ -12,14 +12,11 @@ static const struct error_row rows[] = {
 	{"-device", EINVAL, "-device: its argument is missing"},
 	{"-device", EINVAL, "-device: its argument is missing"},
 	{"-device foo", ENOENT,
-	 "-device: there is no device foo; allowed: isa-serial, pvpanic, virtio-mem-pci, "
-	 "virtio-rng-pci"},
-	{"-device pcie-root-port,id=p", ENOENT,
-	 "-device: there is no device pcie-root-port; allowed: isa-serial, pvpanic, "
+	 "-device: there is no device foo; allowed: isa-serial, pcie-root-port, pvpanic, "
 	 "virtio-mem-pci, virtio-rng-pci"},
 	{"-device virtio-balloon-pci", ENOENT,
-	 "-device: there is no device virtio-balloon-pci; allowed: isa-serial, pvpanic, "
-	 "virtio-mem-pci, virtio-rng-pci"},
+	 "-device: there is no device virtio-balloon-pci; allowed: isa-serial, pcie-root-port, "
+	 "pvpanic, virtio-mem-pci, virtio-rng-pci"},
 	{"-device id=x", EINVAL, "-device: needs driver=, the name of the device"},
 	{"-device virtio-mem-pci", EINVAL,
 	 "-device virtio-mem-pci: needs memdev= (the id of its memory, a memory backend)"},
@@ -34,7 +31,7 @@ static const struct error_row rows[] = {
 	 "block-size, memaddr, prealloc, unplugged-inaccessible, dynamic-memslots, guard, "
 	 "memslot-size, on-violation, packed, event_idx, indirect_desc, vectors, disable-legacy, "
 	 "disable-modern, iommu_platform, ats, "
-	 "page-per-vq, bus, addr, id"},
+	 "page-per-vq, bus, addr, multifunction, id"},
 	{"-device virtio-mem-pci,memdev=a,requested_size=1G", EINVAL,
 	 "-device virtio-mem-pci: requested_size is unknown; did you mean requested-size?"},
 	{"-device virtio-mem-pci,memdev=a,size=1G", EINVAL,
@@ -79,14 +76,9 @@ static const struct error_row rows[] = {
 	{"-device virtio-mem-pci,memdev=a,addr=2.8", EINVAL,
 	 "-device virtio-mem-pci: addr=2.8 is not a PCI address; allowed: SLOT or SLOT.FUNCTION in "
 	 "hexadecimal, 0 to 1f and 0 to 7"},
-	{"-device virtio-mem-pci,memdev=a,addr=2.1", ENOTSUP,
-	 "-device virtio-mem-pci: addr=2.1 is not possible: each slot has function 0 only"},
 	{"-device virtio-mem-pci,memdev=a,addr=x", EINVAL,
 	 "-device virtio-mem-pci: addr=x is not a PCI address; allowed: SLOT or SLOT.FUNCTION in "
 	 "hexadecimal, 0 to 1f and 0 to 7"},
-	{"-device virtio-mem-pci,memdev=a,multifunction=on", ENOTSUP,
-	 "-device virtio-mem-pci: multifunction=on is not possible: each slot has one function in "
-	 "this version"},
 	{"-device virtio-mem-pci,memdev=a,vectors=2049", ERANGE,
 	 "-device virtio-mem-pci: vectors=2049 is out of range; allowed: 0 to 2048"},
 	{"-device {\"driver\":\"virtio-mem-pci\",\"memdev\":\"a\",\"node\":\"x\"}", EINVAL,
@@ -199,15 +191,49 @@ static const struct error_row rows[] = {
 	{"-device virtio-rng-pci,period=0", ERANGE,
 	 "-device virtio-rng-pci: period=0 is out of range; allowed: 1 to 4294967295"},
 	{"-device virtio-rng-pci,id=a -device virtio-rng-pci,id=a", EEXIST,
-	 "-device: id=a is given twice"},
+	 "-device: id=a is in use already"},
 	{"-device virtio-rng-pci,addr=3 -device virtio-rng-pci,addr=0x3", EBUSY,
 	 "-device virtio-rng-pci: addr=3 is in use already"},
 	{"-device virtio-rng-pci,addr=0", EBUSY,
 	 "-device virtio-rng-pci: addr=0 is the host bridge's; allowed: 1 to 1f"},
 	{"-device virtio-rng-pci,bus=pcie.0", ENOENT,
-	 "-device virtio-rng-pci: there is no bus pcie.0; allowed: pci.0"},
+	 "-device virtio-rng-pci: there is no bus pcie.0; allowed: pci.0, and the ids of "
+	 "pcie-root-port devices in front of it"},
 	{"-machine q35 -device virtio-rng-pci,bus=pci.0", ENOENT,
-	 "-device virtio-rng-pci: there is no bus pci.0; allowed: pcie.0"},
+	 "-device virtio-rng-pci: there is no bus pci.0; allowed: pcie.0, and the ids of "
+	 "pcie-root-port devices in front of it"},
+	{"-device virtio-rng-pci,bus=p -device pcie-root-port,id=p", ENOENT,
+	 "-device virtio-rng-pci: there is no bus p; allowed: pci.0, and the ids of "
+	 "pcie-root-port devices in front of it"},
+	{"-device virtio-rng-pci,id=p -device virtio-rng-pci,bus=p", ENOENT,
+	 "-device virtio-rng-pci: there is no bus p; allowed: pci.0, and the ids of "
+	 "pcie-root-port devices in front of it"},
+	{"-device pcie-root-port,id=p -device pcie-root-port,id=q,bus=p", EINVAL,
+	 "-device pcie-root-port,id=q: bus=p is not possible: a root port is on the root bus"},
+	{"-device pcie-root-port,id=p -device virtio-rng-pci,bus=p,addr=1", EINVAL,
+	 "-device virtio-rng-pci: addr=1 is not possible behind a root port; allowed: 0"},
+	{"-device pcie-root-port,id=p -device virtio-rng-pci,bus=p,addr=0.2", EINVAL,
+	 "-device virtio-rng-pci: addr=0.2 is not possible behind a root port; allowed: 0"},
+	{"-device pcie-root-port,id=p -device virtio-rng-pci,bus=p -device virtio-rng-pci,bus=p",
+	 EBUSY,
+	 "-device virtio-rng-pci: bus=p is in use already: behind a root port is room for one "
+	 "device"},
+	{"-device pcie-root-port,slot=8192", ERANGE,
+	 "-device pcie-root-port: slot=8192 is out of range; allowed: 0 to 8191"},
+	{"-device pcie-root-port,port=256", ERANGE,
+	 "-device pcie-root-port: port=256 is out of range; allowed: 0 to 255"},
+	{"-device pcie-root-port,addr=2.1,multifunction=on", EINVAL,
+	 "-device pcie-root-port: addr=2.1 is in a slot without function 0, which nobody would "
+	 "find"},
+	{"-device pcie-root-port,addr=2 -device pcie-root-port,addr=2.1", EBUSY,
+	 "-device pcie-root-port: addr=2.1 is in a slot with other functions: function 0 of it "
+	 "needs multifunction=on"},
+	{"-device pcie-root-port,addr=2.1 -device pcie-root-port,addr=2,id=p", EBUSY,
+	 "-device pcie-root-port,id=p: addr=2 is in a slot with other functions: function 0 of it "
+	 "needs multifunction=on"},
+	{"-device pcie-root-port,addr=2,multifunction=on -device pcie-root-port,addr=2.1 -device "
+	 "virtio-rng-pci,addr=2.1",
+	 EBUSY, "-device virtio-rng-pci: addr=2.1 is in use already"},
 	{"-device pvpanic,ioport=0x506", ERANGE,
 	 "-device pvpanic: ioport=0x506 is out of range; allowed: 1285"},
 	{"-device pvpanic -device pvpanic", EEXIST, "-device pvpanic: there is one already"},
@@ -240,7 +266,7 @@ static const struct error_row rows[] = {
 	{"-chardev id=a", EINVAL,
 	 "-chardev: backend= is unknown; allowed: stdio, socket, file, pty, null"},
 	{"-chardev null", EINVAL, "-chardev null: needs id= (the name that others refer to)"},
-	{"-chardev null,id=a -chardev null,id=a", EEXIST, "-chardev: id=a is given twice"},
+	{"-chardev null,id=a -chardev null,id=a", EEXIST, "-chardev: id=a is in use already"},
 	{"-chardev null,id=a,path=x", EINVAL,
 	 "-chardev null,id=a: path is unknown; allowed: id, mux"},
 	{"-chardev null,id=a,logfile=x", ENOTSUP,
@@ -309,7 +335,7 @@ static const struct error_row rows[] = {
 	 "-chardev stdio: serial0 and serial1 cannot both have standard input and output"},
 	{"-serial stdio -monitor stdio", EBUSY,
 	 "-chardev stdio: serial0 and compat_monitor0 cannot both have standard input and output"},
-	{"-serial null -chardev null,id=serial0", EEXIST, "-chardev: id=serial0 is given twice"},
+	{"-serial null -chardev null,id=serial0", EEXIST, "-chardev: id=serial0 is in use already"},
 	{"-monitor foo", EINVAL,
 	 "-monitor: 'foo' is unknown; allowed: none, null, stdio, pty, file:PATH, unix:PATH, "
 	 "tcp:HOST:PORT, chardev:ID, mon:..."},
@@ -319,11 +345,8 @@ static const struct error_row rows[] = {
 	{"-mon x", ENOENT,
 	 "-mon: there is no character device x; chardev= takes the id of a -chardev"},
 	{"-mon mode=readline", EINVAL, "-mon: needs chardev= (the id of a character device)"},
-	{"-chardev null,id=c -mon chardev=c,mode=control", ENOTSUP,
-	 "-mon: mode=control is not possible: monitors speak to people in this version; allowed: "
-	 "readline"},
 	{"-chardev null,id=c -mon chardev=c,mode=foo", EINVAL,
-	 "-mon: mode=foo is unknown; allowed: readline"},
+	 "-mon: mode=foo is unknown; allowed: readline, control"},
 	{"-chardev null,id=c,mux=on -mon c,id=m -mon c,id=m", EEXIST, "-mon: id=m is given twice"},
 	{"-chardev null,id=c -mon c -mon c", EBUSY,
 	 "-mon: chardev=c is in use already; mux=on lets several share it"},

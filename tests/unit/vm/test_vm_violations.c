@@ -68,6 +68,12 @@ void virtio_mem_guard_info(const struct virtio_mem *mem, struct vmem_guard_info 
 	*ret_info = (struct vmem_guard_info){.mechanism = "test", .memslots = mem->memslots};
 }
 
+void virtio_mem_info(const struct virtio_mem *mem, struct vmem_device_info *ret_info)
+{
+	(void)mem;
+	*ret_info = (struct vmem_device_info){.plugged_size = 0};
+}
+
 void vm_request(struct vm *vm, unsigned int bits)
 {
 	assert_ptr_equal(vm, &world->vm);

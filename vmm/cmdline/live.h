@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Parts that come and go while the machine runs: checked by the tables and rules of the command line,
+ * refused in the same sentences, against the configuration as it is now.
+ *
+ * I1  A call that fails leaves the configuration as it was. One that succeeds changes nothing but
+ *     the configuration: it is the caller who makes what the part stands for, and who removes the
+ *     part again where that fails.
+ * I2  A part is removed only while nothing uses it.
+ *
+ * Threads: the one that the configuration belongs to.
+ */
+#ifndef VMM_CMDLINE_LIVE_H
+#define VMM_CMDLINE_LIVE_H
+
+#include <jansson.h>
+
+#include "base/err.h"
+#include "vmm/cmdline/config.h"
+
+/*
+ * A device from its keys: "driver", "id", "bus" ... Only devices that guests can find later are
+ * allowed, and only behind a root port with hot-plug; without "bus" the first that is free is taken.
+ * The device is the last of config->devices.
+ */
+int cmdline_device_add(struct vm_config *config, const json_t *values,
+		       struct vm_device_config **ret_device, struct err **err);
+/*
+ * It is gone from the machine. Frees it, and lets go of what it used. Only for what cmdline_device_add()
+ * adds, also if it was there from the start.
+ */
+void cmdline_device_remove(struct vm_config *config, struct vm_device_config *device);
+/* NULL when there is none of that id. */
+struct vm_device_config *cmdline_device_find(const struct vm_config *config, const char *id);
+
+#endif
