@@ -449,6 +449,11 @@ pid_t vm_io_thread_id(const struct vm *vm)
 	return loop_thread_id(vm->io);
 }
 
+struct pci_host *vm_pci_host(const struct vm *vm)
+{
+	return vm->pci;
+}
+
 pid_t vm_vcpu_thread_id(const struct vm *vm, unsigned int index)
 {
 	return vcpus_thread_id(vm->vcpus, index);

@@ -29,6 +29,7 @@
 struct chardev;
 struct err;
 struct loop;
+struct pci_host;
 struct virtio_mem;
 struct vm;
 
@@ -173,5 +174,6 @@ struct chardev *vm_chardev(const struct vm *vm, const struct vm_chardev_config *
 pid_t vm_vcpu_thread_id(const struct vm *vm, unsigned int index);
 /* The host's thread id of the thread of all virtqueues but those of memory devices. */
 pid_t vm_io_thread_id(const struct vm *vm);
+struct pci_host *vm_pci_host(const struct vm *vm);
 
 #endif
