@@ -43,7 +43,7 @@ struct loop;
 /* Bytes of output that a port holds when its ops say nothing else. */
 #define CHR_OUT_LIMIT_BYTES (64 * 1024)
 /* Clients that chardev_serve() takes at once; further ones wait in the listen queue. */
-#define CHR_CLIENTS_MAX 32
+#define CHR_CLIENTS_MAX 256
 /* Front-ends of one mux. */
 #define CHR_MUX_MAX 4
 
