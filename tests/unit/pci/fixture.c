@@ -161,10 +161,11 @@ void fixture_init(struct pci_fixture *f)
 	assert_non_null(f->mmio);
 	assert_non_null(f->pio);
 	f->config = (struct pci_host_config){
+		.id = "pcie.0",
 		.mmio = f->mmio,
 		.pio = f->pio,
 		.hv = &f->hv.hv,
-		.ecam = {ECAM_BASE, 2 * MIB},
+		.ecam = {ECAM_BASE, ECAM_BUSES * MIB},
 		.window32 = {WINDOW32_BASE, WINDOW32_SIZE},
 		.window64 = {WINDOW64_BASE, WINDOW64_SIZE},
 		.intx_gsi = FAKE_GSI,
@@ -192,23 +193,29 @@ void fixture_done(struct pci_fixture *f)
 	pthread_mutex_destroy(&f->hv.lock);
 }
 
-static uint64_t ecam_address(unsigned int slot, unsigned int reg)
+uint32_t bdf_read(struct pci_fixture *f, unsigned int at, unsigned int reg, unsigned int size)
 {
-	return ECAM_BASE + ((uint64_t)slot << 15) + reg;
+	uint64_t value = 0;
+
+	assert_true(bus_read(f->mmio, ECAM_BASE + ((uint64_t)at << 12) + reg, size, &value));
+	return (uint32_t)value;
+}
+
+void bdf_write(struct pci_fixture *f, unsigned int at, unsigned int reg, unsigned int size,
+	       uint32_t value)
+{
+	assert_true(bus_write(f->mmio, ECAM_BASE + ((uint64_t)at << 12) + reg, size, value));
 }
 
 uint32_t ecam_read(struct pci_fixture *f, unsigned int slot, unsigned int reg, unsigned int size)
 {
-	uint64_t value = 0;
-
-	assert_true(bus_read(f->mmio, ecam_address(slot, reg), size, &value));
-	return (uint32_t)value;
+	return bdf_read(f, BDF(0, slot, 0), reg, size);
 }
 
 void ecam_write(struct pci_fixture *f, unsigned int slot, unsigned int reg, unsigned int size,
 		uint32_t value)
 {
-	assert_true(bus_write(f->mmio, ecam_address(slot, reg), size, value));
+	bdf_write(f, BDF(0, slot, 0), reg, size, value);
 }
 
 static void port_select(struct pci_fixture *f, unsigned int slot, unsigned int reg)

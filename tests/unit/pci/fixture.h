@@ -27,6 +27,7 @@
 #define FAKE_GSI   16
 
 #define ECAM_BASE     UINT64_C(0xb0000000)
+#define ECAM_BUSES    8
 #define WINDOW32_BASE UINT64_C(0xc0000000)
 #define WINDOW32_SIZE (256 * MIB)
 #define WINDOW64_BASE UINT64_C(0x8000000000)
@@ -81,6 +82,11 @@ void ecam_write(struct pci_fixture *f, unsigned int slot, unsigned int reg, unsi
 uint32_t port_read(struct pci_fixture *f, unsigned int slot, unsigned int reg, unsigned int size);
 void port_write(struct pci_fixture *f, unsigned int slot, unsigned int reg, unsigned int size,
 		uint32_t value);
+/* Configuration accesses by ECAM of any function: @at is a BDF(). */
+#define BDF(bus, slot, function) ((unsigned int)(bus) << 8 | (slot) << 3 | (function))
+uint32_t bdf_read(struct pci_fixture *f, unsigned int at, unsigned int reg, unsigned int size);
+void bdf_write(struct pci_fixture *f, unsigned int at, unsigned int reg, unsigned int size,
+	       uint32_t value);
 /* Offset of the first capability @id, found as a driver finds it; 0 when there is none. */
 unsigned int capability_find(struct pci_fixture *f, unsigned int slot, uint8_t id);
 
