@@ -292,7 +292,7 @@ static int vm_build_port(struct vm *vm, struct vm_device *d, struct err **err)
 {
 	const struct vm_root_port_config *c = &d->config->root_port;
 	struct pci_port_config config = {
-		.id = d->config->id,
+		.id = d->config->id ? d->config->id : vm_device_type_name(d->config->type),
 		.place = vm_pci_place(vm, &d->config->pci),
 		.number = c->port,
 		.slot = c->slot,

@@ -101,6 +101,7 @@ static int vm_lay_out(struct vm *vm, struct err **err)
 	for (size_t i = 0; i < c->nr_devices; i++) {
 		const struct vm_device_config *d = c->devices[i];
 
+		layout.nr_pci_ports += d->type == VM_DEVICE_ROOT_PORT;
 		if (d->type != VM_DEVICE_VIRTIO_MEM)
 			continue;
 		devices[layout.nr_devices++] = (struct layout_device_config){
