@@ -90,9 +90,6 @@ static void cmdline_done(struct cmdline *cl)
 	cmdline_machine_done(cl);
 	free(cl->mem_path);
 	free(cl->numa.cpus);
-	for (size_t i = 0; i < cl->nr_object_ids; i++)
-		free(cl->object_ids[i]);
-	free(cl->object_ids);
 }
 
 int cmdline_parse(int argc, char **argv, struct vm_config **ret_config, struct err **err)

@@ -33,6 +33,12 @@ void vm_iothread_config_free(struct vm_iothread_config *iothread)
 	free(iothread);
 }
 
+void vm_secret_config_free(struct vm_secret_config *secret)
+{
+	free(secret->id);
+	free(secret);
+}
+
 void vm_chardev_config_free(struct vm_chardev_config *chardev)
 {
 	vm_chardev_config_done(chardev);
@@ -56,6 +62,9 @@ static void config_free_objects(struct vm_config *config)
 	for (size_t i = 0; i < config->nr_iothreads; i++)
 		vm_iothread_config_free(config->iothreads[i]);
 	free(config->iothreads);
+	for (size_t i = 0; i < config->nr_secrets; i++)
+		vm_secret_config_free(config->secrets[i]);
+	free(config->secrets);
 }
 
 static void config_free_devices(struct vm_config *config)

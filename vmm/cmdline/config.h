@@ -126,11 +126,17 @@ struct vm_iothread_config {
 	char *id;
 };
 
+/* -object secret: its name; what is in it is forgotten */
+struct vm_secret_config {
+	char *id;
+};
+
 /* -m */
 struct vm_memory_config {
 	uint64_t ram_bytes; /* boot memory; multiple of 4096 */
 	uint64_t max_bytes; /* boot and device memory together; == ram_bytes without maxmem */
 	unsigned int slots; /* recorded only: virtio-mem uses none */
+	bool prealloc;      /* -mem-prealloc: backends that do not say otherwise are preallocated */
 	const struct vm_memdev_config
 		*backend; /* -machine memory-backend: all boot memory; or NULL */
 };
@@ -340,6 +346,8 @@ struct vm_config {
 	size_t nr_rngs;
 	struct vm_iothread_config **iothreads;
 	size_t nr_iothreads;
+	struct vm_secret_config **secrets;
+	size_t nr_secrets;
 	struct vm_chardev_config **chardevs;
 	size_t nr_chardevs;
 	struct vm_monitor_config **monitors;

@@ -48,10 +48,7 @@ struct cmdline {
 	struct vm_config *config;
 	struct cmdline_machine machine;
 	struct cmdline_numa numa;
-	char **object_ids; /* of every -object */
-	size_t nr_object_ids;
-	char *mem_path; /* -mem-path */
-	bool mem_prealloc;
+	char *mem_path;           /* -mem-path */
 	unsigned int nr_serials;  /* -serial given so often */
 	unsigned int nr_monitors; /* -monitor, -qmp, -qmp-pretty given so often */
 	bool nodefaults;
@@ -104,6 +101,8 @@ int cmdline_numa_finish(struct cmdline *cl, struct err **err);
 
 /* object.c */
 cmdline_handler cmdline_object;
+/* Of any type. */
+bool cmdline_object_exists(const struct vm_config *config, const char *id);
 
 /* device.c; the finish step comes last: device_finish.c */
 cmdline_handler cmdline_device;
@@ -182,6 +181,7 @@ void vm_chardev_config_done(struct vm_chardev_config *chardev);
 void vm_memdev_config_free(struct vm_memdev_config *memdev);
 void vm_rng_backend_config_free(struct vm_rng_backend_config *rng);
 void vm_iothread_config_free(struct vm_iothread_config *iothread);
+void vm_secret_config_free(struct vm_secret_config *secret);
 void vm_chardev_config_free(struct vm_chardev_config *chardev);
 void vm_device_config_free(struct vm_device_config *device);
 

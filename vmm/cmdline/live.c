@@ -6,10 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/num.h"
 #include "base/ptrs.h"
 #include "vmm/cmdline/device.h"
 #include "vmm/cmdline/internal.h"
 #include "vmm/cmdline/memdev.h"
+#include "vmm/cmdline/object.h"
 
 /* ---- devices ---- */
 
@@ -121,4 +123,145 @@ void cmdline_device_remove(struct vm_config *config, struct vm_device_config *de
 	if (device->type == VM_DEVICE_VIRTIO_MEM)
 		memdev_find(config, device->virtio_mem.memdev_id)->user = VM_MEMDEV_UNUSED;
 	vm_device_config_free(device);
+}
+
+/* ---- objects ---- */
+
+#define OBJECT_ADD "object-add"
+#define OBJECT_DEL "object-del"
+
+/* What is different from an object that is there from the start: nothing looks at it later. */
+static int object_check(const struct object_config *object, struct err **err)
+{
+	char what[CMDLINE_WHAT_MAX];
+
+	if (object->type != OBJECT_RNG_RANDOM)
+		return 0;
+	cmdline_what(what, OBJECT_ADD, "rng-random", object->id);
+	return cmdline_check_file(what, object->rng.filename, err);
+}
+
+int cmdline_object_add(struct vm_config *config, const json_t *values,
+		       struct vm_memdev_config **ret_memdev, struct err **err)
+{
+	json_t *copy = json_copy((json_t *)values); /* only reads it */
+	size_t nr_memdevs = config->nr_memdevs;
+	struct object_config object;
+	int ret;
+
+	if (!copy)
+		return cmdline_oom(err);
+	ret = object_config_parse(OBJECT_ADD, copy, &object, err);
+	json_decref(copy);
+	if (ret < 0)
+		return ret;
+	ret = object_check(&object, err);
+	if (!ret)
+		ret = object_config_add(OBJECT_ADD, &object, config, err);
+	object_config_done(&object);
+	if (ret < 0)
+		return ret;
+	*ret_memdev = NULL;
+	if (config->nr_memdevs > nr_memdevs) {
+		*ret_memdev = config->memdevs[nr_memdevs];
+		memdev_use_defaults(config, *ret_memdev);
+	}
+	return 0;
+}
+
+/* The first device that uses an object: its memory or its source of random bytes. */
+static const struct vm_device_config *object_user(const struct vm_config *config, const char *id)
+{
+	for (size_t i = 0; i < config->nr_devices; i++) {
+		const struct vm_device_config *device = config->devices[i];
+
+		if (device->type == VM_DEVICE_VIRTIO_MEM &&
+		    !strcmp(device->virtio_mem.memdev->id, id))
+			return device;
+		if (device->type == VM_DEVICE_VIRTIO_RNG && device->virtio_rng.rng &&
+		    !strcmp(device->virtio_rng.rng->id, id))
+			return device;
+	}
+	return NULL;
+}
+
+int cmdline_object_check_remove(const struct vm_config *config, const char *id,
+				struct vm_memdev_config **ret_memdev, struct err **err)
+{
+	const struct vm_device_config *user = object_user(config, id);
+	struct vm_memdev_config *memdev = memdev_find(config, id);
+
+	if (!cmdline_object_exists(config, id))
+		return err_set(err, ENOENT, OBJECT_DEL ": there is no object %s", id);
+	if (user)
+		return err_set(err, EBUSY, OBJECT_DEL ": object %s is in use by %s%s", id,
+			       user->id ? "device " : "a ",
+			       user->id ? user->id : vm_device_type_name(user->type));
+	if (memdev && memdev->user != VM_MEMDEV_UNUSED)
+		return err_set(err, EBUSY, OBJECT_DEL ": object %s is in use as boot memory", id);
+	*ret_memdev = memdev;
+	return 0;
+}
+
+static bool memdev_remove(struct vm_config *config, const char *id)
+{
+	struct vm_memdev_config *memdev = memdev_find(config, id);
+
+	if (!memdev)
+		return false;
+	ptrs_remove(&config->memdevs, &config->nr_memdevs, memdev);
+	vm_memdev_config_free(memdev);
+	return true;
+}
+
+static bool rng_remove(struct vm_config *config, const char *id)
+{
+	for (size_t i = 0; i < config->nr_rngs; i++) {
+		struct vm_rng_backend_config *rng = config->rngs[i];
+
+		if (strcmp(rng->id, id))
+			continue;
+		ptrs_remove(&config->rngs, &config->nr_rngs, rng);
+		vm_rng_backend_config_free(rng);
+		return true;
+	}
+	return false;
+}
+
+static bool iothread_remove(struct vm_config *config, const char *id)
+{
+	for (size_t i = 0; i < config->nr_iothreads; i++) {
+		struct vm_iothread_config *iothread = config->iothreads[i];
+
+		if (strcmp(iothread->id, id))
+			continue;
+		ptrs_remove(&config->iothreads, &config->nr_iothreads, iothread);
+		vm_iothread_config_free(iothread);
+		return true;
+	}
+	return false;
+}
+
+static bool secret_remove(struct vm_config *config, const char *id)
+{
+	for (size_t i = 0; i < config->nr_secrets; i++) {
+		struct vm_secret_config *secret = config->secrets[i];
+
+		if (strcmp(secret->id, id))
+			continue;
+		ptrs_remove(&config->secrets, &config->nr_secrets, secret);
+		vm_secret_config_free(secret);
+		return true;
+	}
+	return false;
+}
+
+void cmdline_object_remove(struct vm_config *config, const char *id)
+{
+	static bool (*const removes[])(struct vm_config *, const char *) = {
+		memdev_remove, rng_remove, iothread_remove, secret_remove};
+
+	for (size_t i = 0; i < ARRAY_SIZE(removes); i++)
+		if (removes[i](config, id))
+			return;
 }

@@ -33,4 +33,18 @@ void cmdline_device_remove(struct vm_config *config, struct vm_device_config *de
 /* NULL when there is none of that id. */
 struct vm_device_config *cmdline_device_find(const struct vm_config *config, const char *id);
 
+/*
+ * An object from its keys: "qom-type", "id" ... *ret_memdev is the memory to map, NULL for objects of
+ * other kinds.
+ */
+int cmdline_object_add(struct vm_config *config, const json_t *values,
+		       struct vm_memdev_config **ret_memdev, struct err **err);
+/*
+ * Is it there, and used by nothing? *ret_memdev as above. Then it may be removed, with memory that is no
+ * longer mapped.
+ */
+int cmdline_object_check_remove(const struct vm_config *config, const char *id,
+				struct vm_memdev_config **ret_memdev, struct err **err);
+void cmdline_object_remove(struct vm_config *config, const char *id);
+
 #endif

@@ -202,13 +202,5 @@ int cmdline_machine_finish(struct cmdline *cl, struct err **err)
 	machine->mem_merge = cl->machine.mem_merge;
 	machine->memory_backend = cl->machine.memory_backend;
 	cl->machine.memory_backend = NULL;
-	for (size_t i = 0; i < cl->config->nr_memdevs; i++) {
-		struct vm_memdev_config *memdev = cl->config->memdevs[i];
-
-		if (!memdev->has_merge)
-			memdev->merge = machine->mem_merge;
-		if (!memdev->has_dump)
-			memdev->dump = machine->dump_guest_core;
-	}
 	return cl->machine.accel ? accel_check("-machine", cl->machine.accel, err) : 0;
 }

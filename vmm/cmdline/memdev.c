@@ -414,8 +414,6 @@ static int memdev_add_boot(struct cmdline *cl, struct err **err)
 		.config =
 			{
 				.size_bytes = config->memory.ram_bytes,
-				.merge = config->machine.mem_merge,
-				.dump = config->machine.dump_guest_core,
 				.reserve = true,
 				.prealloc_threads = 1,
 				.mem_path = cl->mem_path,
@@ -424,7 +422,7 @@ static int memdev_add_boot(struct cmdline *cl, struct err **err)
 	struct vm_memdev_config *memdev;
 	int ret;
 
-	if (memdev_find(config, BOOT_ID))
+	if (cmdline_object_exists(config, BOOT_ID))
 		return err_set(err, EEXIST,
 			       "-object: id=" BOOT_ID " is the boot memory's; allowed with "
 			       "-mem-path and -mem-prealloc: any other");
@@ -441,6 +439,20 @@ static int memdev_add_boot(struct cmdline *cl, struct err **err)
 	return ret < 0 ? ret : cmdline_set_string(&config->machine.memory_backend, BOOT_ID, err);
 }
 
+void memdev_use_defaults(const struct vm_config *config, struct vm_memdev_config *memdev)
+{
+	if (!memdev->has_merge)
+		memdev->merge = config->machine.mem_merge;
+	if (!memdev->has_dump)
+		memdev->dump = config->machine.dump_guest_core;
+	if (!config->memory.prealloc)
+		return;
+	if (!memdev->has_prealloc && memdev->reserve)
+		memdev->prealloc = true;
+	if (!memdev->has_prealloc_threads)
+		memdev->prealloc_threads = config->smp.cpus;
+}
+
 int memdevs_finish(struct cmdline *cl, struct err **err)
 {
 	struct vm_config *config = cl->config;
@@ -453,15 +465,9 @@ int memdevs_finish(struct cmdline *cl, struct err **err)
 		return err_set(err, EINVAL,
 			       "-mem-path: boot memory comes from an -object already; allowed: one "
 			       "of the two");
-	if (!has_backend && (cl->mem_path || cl->mem_prealloc))
+	if (!has_backend && (cl->mem_path || config->memory.prealloc))
 		ret = memdev_add_boot(cl, err);
-	for (size_t i = 0; !ret && cl->mem_prealloc && i < config->nr_memdevs; i++) {
-		struct vm_memdev_config *memdev = config->memdevs[i];
-
-		if (!memdev->has_prealloc && memdev->reserve)
-			memdev->prealloc = true;
-		if (!memdev->has_prealloc_threads)
-			memdev->prealloc_threads = config->smp.cpus;
-	}
+	for (size_t i = 0; i < config->nr_memdevs && !ret; i++)
+		memdev_use_defaults(config, config->memdevs[i]);
 	return ret;
 }

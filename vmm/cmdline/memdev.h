@@ -34,6 +34,8 @@ int memdev_complete(const char *what, enum vm_memdev_type type, struct memdev_op
 /* Free what it holds, but not the configuration's id. */
 void memdev_options_done(struct memdev_options *options);
 
+/* What it leaves to -machine and -mem-prealloc. */
+void memdev_use_defaults(const struct vm_config *config, struct vm_memdev_config *memdev);
 /* NULL when there is none of that id. */
 struct vm_memdev_config *memdev_find(const struct vm_config *config, const char *id);
 /* Look up @id as the boot memory that @what names, and mark it as used. */
@@ -41,8 +43,8 @@ int memdev_use_boot(struct vm_config *config, const char *what, const char *id,
 		    const struct vm_memdev_config **ret_memdev, struct err **err);
 
 /*
- * -mem-path and -mem-prealloc: the latter holds for all backends that do not say otherwise; boot
- * memory that has no backend gets one. After -machine and -smp were completed, before -numa is.
+ * Defaults of all backends; with -mem-path and -mem-prealloc, boot memory that has no backend gets
+ * one. After -machine and -smp were completed, before -numa is.
  */
 int memdevs_finish(struct cmdline *cl, struct err **err);
 

@@ -56,7 +56,7 @@ int cmdline_mem_prealloc(struct cmdline *cl, const char *option, const char *arg
 	(void)option;
 	(void)arg;
 	(void)err;
-	cl->mem_prealloc = true;
+	cl->config->memory.prealloc = true;
 	return 0;
 }
 

@@ -131,63 +131,98 @@ void object_config_done(struct object_config *object)
 	}
 }
 
-/* Move @object into the configuration; what it owned is the configuration's afterwards. */
-static int object_add(struct vm_config *config, struct object_config *object, struct err **err)
+static int object_add_memdev(struct vm_config *config, struct object_config *object,
+			     struct err **err)
 {
 	struct vm_memdev_config *memdev;
+
+	memdev = cmdline_part_add(&config->memdevs, &config->nr_memdevs, sizeof(*memdev));
+	if (!memdev)
+		return cmdline_oom(err);
+	*memdev = object->memdev.config;
+	memdev->id = object->id;
+	object->memdev.config.mem_path = NULL;
+	memdev_options_done(&object->memdev);
+	return 0;
+}
+
+static int object_add_rng(struct vm_config *config, struct object_config *object, struct err **err)
+{
 	struct vm_rng_backend_config *rng;
+
+	rng = cmdline_part_add(&config->rngs, &config->nr_rngs, sizeof(*rng));
+	if (!rng)
+		return cmdline_oom(err);
+	if (object->type == OBJECT_RNG_RANDOM)
+		rng->filename = object->rng.filename;
+	rng->id = object->id;
+	return 0;
+}
+
+static int object_add_iothread(struct vm_config *config, struct object_config *object,
+			       struct err **err)
+{
 	struct vm_iothread_config *iothread;
 
+	iothread = cmdline_part_add(&config->iothreads, &config->nr_iothreads, sizeof(*iothread));
+	if (!iothread)
+		return cmdline_oom(err);
+	iothread->id = object->id;
+	return 0;
+}
+
+static int object_add_secret(struct vm_config *config, struct object_config *object,
+			     struct err **err)
+{
+	struct vm_secret_config *secret;
+
+	secret = cmdline_part_add(&config->secrets, &config->nr_secrets, sizeof(*secret));
+	if (!secret)
+		return cmdline_oom(err);
+	secret->id = object->id;
+	return 0;
+}
+
+int object_config_add(const char *option, struct object_config *object, struct vm_config *config,
+		      struct err **err)
+{
+	int ret = 0;
+
+	if (cmdline_object_exists(config, object->id))
+		return err_set(err, EEXIST, "%s: id=%s is in use already", option, object->id);
 	switch (object->type) {
 	case OBJECT_MEMORY_RAM:
 	case OBJECT_MEMORY_MEMFD:
 	case OBJECT_MEMORY_FILE:
-		memdev = cmdline_part_add(&config->memdevs, &config->nr_memdevs, sizeof(*memdev));
-		if (!memdev)
-			return cmdline_oom(err);
-		*memdev = object->memdev.config;
-		memdev->id = object->id;
-		object->memdev.config.mem_path = NULL;
-		memdev_options_done(&object->memdev);
+		ret = object_add_memdev(config, object, err);
 		break;
 	case OBJECT_RNG_RANDOM:
 	case OBJECT_RNG_BUILTIN:
-		rng = cmdline_part_add(&config->rngs, &config->nr_rngs, sizeof(*rng));
-		if (!rng)
-			return cmdline_oom(err);
-		if (object->type == OBJECT_RNG_RANDOM)
-			rng->filename = object->rng.filename;
-		rng->id = object->id;
+		ret = object_add_rng(config, object, err);
 		break;
 	case OBJECT_IOTHREAD:
-		iothread = cmdline_part_add(&config->iothreads, &config->nr_iothreads,
-					    sizeof(*iothread));
-		if (!iothread)
-			return cmdline_oom(err);
-		iothread->id = object->id;
+		ret = object_add_iothread(config, object, err);
 		break;
 	case OBJECT_SECRET:
-		object_config_done(object);
+		ret = object_add_secret(config, object, err);
 		break;
 	}
-	memset(object, 0, sizeof(*object));
-	object->type = OBJECT_SECRET; /* owns nothing */
-	return 0;
+	if (!ret)
+		*object = (struct object_config){.type = OBJECT_SECRET}; /* owns nothing */
+	return ret;
 }
 
-/* Remember the id of an object of any type, for the check that it is new. */
-static int object_id_add(struct cmdline *cl, const char *id, struct err **err)
+bool cmdline_object_exists(const struct vm_config *config, const char *id)
 {
-	char **slot;
+	bool found = memdev_find(config, id) != NULL;
 
-	for (size_t i = 0; i < cl->nr_object_ids; i++) {
-		if (!strcmp(cl->object_ids[i], id))
-			return err_set(err, EEXIST, "-object: id=%s is in use already", id);
-	}
-	slot = cmdline_array_add(&cl->object_ids, &cl->nr_object_ids, sizeof(*slot));
-	if (!slot)
-		return cmdline_oom(err);
-	return cmdline_set_string(slot, id, err);
+	for (size_t i = 0; i < config->nr_rngs; i++)
+		found |= !strcmp(config->rngs[i]->id, id);
+	for (size_t i = 0; i < config->nr_iothreads; i++)
+		found |= !strcmp(config->iothreads[i]->id, id);
+	for (size_t i = 0; i < config->nr_secrets; i++)
+		found |= !strcmp(config->secrets[i]->id, id);
+	return found;
 }
 
 static int object_help(struct vm_config *config, const char *name, struct err **err)
@@ -238,10 +273,7 @@ int cmdline_object(struct cmdline *cl, const char *option, const char *arg, stru
 	json_decref(values);
 	if (ret < 0)
 		return ret;
-	ret = object_id_add(cl, object.id, err);
-	if (!ret)
-		ret = object_add(cl->config, &object, err);
-	if (ret < 0)
-		object_config_done(&object);
+	ret = object_config_add(option, &object, cl->config, err);
+	object_config_done(&object);
 	return ret;
 }

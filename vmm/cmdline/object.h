@@ -55,5 +55,11 @@ extern const struct object_class object_classes[];
 int object_config_parse(const char *option, json_t *values, struct object_config *ret_object,
 			struct err **err);
 void object_config_done(struct object_config *object);
+/*
+ * Move @object into the configuration, as the last of its kind; it is to be ended all the same. -EEXIST
+ * when there is an object of that id.
+ */
+int object_config_add(const char *option, struct object_config *object, struct vm_config *config,
+		      struct err **err);
 
 #endif
