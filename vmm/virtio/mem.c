@@ -26,9 +26,9 @@
 /* ---- the engine's host ---- */
 
 /*
- * What can take as long as the host needs to find and clear memory, or to free it, is done in steps,
- * and given up between two of them when the machine is about to stop (I5). Only what the request
- * itself is for: taking it back is done whole.
+ * What can take as long as the host needs to find and clear memory, or to free it, is done in
+ * steps, and given up between two of them when the machine is about to stop (I5). Only what the
+ * request itself is for: taking it back is done whole.
  */
 static int virtio_mem_in_steps(struct virtio_mem *mem, bool may_end, uint64_t offset, uint64_t size,
 			       int (*fn)(struct vmem_guard *guard, uint64_t offset, uint64_t size))
@@ -78,7 +78,9 @@ static int virtio_mem_revoke(void *host, uint64_t offset, uint64_t size)
 {
 	struct virtio_mem *mem = host;
 
-	/* After a failure the engine grants again what is plugged; the run may hold more than that. */
+	/*
+	 * After a failure the engine grants again what is plugged; the run may hold more than that.
+	 */
 	gm_revoke(mem->gm_region, offset, size);
 	mem->changes++;
 	return virtio_mem_done(mem, VIRTIO_MEM_REVOKE, vmem_guard_revoke(mem->guard, offset, size));

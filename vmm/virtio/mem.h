@@ -15,9 +15,9 @@
  * I4  Monitor calls never wait for a request under way: a new size is noted at once and handed to
  *     the device's loop, which looks at the last one only.
  *
- * I5  A stop of the machine does not wait until a plug has found all of its memory, or an unplug has
- *     given back all of it: that is answered BUSY, no block changes (what was to be unplugged may
- *     have lost its content), and the driver tries again when the machine goes on.
+ * I5  A stop of the machine does not wait until a plug has found all of its memory, or an unplug
+ *     has given back all of it: that is answered BUSY, no block changes (what was to be unplugged
+ *     may have lost its content), and the driver tries again when the machine goes on.
  * I6  A driver that asks on and on for memory that the host has not is answered, but slowly: once a
  *     second in the end (mem_pace.h). A new size, or any other answer, ends that.
  *
@@ -82,10 +82,10 @@ struct virtio_mem_config {
 	 */
 	void (*violation)(void *opaque, struct virtio_mem *mem);
 	/*
-	 * Something changed that virtio_mem_info(), virtio_mem_progress(), or virtio_mem_stats() beyond
-	 * STATE requests and reads of the configuration tell: plugged_size, the driver, a request that
-	 * was answered, the size that is asked for. On any thread, the device lock held: must not wait.
-	 * May be NULL.
+	 * Something changed that virtio_mem_info(), virtio_mem_progress(), or virtio_mem_stats()
+	 * beyond STATE requests and reads of the configuration tell: plugged_size, the driver, a
+	 * request that was answered, the size that is asked for. On any thread, the device lock
+	 * held: must not wait. May be NULL.
 	 */
 	void (*changed)(void *opaque, struct virtio_mem *mem);
 	void *opaque; /* of violation and changed */
@@ -109,9 +109,9 @@ struct virtio_device *virtio_mem_device(struct virtio_mem *mem);
  */
 int virtio_mem_resize(struct virtio_mem *mem, uint64_t requested_size, struct err **err);
 /*
- * Ask for no more than is: the size becomes what is plugged when the device's thread comes to it, that
- * is after the request under way and before the next one. Returns at once. A resize that comes before
- * that takes its place.
+ * Ask for no more than is: the size becomes what is plugged when the device's thread comes to it,
+ * that is after the request under way and before the next one. Returns at once. A resize that comes
+ * before that takes its place.
  */
 void virtio_mem_resize_here(struct virtio_mem *mem);
 /* Did the device's thread come to the last size that was asked for? Never waits. */
@@ -132,8 +132,8 @@ void virtio_mem_guard_info(const struct virtio_mem *mem, struct vmem_guard_info 
  * nothing did: an access that fails once more between two calls that returned 0 with the same value
  * does not fail because of a closed block of this device.
  *
- * While the machine is about to stop (virtio_mem_stop()) nothing is laid anew, so that the stop need
- * not wait for all vCPUs that want it: they meet the block again when the machine goes on.
+ * While the machine is about to stop (virtio_mem_stop()) nothing is laid anew, so that the stop
+ * need not wait for all vCPUs that want it: they meet the block again when the machine goes on.
  */
 int virtio_mem_refine(struct virtio_mem *mem, uint64_t gpa, uint64_t size, uint64_t *ret_changes);
 
@@ -162,8 +162,8 @@ const char *virtio_mem_kind_name(enum virtio_mem_kind kind);
 const char *virtio_mem_answer_name(enum virtio_mem_answer answer);
 
 /*
- * Bucket i of a histogram counts latencies of more than 2^(i-1) and at most 2^i microseconds, the first
- * one all below, the last one all above.
+ * Bucket i of a histogram counts latencies of more than 2^(i-1) and at most 2^i microseconds, the
+ * first one all below, the last one all above.
  */
 #define VIRTIO_MEM_BUCKETS 28u
 
@@ -194,8 +194,8 @@ struct virtio_mem_refusal {
 };
 
 /*
- * Since virtio_mem_new(). Times are in milliseconds of a clock that stands still while the machine is
- * stopped.
+ * Since virtio_mem_new(). Times are in milliseconds of a clock that stands still while the machine
+ * is stopped.
  */
 struct virtio_mem_stats {
 	struct virtio_mem_requests requests[VIRTIO_MEM_KINDS];
@@ -214,9 +214,10 @@ struct virtio_mem_stats {
 void virtio_mem_stats(const struct virtio_mem *mem, struct virtio_mem_stats *ret);
 
 /*
- * Where memory is plugged: cuts the region into @max cells at most (1 or more), whose size is a power of
- * two and the same for all; returns how many, 0 for a region of no bytes. *ret_bytes: plugged bytes of
- * each, as far as the guest can reach them. Never waits, and takes no longer for a larger region.
+ * Where memory is plugged: cuts the region into @max cells at most (1 or more), whose size is a
+ * power of two and the same for all; returns how many, 0 for a region of no bytes. *ret_bytes:
+ * plugged bytes of each, as far as the guest can reach them. Never waits, and takes no longer for a
+ * larger region.
  */
 size_t virtio_mem_cells(const struct virtio_mem *mem, uint64_t *ret_bytes, size_t max,
 			uint64_t *ret_cell_size);
@@ -239,8 +240,8 @@ enum virtio_mem_progress {
 enum virtio_mem_progress virtio_mem_progress(struct virtio_mem *mem);
 /*
  * The machine is about to stop, and goes on: a guest that cannot run has not given up, and what
- * waits for a request need not wait longer (I5). On one thread, where virtio_mem_progress() is called
- * too. No-ops when it is already so. Never wait.
+ * waits for a request need not wait longer (I5). On one thread, where virtio_mem_progress() is
+ * called too. No-ops when it is already so. Never wait.
  */
 void virtio_mem_stop(struct virtio_mem *mem);
 void virtio_mem_cont(struct virtio_mem *mem);
@@ -248,8 +249,8 @@ void virtio_mem_cont(struct virtio_mem *mem);
 const char *virtio_mem_progress_name(enum virtio_mem_progress progress);
 
 /*
- * requested_size in it is the last one that was asked for, with virtio_mem_resize_here() what is plugged.
- * Never waits.
+ * requested_size in it is the last one that was asked for, with virtio_mem_resize_here() what is
+ * plugged. Never waits.
  */
 void virtio_mem_info(const struct virtio_mem *mem, struct vmem_device_info *ret_info);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * What answers in a memory device's region where its memory is not in the guest, and counts who
- * came there. Inside of the virtio-mem device; struct virtio_mem_violation (mem.h) says what counts.
+ * came there. Inside of the virtio-mem device; struct virtio_mem_violation (mem.h) says what
+ * counts.
  *
  * I1  A read gives zeros, a write is dropped, whatever happens elsewhere.
  * I2  An access linearises where the hypervisor found no memory for it. It counts, and is dropped,

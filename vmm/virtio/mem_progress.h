@@ -7,8 +7,8 @@
  * I2  Only a refusal for want of host memory, with nothing since that the guest could have, is
  *     "host-oom"; a driver that asks on and on for it does not count as working.
  *
- * Threads: mem_progress_stop() and _cont() on one, where mem_progress_get() and _idle_ms() are called
- * too; the others on any. None waits.
+ * Threads: mem_progress_stop() and _cont() on one, where mem_progress_get() and _idle_ms() are
+ * called too; the others on any. None waits.
  */
 #ifndef VMM_VIRTIO_MEM_PROGRESS_H
 #define VMM_VIRTIO_MEM_PROGRESS_H

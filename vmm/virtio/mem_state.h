@@ -18,7 +18,9 @@ struct gm_region;
 struct vmem_guard;
 struct vq_chain;
 
-/* virtio_mem.wanted: what is plugged when the device's thread comes to it. No size is that large. */
+/*
+ * virtio_mem.wanted: what is plugged when the device's thread comes to it. No size is that large.
+ */
 #define VIRTIO_MEM_HERE UINT64_MAX
 
 struct virtio_mem {
@@ -27,7 +29,9 @@ struct virtio_mem {
 	struct vmem_device *engine; /* guarded by the device lock */
 	struct vmem_guard *guard;   /* guarded by the device lock */
 	struct gm_region *gm_region;
-	/* how often something about the closed blocks may have changed; guarded by the device lock */
+	/*
+	 * how often something about the closed blocks may have changed; guarded by the device lock
+	 */
 	uint64_t changes;
 	struct mem_absent absent;  /* what answers for absent slots (I2) */
 	struct vq_chain *chain;    /* the loop's */

@@ -6,8 +6,8 @@
  * I1  The work and the memory for a request are constant, whatever the guest sends and how often.
  * I2  Readers wait for nobody and nobody waits for them: each figure is an atomic by itself. A set
  *     of figures that is read while a request is answered may have one of them newer than another.
- * I3  A latency is counted before the answer it belongs to, so that a histogram read later never has
- *     fewer entries than there were answers.
+ * I3  A latency is counted before the answer it belongs to, so that a histogram read later never
+ *     has fewer entries than there were answers.
  *
  * Threads: writers hold the device lock, so there is one at a time; mem_stats_get() on any thread.
  * The guest controls: kind, number and pace of requests.
