@@ -3,8 +3,8 @@
  * A freestanding guest that tests the machine that it runs on. The command line chooses:
  *
  *	test=NAME	one of the table below
- *	end=HOW		what to do afterwards: off (default), reset, reset-acpi, triple, panic, halt,
- *			spin
+ *	end=HOW		what to do afterwards: off (default), reset, reset-acpi, triple, panic, crash,
+ *			halt, spin
  *
  * It needs nothing of a processor but integer instructions, so that it also runs where they are
  * interpreted one by one.
@@ -67,6 +67,8 @@ static void __attribute__((noreturn)) end(void)
 		power_triple_fault();
 	if (arg_is("end", "panic"))
 		power_panic();
+	if (arg_is("end", "crash"))
+		power_crash_loaded();
 	if (arg_is("end", "halt"))
 		cpu_stop();
 	while (arg_is("end", "spin"))

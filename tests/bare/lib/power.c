@@ -16,6 +16,7 @@
 #define PM1_ENABLE      0x2000u
 #define PM1_SHIFT       10u
 #define PVPANIC_PANICED 0x01u
+#define PVPANIC_CRASHED 0x02u
 
 static void __attribute__((noreturn)) power_unanswered(const char *what)
 {
@@ -72,6 +73,12 @@ void power_triple_fault(void)
 void power_panic(void)
 {
 	cpu_outb(POWER_PVPANIC_PORT, PVPANIC_PANICED);
+	cpu_stop();
+}
+
+void power_crash_loaded(void)
+{
+	cpu_outb(POWER_PVPANIC_PORT, PVPANIC_CRASHED);
 	cpu_stop();
 }
 

@@ -18,6 +18,8 @@ void power_reset_port(void) __attribute__((noreturn));
 void power_triple_fault(void) __attribute__((noreturn));
 /* Tell the monitor through pvpanic, then halt. */
 void power_panic(void) __attribute__((noreturn));
+/* The same of a guest that goes on in its crash kernel. */
+void power_crash_loaded(void) __attribute__((noreturn));
 /* Report a failed test named @why and power off. */
 void power_die(const char *why) __attribute__((noreturn));
 
