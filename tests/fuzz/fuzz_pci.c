@@ -27,8 +27,19 @@
 #define VECTORS  5
 #define GSI      16
 #define LINES    4
+#define PORTS    2
+#define BUSES    4 /* in ECAM */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* A root port in slot 2 or 6, the next input, and what may be behind it. */
+struct behind {
+	struct world *world;
+	struct pci_port *port;
+	struct pci_device *dev; /* NULL: nothing */
+	bool plugged;
+	unsigned int mapped; /* BARs, as bits */
+};
 
 struct world {
 	struct hv hv;
@@ -36,6 +47,7 @@ struct world {
 	struct pci_host *host;
 	struct pci_device *devs[DEVICES]; /* slots 1 and 5, which share an input */
 	bool level[DEVICES];
+	struct behind behind[PORTS];
 	int fd; /* every message source is this eventfd */
 	unsigned int sources;
 	bool fail, line[LINES];
@@ -128,6 +140,36 @@ static const struct pci_device_ops device_ops = {
 	.cap_write = world_cap_write,
 };
 
+static void behind_bar_mapped(void *opaque, unsigned int bar, bool mapped, uint64_t gpa)
+{
+	struct behind *b = opaque;
+
+	world_bar_mapped(b->world, bar, mapped, gpa);
+	check((b->mapped >> bar & 1) != mapped);
+	b->mapped ^= 1u << bar;
+	check(!mapped || (b->dev && b->plugged));
+}
+
+static void behind_link_down(void *opaque)
+{
+	struct behind *b = opaque;
+
+	check(b->dev && !b->mapped && !pci_bus_master(b->dev));
+}
+
+static void behind_ejected(void *opaque)
+{
+	struct behind *b = opaque;
+
+	check(b->dev && b->plugged);
+	b->plugged = false;
+}
+
+static const struct pci_device_ops behind_ops = {
+	.bar_mapped = behind_bar_mapped,
+	.link_down = behind_link_down,
+};
+
 static const struct pci_identity identity = {
 	.vendor_id = 0x1af4,
 	.device_id = 0x1058,
@@ -140,12 +182,66 @@ static unsigned int world_slot(unsigned int i)
 	return 1 + 4 * i;
 }
 
+static void behind_add(struct behind *b)
+{
+	const struct pci_place place = {.bus = pci_port_bus(b->port), .slot = -1};
+
+	b->dev = pci_device_new(&place, "b", &identity, &behind_ops, b, NULL);
+	check(b->dev && !pci_add_bar(b->dev, 0, 64 * KIB, true, true, "a", NULL, NULL, NULL) &&
+	      !pci_add_bar(b->dev, 2, 4 * KIB, false, false, "b", NULL, NULL, NULL) &&
+	      !pci_add_msix(b->dev, VECTORS, 2, 0, 0x800, NULL));
+}
+
+static void behind_remove(struct behind *b)
+{
+	struct pci_device *dev = b->dev;
+
+	pci_device_free(dev);
+	b->dev = NULL;
+	b->plugged = false;
+	check(!b->mapped);
+}
+
+static void behind_open(struct world *w, unsigned int i)
+{
+	struct behind *b = &w->behind[i];
+	const struct pci_port_config config = {
+		.id = "p",
+		.place = {.bus = pci_host_root(w->host), .slot = 2 + 4 * (int)i},
+		.hotplug = true,
+		.memory_reserve = UINT64_MAX,
+		.prefetch_reserve = UINT64_MAX,
+		.ejected = behind_ejected,
+		.opaque = b,
+	};
+
+	b->world = w;
+	b->port = pci_port_new(&config, NULL);
+	check(b->port);
+}
+
+/* The owner's part: put something in, ask for it back, take out what was given up, or just take it. */
+static void behind_step(struct behind *b, unsigned int what)
+{
+	if (b->dev && !b->plugged) {
+		behind_remove(b);
+	} else if (!b->dev) {
+		behind_add(b);
+		b->plugged = true;
+		check(!pci_port_plug(b->port, NULL));
+	} else if (what % 8 == 0) {
+		behind_remove(b);
+	} else {
+		(void)pci_port_request_unplug(b->port, NULL);
+	}
+}
+
 static void world_open(struct world *w)
 {
 	static const uint8_t bytes[20] = {0};
 	struct pci_host_config config = {
 		.hv = &w->hv,
-		.ecam = {ECAM, MIB},
+		.ecam = {ECAM, BUSES * MIB},
 		.window32 = {WINDOW32, 64 * MIB},
 		.window64 = {WINDOW64, GIB},
 		.intx_gsi = GSI,
@@ -170,6 +266,10 @@ static void world_open(struct world *w)
 		      !pci_add_capability(dev, 9, bytes, sizeof(bytes), NULL, true, NULL, NULL));
 		w->devs[i] = dev;
 	}
+	for (i = 0; i < PORTS; i++)
+		behind_open(w, i);
+	behind_add(&w->behind[0]);
+	w->behind[0].plugged = true;
 	check(!pci_host_assign(w->host, NULL));
 	pci_host_reset(w->host);
 }
@@ -180,6 +280,10 @@ static void world_close(struct world *w)
 
 	for (i = 0; i < DEVICES; i++)
 		pci_device_free(w->devs[i]);
+	for (i = 0; i < PORTS; i++) {
+		pci_device_free(w->behind[i].dev);
+		pci_port_free(w->behind[i].port);
+	}
 	check(!w->sources);
 	for (i = 0; i < LINES; i++)
 		check(!w->line[i]);
@@ -189,12 +293,57 @@ static void world_close(struct world *w)
 	close(w->fd);
 }
 
-static uint32_t config_get(struct world *w, unsigned int i, unsigned int reg)
+static uint32_t bdf_get(struct world *w, unsigned int at, unsigned int reg)
 {
 	uint64_t value = 0;
 
-	check(bus_read(w->mmio, ECAM + ((uint64_t)world_slot(i) << 15) + reg, 4, &value));
+	check(bus_read(w->mmio, ECAM + ((uint64_t)at << 12) + reg, 4, &value));
 	return (uint32_t)value;
+}
+
+static uint32_t config_get(struct world *w, unsigned int i, unsigned int reg)
+{
+	return bdf_get(w, world_slot(i) << 3, reg);
+}
+
+/* Registers of a port that no guest changes, and what follows from its slot. */
+static bool behind_check(struct world *w, unsigned int i)
+{
+	struct behind *b = &w->behind[i];
+	unsigned int at = (2 + 4 * i) << 3;
+	uint32_t slot = bdf_get(w, at, 0x58), control = bdf_get(w, at, 0x7c) >> 16;
+	bool link = bdf_get(w, at, 0x50) >> 16 & PCI_LINK_ACTIVE;
+
+	check(bdf_get(w, at, 0) == 0x000c1b36);
+	check(bdf_get(w, at, PCI_HEADER_TYPE & ~3u) >> 16 == PCI_HEADER_TYPE_BRIDGE);
+	check(!(bdf_get(w, at, PCI_IO_BASE) & 0xffff) && bdf_get(w, at, 0x54) == 0x5b);
+	check((bdf_get(w, at, PCI_PREFETCH_BASE) & 0x000f000f) == 0x00010001);
+	check((slot >> 16 & PCI_SLOT_STATUS_PRESENT) == (b->plugged ? PCI_SLOT_STATUS_PRESENT : 0));
+	check(!link || (b->plugged && !(slot & PCI_SLOT_POWER_OFF)));
+	check(link || !b->mapped);
+	return (control & PCI_MSIX_CONTROL_ENABLE) && (bdf_get(w, at, 4) & PCI_COMMAND_BUS_MASTER);
+}
+
+/* What each bus shows: the device of the one port whose number it is, or nothing. */
+static void buses_check(struct world *w)
+{
+	unsigned int bus;
+
+	for (bus = 1; bus < BUSES; bus++) {
+		uint32_t id = bdf_get(w, bus << 8, 0);
+
+		check(id == UINT32_MAX ||
+		      (id == 0x10581af4 && (w->behind[0].plugged || w->behind[1].plugged)));
+		check(bdf_get(w, bus << 8 | 1, 0) == UINT32_MAX);
+		check(bdf_get(w, bus << 8 | 8, 0) == UINT32_MAX);
+	}
+}
+
+/* A message may have come from behind a port. */
+static bool behind_may_deliver(struct world *w)
+{
+	return (w->behind[0].dev && pci_msix_enabled(w->behind[0].dev)) ||
+	       (w->behind[1].dev && pci_msix_enabled(w->behind[1].dev));
 }
 
 /* Offset of Message Control's doubleword: behind the PCI Express capability. */
@@ -222,6 +371,10 @@ static void world_check(struct world *w)
 		shared |= w->level[i] && !enabled && !(command & PCI_COMMAND_INTX_DISABLE);
 	}
 	check(w->line[1] == shared);
+	buses_check(w);
+	for (i = 0; i < PORTS; i++)
+		may_deliver |= behind_check(w, i);
+	may_deliver |= behind_may_deliver(w);
 	if (read(w->fd, &count, sizeof(count)) == sizeof(count))
 		check(may_deliver);
 }
@@ -237,7 +390,7 @@ static void world_step(struct world *w, const uint8_t step[8])
 
 	if (step[1] & 0x80)
 		value |= value << 32;
-	switch (step[0] % 12) {
+	switch (step[0] % 16) {
 	case 0:
 	case 1:
 	case 2:
@@ -269,9 +422,24 @@ static void world_step(struct world *w, const uint8_t step[8])
 	case 10:
 		w->fail = value & 1;
 		break;
+	case 11:
+	case 12:
+		/* A port's registers; those of the slot more often. */
+		at = at & 0x100 ? 0x58 + (at & 3) : at & 0xff;
+		bus_write(w->mmio, ECAM + ((uint64_t)(2 + 4 * i) << 15) + at, size, value);
+		break;
+	case 13:
+		bus_write(w->mmio, ECAM + (1 + (uint64_t)i) * MIB + (at & 0xff), size, value);
+		break;
+	case 14:
+		behind_step(&w->behind[i], step[4]);
+		break;
 	default:
 		if (value % 8)
 			break;
+		for (i = 0; i < PORTS; i++)
+			if (w->behind[i].dev && !w->behind[i].plugged)
+				behind_remove(&w->behind[i]);
 		pci_host_reset(w->host);
 		memset(w->level, 0, sizeof(w->level));
 	}
