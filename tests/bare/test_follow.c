@@ -5,6 +5,7 @@
  *
  *	keep=SIZE	never give back below this (a guest that needs its memory)
  *	most=SIZE	never take more than this
+ *	step=SIZE	change no more than this at a time, as a driver that works in sections does
  *	restart=1	leave alone what is plugged already at the start
  *
  * It prints, for device D, whenever they change:
@@ -30,7 +31,7 @@
 
 struct follow {
 	struct vmem *vmem;
-	uint64_t keep, most;
+	uint64_t keep, most, step;
 	uint64_t plugged; /* what this driver did, compared with the device's own figure */
 	uint64_t seen_requested;
 	uint64_t touched; /* bytes from the region's start */
@@ -48,6 +49,10 @@ static uint64_t follow_goal(const struct follow *f)
 		goal = f->most;
 	if (goal < kept)
 		goal = kept;
+	if (goal > f->plugged && goal - f->plugged > f->step)
+		goal = f->plugged + f->step;
+	else if (goal < f->plugged && f->plugged - goal > f->step)
+		goal = f->plugged - f->step;
 	return goal & ~(f->vmem->block_size - 1);
 }
 
@@ -155,6 +160,7 @@ static void follow_init(unsigned int count)
 		f->vmem = &devices[i];
 		f->keep = arg_number("keep", 0);
 		f->most = arg_number("most", UINT64_MAX);
+		f->step = arg_number("step", UINT64_MAX);
 		f->seen_requested = UINT64_MAX;
 		if (arg_number("restart", 0) == 0 && vmem_plugged(f->vmem) != 0)
 			check_equal(vmem_unplug_all(f->vmem), VMEM_RESP_ACK, "follow-clean");
