@@ -232,6 +232,7 @@ static int vm_build_mem(struct vm *vm, struct vm_device *d, struct err **err)
 		.guard = c->guard,
 		.memslot_size = d->memslot_bytes,
 		.violation = vm_mem_violation,
+		.changed = vm_mem_changed,
 		.opaque = d->guest,
 		.require_inaccessible = c->unplugged_inaccessible == VM_ON,
 		.packed = d->config->virtio.packed,
