@@ -56,6 +56,11 @@ struct pci_port *pci_device_port(const struct pci_device *dev)
 	return dev->port;
 }
 
+struct pci_device *pci_port_device(const struct pci_port *port)
+{
+	return port->dev;
+}
+
 uint32_t pci_device_config(struct pci_device *dev, unsigned int reg, unsigned int size)
 {
 	uint32_t value;

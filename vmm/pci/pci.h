@@ -232,8 +232,9 @@ const char *pci_device_id(const struct pci_device *dev);
 struct pci_bus *pci_device_bus(const struct pci_device *dev);
 unsigned int pci_device_slot(const struct pci_device *dev);
 unsigned int pci_device_function(const struct pci_device *dev);
-/* The root port that it is, or NULL. */
+/* The root port that it is, or NULL; and the reverse. */
 struct pci_port *pci_device_port(const struct pci_device *dev);
+struct pci_device *pci_port_device(const struct pci_port *port);
 /* @size bytes of configuration space within a doubleword, as the guest would read them. */
 uint32_t pci_device_config(struct pci_device *dev, unsigned int reg, unsigned int size);
 

@@ -29,6 +29,7 @@
 struct chardev;
 struct err;
 struct loop;
+struct pci_device;
 struct pci_host;
 struct virtio_mem;
 struct vm;
@@ -175,5 +176,7 @@ pid_t vm_vcpu_thread_id(const struct vm *vm, unsigned int index);
 /* The host's thread id of the thread of all virtqueues but those of memory devices. */
 pid_t vm_io_thread_id(const struct vm *vm);
 struct pci_host *vm_pci_host(const struct vm *vm);
+/* The function that a device of the configuration is; NULL for one that is on no PCI bus. */
+struct pci_device *vm_pci_device(const struct vm *vm, const struct vm_device_config *config);
 
 #endif

@@ -489,3 +489,12 @@ uint64_t vm_node_bytes(const struct vm *vm, unsigned int node)
 	}
 	return bytes;
 }
+
+struct pci_device *vm_pci_device(const struct vm *vm, const struct vm_device_config *config)
+{
+	const struct vm_device *d = vm_device_of(vm, config);
+
+	if (!d || (!d->transport && !d->port))
+		return NULL;
+	return d->port ? pci_port_device(d->port) : virtio_pci_device(d->transport);
+}
