@@ -30,6 +30,7 @@ struct err;
 
 #define COMMAND_OOB      1u /* may be sent with exec-oob; never pending */
 #define COMMAND_NO_REPLY 2u /* for programs: what follows is the answer (quit has one: not this) */
+#define COMMAND_ANY_ARGS 4u /* members beyond @args are allowed, of any type (device_add) */
 
 struct command {
 	const char *name;    /* for programs; NULL: people only */
@@ -69,8 +70,17 @@ __attribute__((format(printf, 2, 3))) void command_printf(struct command_call *c
 							  const char *fmt, ...);
 /* A descriptor that came with the command (SCM_RIGHTS), the caller's now; -1: none. */
 int command_take_fd(struct command_call *call);
-/* Is the client that asked still there? A pending call of one that left may be ended early. */
+/*
+ * Does the client that asked still wait? One that left does not, nor a person who typed Ctrl-C. The
+ * call must still end; it may end early.
+ */
 bool command_is_wanted(const struct command_call *call);
+/*
+ * For a pending call: @unwanted is called, once, when command_is_wanted() becomes false. It may
+ * finish the call, and must not take what it does for the client's doing: nothing is undone.
+ */
+void command_on_unwanted(struct command_call *call,
+			 void (*unwanted)(struct command_call *call, void *opaque), void *opaque);
 /* Finish a pending call. @value (may be NULL) and @err (NULL: success) are taken over. */
 void command_done(struct command_call *call, json_t *value, struct err *err);
 

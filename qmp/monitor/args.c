@@ -10,16 +10,8 @@
 #include "qmp/monitor/internal.h"
 #include "qmp/size.h"
 
-/* One entry of a command's args string. */
-struct hmp_spec {
-	char name[32];
-	char type; /* '-' for a flag */
-	char flag;
-	bool optional;
-};
-
-/* Read the entry at *at. False at the end. The string is static data of ours: well-formed. */
-static bool hmp_spec_next(const char **at, struct hmp_spec *ret_spec)
+/* The string is static data of ours: well-formed. */
+bool hmp_spec_next(const char **at, struct hmp_spec *ret_spec)
 {
 	const char *p = *at, *colon;
 	size_t size;
@@ -184,8 +176,11 @@ static int hmp_put(json_t *args, const char *name, json_t *value, struct err **e
 	return 0;
 }
 
-/* Flags are read wherever the next word is one; a command without flags may have words like -1. */
-static int hmp_flags_parse(const struct hmp_command *cmd, const char **at, json_t *args,
+/*
+ * Flags are read wherever the next word is one; a command without flags may have words like -x. One
+ * that the command does not have is refused where it comes @first, and an argument elsewhere.
+ */
+static int hmp_flags_parse(const struct hmp_command *cmd, bool first, const char **at, json_t *args,
 			   struct err **err)
 {
 	const char *specs;
@@ -204,7 +199,7 @@ static int hmp_flags_parse(const struct hmp_command *cmd, const char **at, json_
 			any |= spec.type == '-';
 			found = spec.type == '-' && spec.flag == (*at)[1];
 		}
-		if (!any)
+		if (!any || (!found && !first))
 			return 0;
 		if (!found)
 			return err_set(err, EINVAL, "there is no option -%c", (*at)[1]);
@@ -254,11 +249,15 @@ int hmp_args_parse(const struct hmp_command *cmd, const char *rest, json_t **ret
 		if (spec.type == '-')
 			ret = hmp_put(args, spec.name, json_false(), err);
 	if (!ret)
-		ret = hmp_flags_parse(cmd, &rest, args, err);
+		ret = hmp_flags_parse(cmd, true, &rest, args, err);
 	specs = cmd->args;
-	while (!ret && hmp_spec_next(&specs, &spec))
-		if (spec.type != '-')
-			ret = hmp_arg_parse(&spec, &rest, args, err);
+	while (!ret && hmp_spec_next(&specs, &spec)) {
+		if (spec.type == '-')
+			continue;
+		ret = hmp_arg_parse(&spec, &rest, args, err);
+		if (!ret)
+			ret = hmp_flags_parse(cmd, false, &rest, args, err);
+	}
 	if (!ret) {
 		hmp_skip_blanks(&rest);
 		if (*rest)

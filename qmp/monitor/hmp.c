@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/err.h"
 #include "base/num.h"
@@ -22,6 +23,8 @@
 
 /* Bytes taken at once; what follows a command that has not finished waits here. */
 #define HMP_TYPED_BYTES 1024
+/* Ctrl-C */
+#define HMP_INTERRUPT 0x03
 /* Completions are listed for a terminal of this width. */
 #define HMP_COLUMNS 80
 
@@ -41,19 +44,48 @@ struct hmp_session {
 
 struct hmp_call {
 	struct hmp *hmp;
+	const struct hmp_command *command;
 	struct hmp_session *session;
 	void (*done)(void *opaque, const char *output, size_t size);
 	void *opaque;
 	char *output;
 	size_t size;
-	bool running;  /* the handler has not returned */
-	bool finished; /* hmp_done() came before that */
+	bool running;   /* the handler has not returned */
+	bool finished;  /* hmp_done() came before that */
+	bool abandoned; /* nobody waits for it */
+	void (*unwanted)(struct hmp_call *call, void *opaque);
+	void *unwanted_opaque;
 };
+
+/* The call may be gone after this. */
+void hmp_call_abandon(struct hmp_call *call)
+{
+	if (call->session)
+		call->session->call = NULL;
+	call->session = NULL;
+	if (call->abandoned)
+		return;
+	call->abandoned = true;
+	if (call->unwanted)
+		call->unwanted(call, call->unwanted_opaque);
+}
+
+bool hmp_call_is_wanted(const struct hmp_call *call)
+{
+	return !call->abandoned;
+}
+
+void hmp_call_on_unwanted(struct hmp_call *call,
+			  void (*unwanted)(struct hmp_call *call, void *opaque), void *opaque)
+{
+	call->unwanted = unwanted;
+	call->unwanted_opaque = opaque;
+}
 
 static void hmp_session_destroy(struct hmp_session *session)
 {
 	if (session->call)
-		session->call->session = NULL;
+		hmp_call_abandon(session->call);
 	hmp_line_free(session->line);
 	free(session);
 }
@@ -115,6 +147,21 @@ static void hmp_call_append(struct hmp_call *call, const char *text, size_t size
 void *hmp_call_ctx(const struct hmp_call *call)
 {
 	return call->hmp->ctx;
+}
+
+const struct hmp_command *hmp_call_command(const struct hmp_call *call)
+{
+	return call->command;
+}
+
+static int hmp_session_take_fd(struct hmp_session *session)
+{
+	return session->ops->take_fd ? session->ops->take_fd(session->opaque) : -1;
+}
+
+int hmp_call_take_fd(struct hmp_call *call)
+{
+	return call->session ? hmp_session_take_fd(call->session) : -1;
 }
 
 void hmp_printf(struct hmp_call *call, const char *fmt, ...)
@@ -194,6 +241,7 @@ static bool hmp_run(struct hmp_call *call, const struct hmp_command *cmd, const 
 		err_free(err);
 		return true;
 	}
+	call->command = cmd;
 	call->running = true;
 	ret = cmd->run(call, args, &err);
 	call->running = false;
@@ -244,14 +292,15 @@ static bool hmp_dispatch(struct hmp_call *call, const char *line)
 	return true;
 }
 
-void hmp_execute(struct hmp *hmp, const char *line,
-		 void (*done)(void *opaque, const char *output, size_t size), void *opaque)
+struct hmp_call *hmp_execute(struct hmp *hmp, const char *line,
+			     void (*done)(void *opaque, const char *output, size_t size),
+			     void *opaque)
 {
 	struct hmp_call *call = hmp_call_new(hmp);
 
 	if (!call) {
 		done(opaque, "", 0);
-		return;
+		return NULL;
 	}
 	call->done = done;
 	call->opaque = opaque;
@@ -259,8 +308,9 @@ void hmp_execute(struct hmp *hmp, const char *line,
 		hmp_printf(call, "the line is too long; at most %d bytes are allowed\n",
 			   HMP_LINE_BYTES - 1);
 	else if (!hmp_dispatch(call, line))
-		return;
+		return call;
 	hmp_call_end(call);
+	return NULL;
 }
 
 struct hmp *hmp_new(const struct hmp_config *config)
@@ -289,6 +339,16 @@ void hmp_free(struct hmp *hmp)
 	free(hmp);
 }
 
+/* A command has ended: close descriptors that none took, show the prompt. */
+static void hmp_session_next(struct hmp_session *session)
+{
+	int fd;
+
+	while (!session->dead && !session->freed && (fd = hmp_session_take_fd(session)) >= 0)
+		close(fd);
+	hmp_line_begin(session->line);
+}
+
 static void hmp_session_line(void *opaque, const char *text)
 {
 	struct hmp_session *session = opaque;
@@ -312,7 +372,7 @@ static void hmp_session_line(void *opaque, const char *text)
 	}
 	session->call = NULL;
 	hmp_call_end(call);
-	hmp_line_begin(session->line);
+	hmp_session_next(session);
 }
 
 static void hmp_session_list(struct hmp_session *session, const struct hmp_words *words)
@@ -399,7 +459,7 @@ void hmp_session_free(struct hmp_session *session)
 
 size_t hmp_session_room(const struct hmp_session *session)
 {
-	if (session->call || session->dead || session->freed)
+	if (session->dead || session->freed)
 		return 0;
 	return HMP_TYPED_BYTES - session->typed_count;
 }
@@ -415,12 +475,27 @@ static void hmp_session_run(struct hmp_session *session)
 	memmove(session->typed, session->typed + used, session->typed_count);
 }
 
+/* Ctrl-C among what waits: end the waiting for the command that has not finished. */
+static void hmp_session_interrupt(struct hmp_session *session)
+{
+	const char *at = memrchr(session->typed, HMP_INTERRUPT, session->typed_count);
+
+	if (!at || !session->call)
+		return;
+	session->typed_count -= (size_t)(at + 1 - session->typed);
+	memmove(session->typed, at + 1, session->typed_count);
+	hmp_call_abandon(session->call);
+	hmp_session_puts(session, "^C\n", 3);
+	hmp_session_next(session);
+}
+
 void hmp_session_input(struct hmp_session *session, const char *buf, size_t size)
 {
 	assert(size <= HMP_TYPED_BYTES - session->typed_count);
 	hmp_session_enter(session);
 	memcpy(session->typed + session->typed_count, buf, size);
 	session->typed_count += size;
+	hmp_session_interrupt(session);
 	hmp_session_run(session);
 	hmp_session_leave(session);
 }
@@ -452,7 +527,7 @@ void hmp_done(struct hmp_call *call, struct err *err)
 	hmp_call_end(call);
 	if (!session)
 		return;
-	hmp_line_begin(session->line);
+	hmp_session_next(session);
 	hmp_session_run(session);
 	if (hmp_session_room(session))
 		session->ops->resume(session->opaque);

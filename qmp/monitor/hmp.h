@@ -8,8 +8,9 @@
  * the table.
  *
  * I1  A line is at most HMP_LINE_BYTES - 1 bytes; a longer one is refused as a whole.
- * I2  One command runs at a time in a session; while it has not finished, the session takes no
- *     input (hmp_session_room() is 0) and prints the prompt only after it.
+ * I2  One command runs at a time in a session; while it has not finished, what is typed waits, and
+ *     the prompt is printed only after it. Ctrl-C ends the waiting: what was typed before it is
+ *     forgotten, the prompt comes, and the call goes on without the session, unwanted.
  * I3  No byte sequence from a client does anything but edit, run or refuse a line.
  * I4  A session whose client does not take its output is dead: the drop op is called once, and
  *     nothing is written after it.
@@ -44,8 +45,9 @@ struct hmp_words;
  *   o  the same, a bare number counts bytes
  *   T  seconds, a real number, with ns, us or ms allowed
  *   b  on or off
- *   -x a flag: true when -x is given. Flags come before the other arguments.
- * and a trailing ? makes it optional. The handler gets them as an object: strings, integers,
+ *   -x a flag: true when -x is given, before, between or after the other arguments
+ * and a trailing ? makes it optional. A word that is one of the command's flags is that flag, also
+ * where an argument is due, except inside quotes and in the rest of a line (S) that has begun. The handler gets them as an object: strings, integers,
  * reals (T) and booleans; what was not given is absent (a flag: false).
  * A table is ended by an entry without a name.
  */
@@ -60,6 +62,7 @@ struct hmp_command {
 	const struct hmp_command *sub;
 	/* Completions of argument @index (from 0, flags not counted); may be NULL. */
 	void (*complete)(void *ctx, unsigned int index, struct hmp_words *words);
+	const void *opaque; /* the table's owner's */
 };
 
 /* Offer a completion; words that do not begin with what was typed are left out. */
@@ -79,13 +82,26 @@ void hmp_free(struct hmp *hmp);
 
 /*
  * Run one line and collect what it prints (QMP's human-monitor-command). @done is called once,
- * perhaps before this returns; the text is valid during the call.
+ * perhaps before this returns; the text is valid during the call. Returns the call if it is pending,
+ * valid until @done; NULL: done.
  */
-void hmp_execute(struct hmp *hmp, const char *line,
-		 void (*done)(void *opaque, const char *output, size_t size), void *opaque);
+struct hmp_call *hmp_execute(struct hmp *hmp, const char *line,
+			     void (*done)(void *opaque, const char *output, size_t size),
+			     void *opaque);
+/* Nobody waits for @done any more; it will be called nevertheless, perhaps from inside here. */
+void hmp_call_abandon(struct hmp_call *call);
 
 /* In handlers. After the session is gone, output goes nowhere. */
 void *hmp_call_ctx(const struct hmp_call *call);
+/* The row of the table that runs. */
+const struct hmp_command *hmp_call_command(const struct hmp_call *call);
+/* A descriptor that the client sent along, the caller's now; -1: none. */
+int hmp_call_take_fd(struct hmp_call *call);
+/* Does somebody wait for it? Not when the session is gone, or its person typed Ctrl-C. */
+bool hmp_call_is_wanted(const struct hmp_call *call);
+/* @unwanted is called, once, when that becomes false; hmp_done() may be called from it. */
+void hmp_call_on_unwanted(struct hmp_call *call,
+			  void (*unwanted)(struct hmp_call *call, void *opaque), void *opaque);
 __attribute__((format(printf, 2, 3))) void hmp_printf(struct hmp_call *call, const char *fmt, ...);
 /* Finish a pending call; @err (may be NULL) is printed and freed. Frees the call. */
 void hmp_done(struct hmp_call *call, struct err *err);
@@ -97,6 +113,11 @@ struct hmp_session_ops {
 	void (*drop)(void *opaque);
 	/* hmp_session_room() is no longer 0. */
 	void (*resume)(void *opaque);
+	/*
+	 * A descriptor that the client sent along, the caller's from now on; -1: none. What no
+	 * command took is closed when one has ended. May be NULL.
+	 */
+	int (*take_fd)(void *opaque);
 };
 
 /* Prints banner and prompt. NULL when memory is out or the client does not take them. */

@@ -16,6 +16,17 @@ struct hmp {
 
 /* args.c */
 
+/* One entry of a command's args string. */
+struct hmp_spec {
+	char name[32];
+	char type; /* '-' for a flag */
+	char flag;
+	bool optional;
+};
+
+/* Read the entry at *at, which may be NULL. False at the end. */
+bool hmp_spec_next(const char **at, struct hmp_spec *ret_spec);
+
 /*
  * Skip blanks, then copy one word (or "quoted string") to @word. 0; 1 at the line's end; -EINVAL.
  */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Human monitor on a chardev: see monitor.h for the contract.
+ * Monitors on a chardev, for people and for programs: see monitor.h for the contract.
  *
  * On a listening socket every client has a port and a client struct of its own; on anything else
  * there is one of each, and the session begins and ends as somebody comes and goes.
@@ -12,21 +12,37 @@
 
 #include "base/err.h"
 #include "qmp/monitor/hmp.h"
+#include "qmp/qmp.h"
 #include "vmm/chardev/chardev.h"
 
 #define CHR_MONITOR_OUT_BYTES (1024 * 1024)
+
+struct chr_monitor;
+struct chr_monitor_client;
+
+/* What the two kinds of sessions have in common. */
+struct chr_monitor_kind {
+	void *(*session_new)(struct chr_monitor_client *client);
+	void (*session_free)(void *session);
+	size_t (*room)(const void *session);
+	void (*input)(void *session, const char *buf, size_t size);
+	void (*refresh)(void *session); /* NULL: nothing is shown anew */
+};
 
 struct chr_monitor_client {
 	struct chr_monitor *monitor;
 	struct chr_monitor_client *next;
 	struct chr_port *port;
-	struct hmp_session *session; /* NULL: nobody is there */
+	void *session; /* of the monitor's kind; NULL: nobody is there */
 	bool served;
 };
 
 struct chr_monitor {
 	struct chardev *chr;
-	struct hmp *hmp;
+	const struct chr_monitor_kind *kind;
+	struct hmp *hmp; /* for people */
+	struct qmp *qmp; /* for programs */
+	bool pretty;
 	struct chr_monitor_client *clients;
 };
 
@@ -35,7 +51,8 @@ static void chr_monitor_client_end(struct chr_monitor_client *client)
 {
 	struct chr_monitor_client **at = &client->monitor->clients;
 
-	hmp_session_free(client->session);
+	if (client->session)
+		client->monitor->kind->session_free(client->session);
 	client->session = NULL;
 	if (!client->served)
 		return;
@@ -65,31 +82,108 @@ static void chr_monitor_resume(void *opaque)
 	chr_port_resume(client->port);
 }
 
-static const struct hmp_session_ops chr_monitor_session_ops = {
+static int chr_monitor_take_fd(void *opaque)
+{
+	struct chr_monitor_client *client = opaque;
+
+	return chr_port_take_fd(client->port);
+}
+
+static const struct hmp_session_ops chr_monitor_human_ops = {
 	.write = chr_monitor_write,
 	.drop = chr_monitor_drop,
 	.resume = chr_monitor_resume,
+	.take_fd = chr_monitor_take_fd,
+};
+
+static const struct qmp_session_ops chr_monitor_control_ops = {
+	.write = chr_monitor_write,
+	.drop = chr_monitor_drop,
+	.resume = chr_monitor_resume,
+	.take_fd = chr_monitor_take_fd,
+};
+
+static void *chr_monitor_human_new(struct chr_monitor_client *client)
+{
+	return hmp_session_new(client->monitor->hmp, &chr_monitor_human_ops, client);
+}
+
+static void chr_monitor_human_free(void *session)
+{
+	hmp_session_free(session);
+}
+
+static size_t chr_monitor_human_room(const void *session)
+{
+	return hmp_session_room(session);
+}
+
+static void chr_monitor_human_input(void *session, const char *buf, size_t size)
+{
+	hmp_session_input(session, buf, size);
+}
+
+static void chr_monitor_human_refresh(void *session)
+{
+	hmp_session_refresh(session);
+}
+
+static const struct chr_monitor_kind chr_monitor_human = {
+	.session_new = chr_monitor_human_new,
+	.session_free = chr_monitor_human_free,
+	.room = chr_monitor_human_room,
+	.input = chr_monitor_human_input,
+	.refresh = chr_monitor_human_refresh,
+};
+
+static void *chr_monitor_control_new(struct chr_monitor_client *client)
+{
+	const struct chr_monitor *monitor = client->monitor;
+
+	return qmp_session_new(monitor->qmp, &chr_monitor_control_ops, client, monitor->pretty);
+}
+
+static void chr_monitor_control_free(void *session)
+{
+	qmp_session_free(session);
+}
+
+static size_t chr_monitor_control_room(const void *session)
+{
+	return qmp_session_room(session);
+}
+
+static void chr_monitor_control_input(void *session, const char *buf, size_t size)
+{
+	qmp_session_input(session, buf, size);
+}
+
+static const struct chr_monitor_kind chr_monitor_control = {
+	.session_new = chr_monitor_control_new,
+	.session_free = chr_monitor_control_free,
+	.room = chr_monitor_control_room,
+	.input = chr_monitor_control_input,
 };
 
 static size_t chr_monitor_can_receive(void *opaque)
 {
 	struct chr_monitor_client *client = opaque;
 
-	return client->session ? hmp_session_room(client->session) : 0;
+	return client->session ? client->monitor->kind->room(client->session) : 0;
 }
 
 static void chr_monitor_receive(void *opaque, const uint8_t *buf, size_t size)
 {
 	struct chr_monitor_client *client = opaque;
 
-	hmp_session_input(client->session, (const char *)buf, size);
+	client->monitor->kind->input(client->session, (const char *)buf, size);
 }
 
 static void chr_monitor_open(struct chr_monitor_client *client)
 {
 	if (client->session)
 		return;
-	client->session = hmp_session_new(client->monitor->hmp, &chr_monitor_session_ops, client);
+	client->session = client->monitor->kind->session_new(client);
 	if (client->session)
 		chr_port_resume(client->port);
 	else
@@ -108,8 +202,8 @@ static void chr_monitor_event(void *opaque, enum chr_event event)
 		chr_monitor_client_end(client);
 		break;
 	case CHR_FOCUS_IN:
-		if (client->session)
-			hmp_session_refresh(client->session);
+		if (client->session && client->monitor->kind->refresh)
+			client->monitor->kind->refresh(client->session);
 		break;
 	case CHR_BREAK:
 	case CHR_FOCUS_OUT:
@@ -160,23 +254,18 @@ static const struct chr_server_ops chr_monitor_server_ops = {
 	.client_new = chr_monitor_client_new,
 };
 
-struct chr_monitor *chr_monitor_new(struct chardev *chr, struct hmp *hmp, struct err **err)
+/* Frees @monitor on failure. */
+static struct chr_monitor *chr_monitor_open_on(struct chr_monitor *monitor, struct err **err)
 {
-	struct chr_monitor *monitor = calloc(1, sizeof(*monitor));
 	struct chr_monitor_client *client;
 	int ret;
 
-	if (!monitor) {
-		err_set(err, ENOMEM, "out of memory");
-		return NULL;
-	}
-	monitor->chr = chr;
-	monitor->hmp = hmp;
-	if (chardev_listens(chr)) {
-		ret = chardev_serve(chr, &chr_monitor_server_ops, monitor, err);
+	if (chardev_listens(monitor->chr)) {
+		ret = chardev_serve(monitor->chr, &chr_monitor_server_ops, monitor, err);
 	} else {
 		client = chr_monitor_client_add(monitor, NULL);
-		ret = client ? chardev_attach(chr, &chr_monitor_ops, client, &client->port, err)
+		ret = client ? chardev_attach(monitor->chr, &chr_monitor_ops, client, &client->port,
+					      err)
 			     : err_set(err, ENOMEM, "out of memory");
 	}
 	if (ret) {
@@ -185,6 +274,36 @@ struct chr_monitor *chr_monitor_new(struct chardev *chr, struct hmp *hmp, struct
 		return NULL;
 	}
 	return monitor;
+}
+
+struct chr_monitor *chr_monitor_new(struct chardev *chr, struct hmp *hmp, struct err **err)
+{
+	struct chr_monitor *monitor = calloc(1, sizeof(*monitor));
+
+	if (!monitor) {
+		err_set(err, ENOMEM, "out of memory");
+		return NULL;
+	}
+	monitor->chr = chr;
+	monitor->kind = &chr_monitor_human;
+	monitor->hmp = hmp;
+	return chr_monitor_open_on(monitor, err);
+}
+
+struct chr_monitor *chr_monitor_new_control(struct chardev *chr, struct qmp *qmp, bool pretty,
+					    struct err **err)
+{
+	struct chr_monitor *monitor = calloc(1, sizeof(*monitor));
+
+	if (!monitor) {
+		err_set(err, ENOMEM, "out of memory");
+		return NULL;
+	}
+	monitor->chr = chr;
+	monitor->kind = &chr_monitor_control;
+	monitor->qmp = qmp;
+	monitor->pretty = pretty;
+	return chr_monitor_open_on(monitor, err);
 }
 
 void chr_monitor_free(struct chr_monitor *monitor)
@@ -197,7 +316,8 @@ void chr_monitor_free(struct chr_monitor *monitor)
 		chardev_unserve(monitor->chr);
 	while ((client = monitor->clients)) {
 		monitor->clients = client->next;
-		hmp_session_free(client->session);
+		if (client->session)
+			monitor->kind->session_free(client->session);
 		chr_port_close(client->port);
 		free(client);
 	}

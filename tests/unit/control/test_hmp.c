@@ -545,7 +545,7 @@ static void pending_command_suspends_the_session(void **state)
 	client_clear(c);
 	hmp_session_input(c->session, "later\ninfo status\n", 18);
 	assert_string_equal(c->out, "later\r\nwait\r\n");
-	assert_int_equal(hmp_session_room(c->session), 0);
+	assert_true(hmp_session_room(c->session) > 0);
 	hmp_printf(c->machine.pending, "still\n");
 	hmp_done(c->machine.pending, NULL);
 	assert_string_equal(c->out, "later\r\nwait\r\nstill\r\n(qemu) info status\r\n"
