@@ -242,6 +242,11 @@ void hmp_line_show(struct hmp_line *line)
 	line_left_over(line, line->buf + line->cursor, line->len - line->cursor);
 }
 
+bool hmp_line_is_empty(const struct hmp_line *line)
+{
+	return !line->len;
+}
+
 static void line_enter(struct hmp_line *line)
 {
 	line_move(line, line->len);

@@ -36,6 +36,8 @@ void hmp_line_byte(struct hmp_line *line, unsigned char byte);
 void hmp_line_begin(struct hmp_line *line);
 /* Prompt and line again, on the terminal's current row. */
 void hmp_line_show(struct hmp_line *line);
+/* Is nothing typed? */
+bool hmp_line_is_empty(const struct hmp_line *line);
 /* Type @text at the cursor. */
 void hmp_line_insert(struct hmp_line *line, const char *text, size_t size);
 
