@@ -67,6 +67,8 @@ struct hmp_command {
 
 /* Offer a completion; words that do not begin with what was typed are left out. */
 void hmp_words_add(struct hmp_words *words, const char *word);
+/* What was typed of it so far: for completions that have levels. */
+const char *hmp_words_typed(const struct hmp_words *words);
 
 struct hmp_config {
 	const struct hmp_command *commands;
@@ -131,6 +133,8 @@ void hmp_session_free(struct hmp_session *session);
 /* How many bytes hmp_session_input() takes now. */
 size_t hmp_session_room(const struct hmp_session *session);
 void hmp_session_input(struct hmp_session *session, const char *buf, size_t size);
+/* Is there a command that has not finished, or input that waits for one? */
+bool hmp_session_busy(const struct hmp_session *session);
 /* Begin a new line and show the prompt again (a mux gave the session the keyboard back). */
 void hmp_session_refresh(struct hmp_session *session);
 

@@ -114,6 +114,11 @@ void hmp_words_add(struct hmp_words *words, const char *word)
 		words->count++;
 }
 
+const char *hmp_words_typed(const struct hmp_words *words)
+{
+	return words->typed;
+}
+
 void hmp_words_done(struct hmp_words *words)
 {
 	size_t i;
