@@ -1,56 +1,118 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The monitors of a machine: see control.h. */
-#include "vmm/control/control.h"
+/* The monitors of a machine: see control.h. Here the modules are listed and tied together. */
+#include "vmm/control/internal.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
 #include "base/err.h"
-#include "qmp/monitor/hmp.h"
 #include "vmm/chardev/monitor.h"
-#include "vmm/control/commands.h"
-#include "vmm/vm/vm.h"
+#include "vmm/core/loop.h"
 
-struct control {
-	struct hmp *hmp;
-	struct chr_monitor **monitors;
-	size_t nr_monitors;
+/* Of the QEMU whose commands and answers are followed here. */
+#define CONTROL_QEMU_MAJOR 7
+#define CONTROL_QEMU_MINOR 2
+#define CONTROL_QEMU_MICRO 0
+
+const struct qmp_module *const control_modules[] = {
+	&control_run_module,
+	&control_cpus_module,
+	&control_memory_module,
+	&control_virtio_mem_module,
+	&control_pci_module,
+	&control_misc_module,
+	NULL,
 };
 
-struct control *control_new(struct vm *vm, struct err **err)
+void control_emit(struct control *control, const char *name, json_t *data)
 {
-	const struct vm_config *config = vm_config(vm);
-	const struct hmp_config hmp = {
-		.commands = control_commands,
+	if (data)
+		qmp_emit(control->qmp, name, data);
+}
+
+static void control_event(void *opaque, const struct vm_event *event)
+{
+	struct control *control = opaque;
+
+	control_run_event(control, event);
+	control_virtio_mem_event(control, event);
+}
+
+static int control_start_qmp(struct control *control, struct err **err)
+{
+	const struct qmp_config config = {
+		.modules = control_modules,
+		.uv = loop_uv(control->main),
+		.ctx = control,
+		.major = CONTROL_QEMU_MAJOR,
+		.minor = CONTROL_QEMU_MINOR,
+		.micro = CONTROL_QEMU_MICRO,
+		.package = "ebb " EBB_VERSION,
 		.banner = "ebb " EBB_VERSION " monitor - type 'help' for more information",
 		/* Scripts that drive this kind of monitor wait for this very prompt. */
 		.prompt = "(qemu) ",
-		.ctx = vm,
 	};
+
+	control->qmp = qmp_new(&config, err);
+	return control->qmp ? 0 : -EIO;
+}
+
+static struct chr_monitor *control_open_monitor(struct control *control,
+						const struct vm_monitor_config *config,
+						struct err **err)
+{
+	struct chardev *chr = vm_chardev(control->vm, config->chardev);
+
+	if (config->mode == VM_MONITOR_CONTROL) {
+		err_set(err, ENOTSUP, "-mon: only mode=readline can be opened yet");
+		return NULL;
+	}
+	return chr_monitor_new(chr, qmp_human(control->qmp), err);
+}
+
+static int control_open_monitors(struct control *control, struct err **err)
+{
+	const struct vm_config *config = vm_config(control->vm);
+
+	control->monitors = calloc(config->nr_monitors + 1, sizeof(*control->monitors));
+	if (!control->monitors)
+		return err_set(err, ENOMEM, "out of memory");
+	for (size_t i = 0; i < config->nr_monitors; i++) {
+		control->monitors[i] = control_open_monitor(control, config->monitors[i], err);
+		if (!control->monitors[i])
+			return -EIO;
+		control->nr_monitors++;
+	}
+	return 0;
+}
+
+/* Parts in the order in which control_free() ends them the other way round. */
+static int control_start(struct control *control, struct err **err)
+{
+	int ret = control_run_init(control, err);
+
+	if (!ret)
+		ret = control_start_qmp(control, err);
+	if (!ret)
+		ret = control_open_monitors(control, err);
+	return ret;
+}
+
+struct control *control_new(struct vm *vm, struct loop *main, struct err **err)
+{
 	struct control *control = calloc(1, sizeof(*control));
 
-	if (control) {
-		control->hmp = hmp_new(&hmp);
-		control->monitors = calloc(config->nr_monitors + 1, sizeof(*control->monitors));
-	}
-	if (!control || !control->hmp || !control->monitors) {
-		control_free(control);
+	if (!control) {
 		err_set(err, ENOMEM, "out of memory");
 		return NULL;
 	}
-	for (size_t i = 0; i < config->nr_monitors; i++) {
-		struct chardev *chr = vm_chardev(vm, config->monitors[i]->chardev);
-
-		if (config->monitors[i]->mode == VM_MONITOR_READLINE)
-			control->monitors[i] = chr_monitor_new(chr, control->hmp, err);
-		else
-			err_set(err, ENOTSUP, "-mon: only mode=readline can be opened yet");
-		if (!control->monitors[i]) {
-			control_free(control);
-			return NULL;
-		}
-		control->nr_monitors++;
+	control->vm = vm;
+	control->main = main;
+	if (control_start(control, err)) {
+		control_free(control);
+		return NULL;
 	}
+	vm_set_event_hook(vm, control_event, control);
 	return control;
 }
 
@@ -58,9 +120,11 @@ void control_free(struct control *control)
 {
 	if (!control)
 		return;
+	vm_set_event_hook(control->vm, NULL, NULL);
 	for (size_t i = 0; i < control->nr_monitors; i++)
 		chr_monitor_free(control->monitors[i]);
 	free(control->monitors);
-	hmp_free(control->hmp);
+	qmp_free(control->qmp);
+	control_run_done(control);
 	free(control);
 }

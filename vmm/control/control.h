@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The monitors of a machine: what -mon and -monitor ask for, and the commands that they offer.
+ * The monitors of a machine: what -mon, -monitor and -qmp ask for, and the commands that they offer.
+ *
+ * I1  Whatever the machine tells of itself (vm_set_event_hook()) is told to all programs.
  *
  * Threads: the main loop's only.
  */
@@ -9,10 +11,14 @@
 
 struct control;
 struct err;
+struct loop;
 struct vm;
 
-/* Opens a monitor for each of the configuration's. @vm outlives it. NULL and *err on failure. */
-struct control *control_new(struct vm *vm, struct err **err);
+/*
+ * Opens a monitor for each of the configuration's. @vm and @main, its loop, outlive it. NULL and *err
+ * on failure.
+ */
+struct control *control_new(struct vm *vm, struct loop *main, struct err **err);
 /* Ends all sessions. NULL is allowed. */
 void control_free(struct control *control);
 

@@ -3,13 +3,19 @@
  * What the files of the control plane share. Each file with commands is a module (qmp/schema.h) in
  * the list of control.c: its rows, the types they speak of, its events.
  *
- *	run.c		run state: stop, cont, system_reset, quit, set-action ... and their events
- *	query.c		what there is: CPUs, memory, NUMA, backends, character devices
- *	objects.c	object-add, device_add, chardev-add, descriptors
- *	qom.c		the object tree
- *	jobs.c		query-jobs, job-cancel, job-dismiss
- *	resize.c	virtio-mem-resize, memory-resize
- *	stats.c		query-stats, query-virtio-mem-blocks; metrics.c the endpoint for scrapers
+ *	run.c			run state: stop, cont, system_reset, quit, set-action ... and their events
+ *	query_cpus.c		vCPUs and their models
+ *	query_memory.c		sizes, NUMA nodes, backends, memory devices
+ *	query_virtio_mem.c	memory devices from the inside, and their events
+ *	query_pci.c		PCI functions
+ *	query_misc.c		names, machine types, threads, character devices
+ *	objects.c		object-add, device_add, chardev-add, descriptors
+ *	qom.c			the object tree
+ *	jobs.c			query-jobs, job-cancel, job-dismiss
+ *	resize.c		virtio-mem-resize, memory-resize
+ *	stats.c			query-stats, query-virtio-mem-blocks; metrics.c the endpoint for scrapers
+ *	complete.c		what the Tab key offers
+ *	answer.h		making and reading values
  *
  * A handler's ctx (command_ctx()) is the struct control.
  * Threads: the main loop's only.
@@ -24,6 +30,7 @@
 #include "vmm/vm/vm.h"
 
 struct jobs;
+struct loop_watch;
 struct metrics;
 struct resizer;
 
@@ -36,16 +43,38 @@ struct control {
 	struct metrics *metrics; /* metrics.c; NULL without -metrics */
 	struct chr_monitor **monitors;
 	size_t nr_monitors;
+	int quit_fd; /* run.c */
+	struct loop_watch *quit_watch;
 };
 
-extern const struct qmp_module control_run_module, control_query_module, control_objects_module,
+/* Where CPU %u is in the object tree. */
+#define CONTROL_CPU_PATH "/machine/unattached/device[%u]"
+
+/* All modules there are; ends with NULL. */
+extern const struct qmp_module *const control_modules[];
+extern const struct qmp_module control_run_module, control_cpus_module, control_memory_module,
+	control_virtio_mem_module, control_pci_module, control_misc_module, control_objects_module,
 	control_qom_module, control_jobs_module, control_resize_module, control_stats_module;
 
 /* Every event of the machine passes here first (vm_set_event_hook()), then goes to each of these. */
 void control_run_event(struct control *control, const struct vm_event *event);
+void control_objects_event(struct control *control, const struct vm_event *event);
+void control_virtio_mem_event(struct control *control, const struct vm_event *event);
 void control_resize_event(struct control *control, const struct vm_event *event);
+
+/* qmp_emit() with data that is made of members; NULL, for which memory was out, is no event. */
+void control_emit(struct control *control, const char *name, json_t *data);
+
+/* run.c: what the module needs beside its rows. _done() also after a failure. */
+int control_run_init(struct control *control, struct err **err);
+void control_run_done(struct control *control);
 
 /* Completions. */
 void control_complete_memory_device(void *ctx, unsigned int index, struct hmp_words *words);
+void control_complete_device(void *ctx, unsigned int index, struct hmp_words *words);
+void control_complete_driver(void *ctx, unsigned int index, struct hmp_words *words);
+void control_complete_object(void *ctx, unsigned int index, struct hmp_words *words);
+void control_complete_object_type(void *ctx, unsigned int index, struct hmp_words *words);
+void control_complete_chardev(void *ctx, unsigned int index, struct hmp_words *words);
 
 #endif

@@ -107,7 +107,7 @@ static int ebb_start(struct ebb *ebb, struct err **err)
 	ebb->vm = vm_new(ebb->config, ebb->loop, err);
 	if (!ebb->vm)
 		return -EIO;
-	ebb->control = control_new(ebb->vm, err);
+	ebb->control = control_new(ebb->vm, ebb->loop, err);
 	if (!ebb->control)
 		return -EIO;
 	ret = vm_start(ebb->vm, err);

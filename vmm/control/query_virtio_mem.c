@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Memory devices from the inside: how far the last resize got, how unplugged memory is kept from the
+ * guest, what the guest tried; and the events that tell of it.
+ *
+ * I1  Nothing here waits for a guest's request: sizes and counts are those of the moment.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include <vmem/guard.h>
+
+#include "base/err.h"
+#include "vmm/control/answer.h"
+#include "vmm/control/internal.h"
+#include "vmm/virtio/mem.h"
+
+/* At most so often a device's new size is told. */
+#define VMEM_EVENT_MS 1000
+
+/* In the order of enum vm_violation_action. */
+static const char *const vmem_actions[] = {"deny", "pause", "shutdown"};
+
+/*
+ * The device itself, below its transport. One without an id is known by its number among all devices
+ * without.
+ */
+static json_t *vmem_path(const struct vm *vm, const struct vm_memory_device *d)
+{
+	const struct vm_config *config = vm_config(vm);
+	unsigned int number = 0;
+
+	if (d->id)
+		return json_sprintf("/machine/peripheral/%s/virtio-backend", d->id);
+	for (size_t i = 0; i < config->nr_devices; i++) {
+		const struct vm_device_config *c = config->devices[i];
+
+		if (c->id)
+			continue;
+		/* A backend serves one device only. */
+		if (c->type == VM_DEVICE_VIRTIO_MEM &&
+		    !strcmp(c->virtio_mem.memdev_id, d->memdev_id))
+			break;
+		number++;
+	}
+	return json_sprintf("/machine/peripheral-anon/device[%u]/virtio-backend", number);
+}
+
+/* ---- query-virtio-mem ---- */
+
+static json_t *vmem_violation(const struct virtio_mem_violation *v)
+{
+	json_t *value = json_pack("{s:I, s:i, s:b}", "address", (json_int_t)v->gpa, "size",
+				  (int)v->size, "write", v->write);
+
+	if (v->vcpu >= 0)
+		control_set(&value, "cpu-index", json_integer(v->vcpu));
+	return value;
+}
+
+static json_t *vmem_violations(const struct vm_memory_device *d)
+{
+	struct virtio_mem_violations counts;
+	json_t *value;
+
+	virtio_mem_violations(d->mem, &counts);
+	value = json_pack("{s:I, s:I}", "writes", (json_int_t)counts.writes, "reads",
+			  (json_int_t)counts.reads);
+	if (counts.writes || counts.reads)
+		control_set(&value, "last", vmem_violation(&counts.last));
+	return value;
+}
+
+static json_t *vmem_guard(const struct vm_memory_device *d)
+{
+	struct vmem_guard_info info;
+
+	virtio_mem_guard_info(d->mem, &info);
+	return json_pack("{s:b, s:s, s:I}", "enabled", d->guard, "mechanism", info.mechanism,
+			 "memslots", (json_int_t)info.memslots);
+}
+
+static json_t *vmem_device(const struct vm *vm, const struct vm_memory_device *d)
+{
+	enum virtio_mem_progress progress = virtio_mem_progress(d->mem);
+	struct vmem_device_info info;
+	json_t *value;
+
+	virtio_mem_info(d->mem, &info);
+	value = json_pack(
+		"{s:o, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "qom-path", vmem_path(vm, d),
+		"status", progress == VIRTIO_MEM_NO_DRIVER ? "no-driver" : "ready",
+		"request-status", virtio_mem_progress_name(progress), "block-size",
+		(json_int_t)info.block_size, "requested-size", (json_int_t)info.requested_size,
+		"size", (json_int_t)info.plugged_size, "usable-size",
+		(json_int_t)info.usable_region_size, "max-size", (json_int_t)info.region_size,
+		"guard", vmem_guard(d), "violations", vmem_violations(d));
+	if (d->id)
+		control_set(&value, "id", json_string(d->id));
+	return value;
+}
+
+static int vmem_query(struct command_call *call, const json_t *args, json_t **ret_value,
+		      struct err **err)
+{
+	const char *id = json_string_value(json_object_get(args, "device"));
+	const struct control *control = command_ctx(call);
+	struct vm *vm = control->vm;
+	struct control_list list;
+
+	if (id && !vm_memory_device_by_id(vm, id))
+		return err_set(err, ENODEV, "Device '%s' not found", id);
+	control_list_init(&list);
+	for (size_t i = 0; i < vm_nr_memory_devices(vm); i++) {
+		const struct vm_memory_device *d = vm_memory_device(vm, i);
+
+		if (!id || d == vm_memory_device_by_id(vm, id))
+			control_list_add(&list, vmem_device(vm, d));
+	}
+	return control_answer(control_list_end(&list), ret_value, err);
+}
+
+/* ---- for people ---- */
+
+static void vmem_print_violations(struct command_call *call, const json_t *violations)
+{
+	const json_t *last = json_object_get(violations, "last");
+	uint64_t size = control_number(last, "size");
+
+	command_printf(call, "Violations: %" PRIu64 " writes, %" PRIu64 " reads\n",
+		       control_number(violations, "writes"), control_number(violations, "reads"));
+	if (!last)
+		return;
+	command_printf(call, "Last violation: %s of %" PRIu64 " byte%s at 0x%" PRIx64,
+		       control_flag(last, "write") ? "write" : "read", size, size == 1 ? "" : "s",
+		       control_number(last, "address"));
+	if (json_object_get(last, "cpu-index"))
+		command_printf(call, ", vCPU %" PRIu64, control_number(last, "cpu-index"));
+	command_printf(call, "\n");
+}
+
+static void vmem_print_one(struct command_call *call, const json_t *d)
+{
+	const json_t *guard = json_object_get(d, "guard");
+
+	command_printf(call, "Status: %s\n", control_text(d, "status"));
+	command_printf(call, "Request status: %s\n", control_text(d, "request-status"));
+	command_printf(call, "Page size: %" PRIu64 " bytes\n", control_number(d, "block-size"));
+	command_printf(call, "Requested size: %" PRIu64 " bytes\n",
+		       control_number(d, "requested-size"));
+	command_printf(call, "Plugged size: %" PRIu64 " bytes\n", control_number(d, "size"));
+	command_printf(call, "Usable region size: %" PRIu64 " bytes\n",
+		       control_number(d, "usable-size"));
+	command_printf(call, "Region size: %" PRIu64 " bytes\n", control_number(d, "max-size"));
+	if (control_flag(guard, "enabled"))
+		command_printf(call, "Guard: on (%s)\n", control_text(guard, "mechanism"));
+	else
+		command_printf(call, "Guard: off\n");
+	command_printf(call, "Memory slots: %" PRIu64 "\n", control_number(guard, "memslots"));
+	vmem_print_violations(call, json_object_get(d, "violations"));
+}
+
+/* Of one device, asked for by its id; or of all, each below its name. */
+static int vmem_human(struct command_call *call, const json_t *args, json_t **ret_value,
+		      struct err **err)
+{
+	json_t *devices = NULL;
+	const json_t *d;
+	size_t i;
+	int ret = vmem_query(call, args, &devices, err);
+
+	(void)ret_value;
+	json_array_foreach (devices, i, d) {
+		if (!json_object_get(args, "device"))
+			command_printf(call, "Memory device \"%s\":\n", control_text(d, "id"));
+		vmem_print_one(call, d);
+	}
+	json_decref(devices);
+	return ret;
+}
+
+static int vmem_resize_human(struct command_call *call, const json_t *args, json_t **ret_value,
+			     struct err **err)
+{
+	const char *id = control_text(args, "id");
+	json_int_t size = json_integer_value(json_object_get(args, "size"));
+	const struct control *control = command_ctx(call);
+	const struct vm_memory_device *d = vm_memory_device_by_id(control->vm, id);
+
+	(void)ret_value;
+	if (!d)
+		return err_set(err, ENODEV, "Device '%s' not found", id);
+	if (size < 0)
+		return err_set(err, EINVAL, "the size of '%s' cannot be negative", id);
+	return virtio_mem_resize(d->mem, (uint64_t)size, err);
+}
+
+/* ---- events ---- */
+
+static json_t *vmem_event(const struct vm *vm, const struct vm_memory_device *d)
+{
+	json_t *data = json_pack("{s:o}", "qom-path", vmem_path(vm, d));
+
+	if (d->id)
+		control_set(&data, "id", json_string(d->id));
+	return data;
+}
+
+static void vmem_tell_violation(struct control *control, const struct vm_violation *v)
+{
+	json_t *data = vmem_event(control->vm, v->device);
+
+	control_set(&data, "address", json_integer((json_int_t)v->gpa));
+	control_set(&data, "size", json_integer(v->size));
+	control_set(&data, "write", json_boolean(v->write));
+	if (v->vcpu >= 0)
+		control_set(&data, "cpu-index", json_integer(v->vcpu));
+	control_set(&data, "writes", json_integer((json_int_t)v->writes));
+	control_set(&data, "reads", json_integer((json_int_t)v->reads));
+	control_set(&data, "action", json_string(vmem_actions[v->action]));
+	control_emit(control, "MEMORY_DEVICE_VIOLATION", data);
+}
+
+void control_virtio_mem_event(struct control *control, const struct vm_event *event)
+{
+	json_t *data;
+
+	if (event->type == VM_EVENT_VIOLATION)
+		vmem_tell_violation(control, event->violation);
+	if (event->type != VM_EVENT_MEMORY_DEVICE || !event->resized)
+		return;
+	data = vmem_event(control->vm, event->memory_device);
+	control_set(&data, "size", json_integer((json_int_t)event->plugged_bytes));
+	control_emit(control, "MEMORY_DEVICE_SIZE_CHANGE", data);
+}
+
+/* ---- the module ---- */
+
+static const struct command vmem_commands[] = {
+	{
+		.name = "query-virtio-mem",
+		.human = "info virtio-mem",
+		.args = "*device:str",
+		.returns = "[VirtioMemInfo]",
+		.human_args = "device:s?",
+		.params = "[id]",
+		.help = "show how far the last resize of a memory device got",
+		.run = vmem_query,
+		.human_run = vmem_human,
+		.complete = control_complete_memory_device,
+	},
+	{
+		.human = "virtio-mem",
+		.human_args = "id:s,size:M",
+		.params = "id size",
+		.help = "ask the guest for another size of a memory device, in MiB",
+		.human_run = vmem_resize_human,
+		.complete = control_complete_memory_device,
+	},
+	{.name = NULL},
+};
+
+static const struct qmp_type vmem_types[] = {
+	{.name = "VirtioMemStatus", .kind = QMP_ENUM, .members = "no-driver ready"},
+	{
+		.name = "VirtioMemRequestStatus",
+		.kind = QMP_ENUM,
+		.members = "done in-progress vm-oom host-oom no-driver",
+	},
+	{
+		.name = "VirtioMemGuard",
+		.kind = QMP_STRUCT,
+		.members = "enabled:bool mechanism:str memslots:int",
+	},
+	{
+		.name = "VirtioMemViolation",
+		.kind = QMP_STRUCT,
+		.members = "address:size size:size write:bool *cpu-index:int",
+	},
+	{
+		.name = "VirtioMemViolations",
+		.kind = QMP_STRUCT,
+		.members = "writes:int reads:int *last:VirtioMemViolation",
+	},
+	{
+		.name = "VirtioMemInfo",
+		.kind = QMP_STRUCT,
+		.members = "*id:str qom-path:str status:VirtioMemStatus "
+			   "request-status:VirtioMemRequestStatus block-size:size "
+			   "requested-size:size size:size usable-size:size max-size:size "
+			   "guard:VirtioMemGuard violations:VirtioMemViolations",
+	},
+	{.name = "ViolationAction", .kind = QMP_ENUM, .members = "deny pause shutdown"},
+	{.name = NULL},
+};
+
+static const struct qmp_event vmem_events[] = {
+	{
+		.name = "MEMORY_DEVICE_SIZE_CHANGE",
+		.data = "*id:str size:size qom-path:str",
+		.rate_ms = VMEM_EVENT_MS,
+		.key = "qom-path",
+	},
+	/* Comes seldom enough by itself: vm.h, I5. */
+	{
+		.name = "MEMORY_DEVICE_VIOLATION",
+		.data = "*id:str qom-path:str address:size size:size write:bool *cpu-index:int "
+			"writes:int reads:int action:ViolationAction",
+	},
+	{.name = NULL},
+};
+
+const struct qmp_module control_virtio_mem_module = {vmem_commands, vmem_types, vmem_events};
