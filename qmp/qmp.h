@@ -87,6 +87,9 @@ struct qmp_session *qmp_session_new(struct qmp *qmp, const struct qmp_session_op
 /* A pending call outlives the session. May be called from its own handlers and ops. */
 void qmp_session_free(struct qmp_session *session);
 size_t qmp_session_room(const struct qmp_session *session);
+/* At most room() bytes. */
 void qmp_session_input(struct qmp_session *session, const char *buf, size_t size);
+/* Is there a command that has not ended, or input that waits for one? */
+bool qmp_session_busy(const struct qmp_session *session);
 
 #endif

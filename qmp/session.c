@@ -446,6 +446,12 @@ size_t qmp_session_room(const struct qmp_session *session)
 	return SESSION_HELD_BYTES;
 }
 
+bool qmp_session_busy(const struct qmp_session *session)
+{
+	return !session_is_over(session) &&
+	       (session->call || session->queue_count || session->held_size);
+}
+
 /* Descriptors that came with the bytes from received - size on. */
 static void session_collect_fds(struct qmp_session *session, size_t size)
 {

@@ -464,6 +464,11 @@ size_t hmp_session_room(const struct hmp_session *session)
 	return HMP_TYPED_BYTES - session->typed_count;
 }
 
+bool hmp_session_busy(const struct hmp_session *session)
+{
+	return !session->dead && !session->freed && (session->call || session->typed_count);
+}
+
 /* Edit with what waits, until a command does not finish at once. */
 static void hmp_session_run(struct hmp_session *session)
 {

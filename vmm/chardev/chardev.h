@@ -116,6 +116,11 @@ struct chr_ops {
 	void (*receive)(void *opaque, const uint8_t *buf, size_t size);
 	/* The rest may be NULL. */
 	void (*event)(void *opaque, enum chr_event event);
+	/*
+	 * The other end sends no more: will there be answers to what it sent? While there will, the
+	 * connection stays for them; chr_port_resume() has this asked again.
+	 */
+	bool (*busy)(void *opaque);
 	/* After a write that was not taken whole: there is room again. */
 	void (*writable)(void *opaque);
 	/* Output buffer's size; 0 is CHR_OUT_LIMIT_BYTES. Grown as needed up to this. */

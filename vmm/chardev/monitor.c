@@ -26,6 +26,7 @@ struct chr_monitor_kind {
 	void (*session_free)(void *session);
 	size_t (*room)(const void *session);
 	void (*input)(void *session, const char *buf, size_t size);
+	bool (*busy)(const void *session);
 	void (*refresh)(void *session); /* NULL: nothing is shown anew */
 };
 
@@ -123,6 +124,11 @@ static void chr_monitor_human_input(void *session, const char *buf, size_t size)
 	hmp_session_input(session, buf, size);
 }
 
+static bool chr_monitor_human_busy(const void *session)
+{
+	return hmp_session_busy(session);
+}
+
 static void chr_monitor_human_refresh(void *session)
 {
 	hmp_session_refresh(session);
@@ -133,6 +139,7 @@ static const struct chr_monitor_kind chr_monitor_human = {
 	.session_free = chr_monitor_human_free,
 	.room = chr_monitor_human_room,
 	.input = chr_monitor_human_input,
+	.busy = chr_monitor_human_busy,
 	.refresh = chr_monitor_human_refresh,
 };
 
@@ -158,11 +165,17 @@ static void chr_monitor_control_input(void *session, const char *buf, size_t siz
 	qmp_session_input(session, buf, size);
 }
 
+static bool chr_monitor_control_busy(const void *session)
+{
+	return qmp_session_busy(session);
+}
+
 static const struct chr_monitor_kind chr_monitor_control = {
 	.session_new = chr_monitor_control_new,
 	.session_free = chr_monitor_control_free,
 	.room = chr_monitor_control_room,
 	.input = chr_monitor_control_input,
+	.busy = chr_monitor_control_busy,
 };
 
 static size_t chr_monitor_can_receive(void *opaque)
@@ -170,6 +183,13 @@ static size_t chr_monitor_can_receive(void *opaque)
 	struct chr_monitor_client *client = opaque;
 
 	return client->session ? client->monitor->kind->room(client->session) : 0;
+}
+
+static bool chr_monitor_busy(void *opaque)
+{
+	struct chr_monitor_client *client = opaque;
+
+	return client->session && client->monitor->kind->busy(client->session);
 }
 
 static void chr_monitor_receive(void *opaque, const uint8_t *buf, size_t size)
@@ -223,6 +243,7 @@ static void chr_monitor_writable(void *opaque)
 static const struct chr_ops chr_monitor_ops = {
 	.can_receive = chr_monitor_can_receive,
 	.receive = chr_monitor_receive,
+	.busy = chr_monitor_busy,
 	.event = chr_monitor_event,
 	.writable = chr_monitor_writable,
 	.out_limit_bytes = CHR_MONITOR_OUT_BYTES,

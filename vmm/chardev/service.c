@@ -113,8 +113,24 @@ static void chr_stream_attended(void *opaque, bool attended)
 	chr_wake(opaque);
 }
 
+static bool chr_port_busy(const struct chr_port *port)
+{
+	return !port->given_up && port->opened && port->ops->busy && port->ops->busy(port->opaque);
+}
+
+static bool chr_stream_busy(void *opaque)
+{
+	const struct chardev *chr = opaque;
+	const struct chr_port *port = chr->ports;
+
+	while (port && (port->served || !chr_port_busy(port)))
+		port = port->next;
+	return port != NULL;
+}
+
 static const struct chr_stream_ops chr_own_ops = {
 	.room = chr_stream_room,
+	.busy = chr_stream_busy,
 	.input = chr_stream_input,
 	.output = chr_stream_output,
 	.closed = chr_stream_closed,
@@ -140,6 +156,11 @@ static void chr_client_input(void *opaque, const uint8_t *buf, size_t size)
 static size_t chr_client_output(void *opaque, uint8_t *buf, size_t size)
 {
 	return chr_port_pull(opaque, buf, size);
+}
+
+static bool chr_client_busy(void *opaque)
+{
+	return chr_port_busy(opaque);
 }
 
 static void chr_client_closed(void *opaque)
@@ -170,6 +191,7 @@ static void chr_client_attended(void *opaque, bool attended)
 
 static const struct chr_stream_ops chr_client_ops = {
 	.room = chr_client_room,
+	.busy = chr_client_busy,
 	.input = chr_client_input,
 	.output = chr_client_output,
 	.closed = chr_client_closed,

@@ -224,9 +224,12 @@ static void chr_stream_arm_one(uv_poll_t *poll, int *armed, int wanted)
 		uv_poll_stop(poll);
 }
 
-static void chr_stream_arm(struct chr_stream *stream, bool want_read, bool want_write)
+/* @want_end: tell when the other end is gone; priority data is never sent, but that is told too. */
+static void chr_stream_arm(struct chr_stream *stream, bool want_read, bool want_write,
+			   bool want_end)
 {
-	int in = want_read ? UV_READABLE : 0, out = want_write ? UV_WRITABLE : 0;
+	int in = (want_read ? UV_READABLE : 0) | (want_end ? UV_PRIORITIZED : 0);
+	int out = want_write ? UV_WRITABLE : 0;
 
 	if (stream->shared) {
 		chr_stream_arm_one(&stream->in_poll, &stream->in_events, in | out);
@@ -264,9 +267,20 @@ static void chr_stream_tell_attended(struct chr_stream *stream)
 	stream->config.ops->attended(stream->config.opaque, stream->attended);
 }
 
+/* Nothing more is read, but somebody waits for output that is to come. */
+static bool chr_stream_waits(struct chr_stream *stream)
+{
+	struct pollfd pfd = {.fd = stream->config.in_fd};
+
+	if (!stream->in_ended || !stream->config.ops->busy || stream->out_failed ||
+	    !stream->config.ops->busy(stream->config.opaque))
+		return false;
+	return poll(&pfd, 1, 0) == 0;
+}
+
 void chr_stream_kick(struct chr_stream *stream)
 {
-	bool left = false, want_read;
+	bool left = false, waits, want_read;
 
 	if (chr_stream_done(stream))
 		return;
@@ -278,9 +292,10 @@ void chr_stream_kick(struct chr_stream *stream)
 	chr_stream_tell_attended(stream);
 	if (chr_stream_done(stream))
 		return;
-	if ((stream->in_ended && !stream->config.half_close && !left) ||
+	waits = chr_stream_waits(stream);
+	if ((stream->in_ended && !stream->config.half_close && !left && !waits) ||
 	    (!stream->threaded && !stream->config.half_close && stream->out_failed)) {
-		chr_stream_arm(stream, false, false);
+		chr_stream_arm(stream, false, false, false);
 		chr_stream_end(stream);
 		return;
 	}
@@ -288,7 +303,7 @@ void chr_stream_kick(struct chr_stream *stream)
 		    stream->config.ops->room(stream->config.opaque) > 0;
 	if (chr_stream_done(stream))
 		return;
-	chr_stream_arm(stream, want_read, left);
+	chr_stream_arm(stream, want_read, left, waits);
 }
 
 static void chr_stream_read(struct chr_stream *stream)

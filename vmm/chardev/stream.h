@@ -10,7 +10,8 @@
  * I1  input() gets no more bytes than room() just allowed.
  * I2  Bytes given by output() are written in order, all of them, unless the other end fails.
  * I3  After closed() no other callback comes. At the end of input what output() still has is sent
- *     first. A stream made with half_close never ends at the end of input; it just reads no more.
+ *     first, and while busy() says so the stream stays, unless nobody is at the other end any more.
+ *     A stream made with half_close never ends at the end of input; it just reads no more.
  *
  * Threads: all calls and callbacks on the loop's thread, except output(), which is called on the
  * writing thread when out_fd is plain.
@@ -32,6 +33,8 @@ struct chr_stream_ops {
 	/* Give up to @size bytes of output. */
 	size_t (*output)(void *opaque, uint8_t *buf, size_t size);
 	void (*closed)(void *opaque);
+	/* At the end of input: is there output to come? chr_stream_kick() asks again. May be NULL. */
+	bool (*busy)(void *opaque);
 	/* hang_up: somebody came or went. A new stream counts as attended. */
 	void (*attended)(void *opaque, bool attended);
 	/* A descriptor came with the bytes; owned by the callee. NULL: closed. */
