@@ -347,6 +347,7 @@ static int schema_command_make(const struct schema *schema, struct schema_comman
 	const struct command *def = row->def;
 	int ret = schema_data_make(schema, def->args, &row->args, err);
 
+	row->args.open = def->flags & COMMAND_ANY_ARGS;
 	if (!ret)
 		ret = schema_members_parse(def->features, &row->features, err);
 	if (!ret)

@@ -268,6 +268,9 @@ int schema_check_data(const struct schema *schema, const char *what, const struc
 	struct schema_walk walk = {schema, err};
 	const struct schema_members *members = data->type ? &data->type->members : &data->members;
 
+	if (data->open && json_is_object(value))
+		return schema_prefix(
+			what, schema_check_list_of_members(&walk, NULL, members, value, 0), err);
 	return schema_prefix(what, schema_check_object(&walk, NULL, data->type, members, value, 0),
 			     err);
 }

@@ -30,6 +30,7 @@ struct schema_type {
 struct schema_data {
 	const struct schema_type *type; /* NULL: @members */
 	struct schema_members members;
+	bool open; /* further members are allowed, of any type: they are not looked at */
 };
 
 struct schema_command {
