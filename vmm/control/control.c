@@ -63,10 +63,8 @@ static struct chr_monitor *control_open_monitor(struct control *control,
 {
 	struct chardev *chr = vm_chardev(control->vm, config->chardev);
 
-	if (config->mode == VM_MONITOR_CONTROL) {
-		err_set(err, ENOTSUP, "-mon: only mode=readline can be opened yet");
-		return NULL;
-	}
+	if (config->mode == VM_MONITOR_CONTROL)
+		return chr_monitor_new_control(chr, control->qmp, config->pretty, err);
 	return chr_monitor_new(chr, qmp_human(control->qmp), err);
 }
 
