@@ -227,6 +227,7 @@ int vm_reset(struct vm *vm, enum vm_cause cause, struct err **err)
 	vm_halt(vm, rest);
 	/* What was done to memory is told, though whoever did it is gone. */
 	atomic_fetch_and(&vm->requests, VM_REQUESTS_TOLD);
+	vm_remove_requested(vm);
 	ret = vm_reset_machine(vm, err);
 	if (!ret)
 		vm_emit_cause(vm, VM_EVENT_RESET, cause);
@@ -327,6 +328,8 @@ static void vm_on_requests(void *opaque)
 		vm_tell_violations(vm, false);
 	if (told & VM_REQUEST_MEMORY)
 		vm_tell_changes(vm);
+	if (told & VM_REQUEST_EJECTED)
+		vm_remove_ejected(vm);
 	/* What a guest asked for just before it was stopped waits until it runs again; a pause is
 	 * there already. */
 	if (vm->state != VM_RUNNING) {

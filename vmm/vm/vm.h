@@ -24,6 +24,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include <jansson.h>
+
 #include "vmm/cmdline/config.h"
 
 struct chardev;
@@ -87,6 +89,24 @@ void vm_powerdown(struct vm *vm);
 void vm_quit(struct vm *vm, int status, enum vm_cause cause);
 /* 0, or 1 after -action panic=exit-failure. */
 int vm_exit_status(const struct vm *vm);
+
+/* ---- devices that come and go (vm_hotplug.c) ---- */
+
+/* How long a guest may think before it can be asked once more: its user may call it off so long. */
+#define VM_UNPLUG_WAIT_MS 5000
+
+/*
+ * Plug a device, in whatever state the machine is: the keys of -device ("driver", "id", "bus" ...).
+ * It goes behind a root port with hot-plug, without "bus" the first that is free. On failure the
+ * machine is as it was. The vCPUs stand still for the moment that it takes.
+ */
+int vm_device_add(struct vm *vm, const json_t *values, struct err **err);
+/*
+ * Ask the guest to give a device up. VM_EVENT_DEVICE_DELETED tells when it has: at once where the
+ * slot has no power, at a reset at the latest. -ENODEV: there is no such device. A memory device that
+ * has memory, or is to have some, is refused; so is asking again within VM_UNPLUG_WAIT_MS.
+ */
+int vm_device_del(struct vm *vm, const char *id, struct err **err);
 
 /* What follows when the guest reboots, powers off, panics: the configuration's until it is set. */
 const struct vm_action_config *vm_action(const struct vm *vm);

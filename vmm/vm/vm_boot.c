@@ -100,13 +100,14 @@ static unsigned int vm_cpu_node(const struct vm *vm, unsigned int cpu)
 	return 0;
 }
 
-static int vm_build_acpi(struct vm *vm, struct err **err)
+int vm_build_acpi(struct vm *vm, struct err **err)
 {
 	const struct vm_config *c = vm->config;
 	const struct cpuid_topology topology = vm_topology(vm);
 	unsigned int nr_nodes = c->numa.nr_nodes;
 	uint8_t *distances = calloc(nr_nodes, nr_nodes);
 	struct acpi_cpu cpus[VM_CPUS_MAX];
+	struct acpi_image image;
 	struct acpi_config acpi = {.layout = vm->layout, .cpus = cpus, .nr_cpus = c->smp.cpus};
 	int ret;
 
@@ -130,9 +131,13 @@ static int vm_build_acpi(struct vm *vm, struct err **err)
 		else if (d->type == VM_DEVICE_PVPANIC)
 			acpi.pvpanic_port = d->pvpanic.ioport;
 	}
-	ret = acpi_image_build(&acpi, &vm->acpi, err);
+	ret = acpi_image_build(&acpi, &image, err);
 	free(distances);
-	return ret;
+	if (ret)
+		return ret;
+	acpi_image_done(&vm->acpi);
+	vm->acpi = image;
+	return 0;
 }
 
 static int vm_open(const char *option, const char *path, int *ret_fd, struct err **err)

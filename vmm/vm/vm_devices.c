@@ -228,7 +228,7 @@ static int vm_build_mem(struct vm *vm, struct vm_device *d, struct err **err)
 				.unplugged_inaccessible = c->unplugged_inaccessible != VM_OFF,
 				.prealloc = c->prealloc || c->memdev->prealloc,
 			},
-		.nr_guards = (unsigned int)vm->layout->nr_devices,
+		.nr_guards = d->nr_guards,
 		.guard = c->guard,
 		.memslot_size = d->memslot_bytes,
 		.violation = vm_mem_violation,
@@ -300,8 +300,11 @@ static int vm_build_port(struct vm *vm, struct vm_device *d, struct err **err)
 		.hotplug = c->hotplug,
 		.memory_reserve = c->memory_reserve,
 		.prefetch_reserve = c->prefetch_reserve,
+		.ejected = vm_port_ejected,
+		.opaque = d,
 	};
 
+	d->vm = vm;
 	for (size_t i = 0; !c->has_slot && vm->devices[i] != d; i++)
 		if (vm->devices[i]->port)
 			config.slot++;
@@ -430,6 +433,7 @@ int vm_build_devices(struct vm *vm, struct err **err)
 		if (!vm_device_new(vm, c->devices[i]))
 			return err_set(err, ENOMEM, "out of memory");
 	ret = vm_choose_memslots(vm, err);
+	vm_choose_guards(vm);
 	for (size_t i = 0; i < vm->nr_devices && !ret; i++) {
 		ret = vm_device_build(vm, vm->devices[i], err);
 		if (ret)

@@ -16,6 +16,7 @@
 #include "vmm/vm/vm.h"
 
 struct bus;
+struct fds;
 struct gm;
 struct hv;
 struct kvm_vm;
@@ -58,7 +59,8 @@ struct vm_chardev {
 struct vm_device {
 	const struct vm_device_config *config;
 	struct vm_memory_device memory; /* of mem */
-	uint64_t memslot_bytes;         /* of mem; chosen before it is built */
+	uint64_t memslot_bytes;         /* of mem; chosen before it is built, as is the next */
+	uint32_t nr_guards;             /* of mem: its part of the host's mappings, 1 in so many */
 	struct virtio_device *virtio;   /* of mem or rng */
 	struct virtio_pci *transport;
 	struct virtio_mem *mem;
@@ -68,6 +70,10 @@ struct vm_device {
 	struct serial *serial;
 	struct pvpanic *pvpanic;
 	struct pci_port *port;
+	struct vm *vm;            /* of port */
+	_Atomic bool ejected;     /* of port: the guest gave up what is behind it */
+	bool unplug_requested;    /* the guest was asked to give it up */
+	uint64_t unplug_asked_ms; /* when, by the monotonic clock */
 };
 
 /* What the guest or KVM asked for, as bits of vm.requests (vm.h, I2). */
@@ -83,10 +89,11 @@ enum {
 	VM_REQUEST_VIOLATION_SHUTDOWN = 1 << 8,
 	VM_REQUEST_SCATTERED = 1 << 9, /* there are not memory slots enough; with failure[] */
 	VM_REQUEST_MEMORY = 1 << 10,   /* struct vm_mem tells of which device */
+	VM_REQUEST_EJECTED = 1 << 11,  /* struct vm_device tells from which port */
 };
 
-/* Requests that are told, not carried out: a stopped machine does not hold them back. */
-enum { VM_REQUESTS_TOLD = VM_REQUEST_VIOLATION | VM_REQUEST_MEMORY };
+/* Requests that are told, or have happened already: a stopped machine does not hold them back. */
+enum { VM_REQUESTS_TOLD = VM_REQUEST_VIOLATION | VM_REQUEST_MEMORY | VM_REQUEST_EJECTED };
 
 /*
  * Lists of parts (base/ptrs.h): a part keeps its address for life. They belong to the main thread;
@@ -113,6 +120,7 @@ struct vm {
 	struct pci_host *pci;
 	struct rtc *rtc;
 	struct power *power;
+	struct fds *fds;
 	struct vm_chardev **chardevs;
 	size_t nr_chardevs;
 	struct vm_device **devices; /* in the order in which they came */
@@ -187,6 +195,19 @@ void vm_device_free(struct vm *vm, struct vm_device *device);
 int vm_device_build(struct vm *vm, struct vm_device *device, struct err **err);
 /* NULL when there is none. */
 struct vm_device *vm_device_of(const struct vm *vm, const struct vm_device_config *config);
+
+/* vm_boot.c: ACPI tables for the machine as it is now; those before stay where that fails. */
+int vm_build_acpi(struct vm *vm, struct err **err);
+
+/* vm_hotplug.c */
+/* For pci_port_config; @opaque is a port's struct vm_device. */
+void vm_port_ejected(void *opaque);
+/* Remove what the guest gave up. */
+void vm_remove_ejected(struct vm *vm);
+/* A reset ends all waiting for the guest: remove what it was asked for as well. vCPUs are paused. */
+void vm_remove_requested(struct vm *vm);
+/* Each memory device's part of the host's mappings, with a part for those that may come. */
+void vm_choose_guards(struct vm *vm);
 
 /*
  * vm.c: keep all vCPUs of a machine that runs out of the guest and out of handlers, for a moment; devices

@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Devices that come and go while the machine is there, behind root ports (vmm/pci/slot.c).
+ *
+ * I1  Adding is all or nothing: configuration, place in the address map, ACPI tables, parts, slot, in
+ *     this order; a failure takes them back in reverse.
+ * I2  A device leaves when the guest has given it up, or at a reset if it was asked to. Whoever
+ *     waits hears VM_EVENT_DEVICE_DELETED when its id, its port, its memory backend and its addresses
+ *     are free.
+ * I3  What is plugged into a memory device that leaves all the same (the guest took it out of its
+ *     slot with memory in use) is the host's again.
+ *
+ * Threads: the main one, with the vCPUs held while lists of devices change; vm_port_ejected() on a
+ * vCPU's.
+ * The guest controls: when it gives a device up, also one that nobody asked for.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/err.h"
+#include "base/num.h"
+#include "base/ptrs.h"
+#include "qmp/size.h"
+#include "vmm/cmdline/live.h"
+#include "vmm/kvm/kvm.h"
+#include "vmm/machine/layout.h"
+#include "vmm/pci/pci.h"
+#include "vmm/virtio/mem.h"
+#include "vmm/virtio/virtio.h"
+#include "vmm/vm/fences.h"
+#include "vmm/vm/memslots.h"
+#include "vmm/vm/vm_internal.h"
+
+static uint64_t vm_now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* ---- what memory devices share ---- */
+
+/* May a memory device come: is there address space for one, and a slot? */
+static bool vm_may_grow(const struct vm *vm)
+{
+	const struct vm_config *c = vm->config;
+	uint64_t used = c->memory.ram_bytes;
+	size_t nr_free = 0;
+
+	for (size_t i = 0; i < c->nr_devices; i++) {
+		const struct vm_device_config *d = c->devices[i];
+
+		if (d->type == VM_DEVICE_VIRTIO_MEM)
+			used += d->virtio_mem.region_size_bytes;
+		nr_free += d->type == VM_DEVICE_ROOT_PORT && d->root_port.hotplug;
+		nr_free -= d->pci.port && d->pci.port->root_port.hotplug;
+	}
+	return nr_free && used < c->memory.max_bytes;
+}
+
+void vm_choose_guards(struct vm *vm)
+{
+	uint32_t parts = fences_at_start(vm->layout->nr_devices, vm_may_grow(vm));
+
+	for (size_t i = 0; i < vm->nr_devices; i++)
+		vm->devices[i]->nr_guards = parts;
+}
+
+/* Memory slots and mappings for one more memory device, of what the others left. */
+static int vm_share(struct vm *vm, struct vm_device *d, struct err **err)
+{
+	const struct vm_virtio_mem_config *c = &d->config->virtio_mem;
+	const struct memslots_device device = {
+		.id = d->config->id,
+		.size_bytes = c->region_size_bytes,
+		.block_bytes = c->block_size_bytes,
+		.memslot_bytes = c->memslot_bytes,
+	};
+	int offered = kvm_vm_capability(vm->kvm, KVM_CAP_NR_MEMSLOTS);
+	uint32_t *parts = calloc(vm->nr_memory_devices + 1, sizeof(*parts));
+	uint64_t in_use = vm->layout->nr_ram;
+
+	if (!parts)
+		return err_set(err, ENOMEM, "out of memory");
+	for (size_t i = 0; i < vm->nr_memory_devices; i++) {
+		const struct vm_device *other = vm->memory_devices[i];
+
+		parts[i] = other->nr_guards;
+		in_use += other->config->virtio_mem.region_size_bytes / other->memslot_bytes + 1;
+	}
+	d->nr_guards = fences_later(parts, vm->nr_memory_devices);
+	free(parts);
+	return memslots_choose(&device, 1, (uint64_t)offered, in_use, &d->memslot_bytes, err);
+}
+
+/* ---- add ---- */
+
+static int vm_place_add(struct vm *vm, const struct vm_device_config *config, struct err **err)
+{
+	const struct layout_device_config device = {
+		.id = config->id,
+		.size_bytes = config->virtio_mem.region_size_bytes,
+		.block_size_bytes = config->virtio_mem.block_size_bytes,
+		.memaddr_gpa = config->virtio_mem.memaddr_gpa,
+		.node = config->virtio_mem.node,
+	};
+	int ret;
+
+	if (config->type != VM_DEVICE_VIRTIO_MEM)
+		return 0;
+	ret = layout_device_add(vm->layout, &device, err);
+	if (ret)
+		return ret;
+	ret = vm_build_acpi(vm, err);
+	if (ret)
+		layout_device_remove(vm->layout, vm->layout->nr_devices - 1);
+	return ret;
+}
+
+/* The place of the memory device with this number. Tables that name it too long do no harm. */
+static void vm_place_remove(struct vm *vm, size_t index)
+{
+	struct err *err = NULL;
+
+	layout_device_remove(vm->layout, index);
+	if (vm_build_acpi(vm, &err))
+		err_free(err);
+}
+
+/* The device's parts, and into its slot. vCPUs are held. */
+static int vm_parts_add(struct vm *vm, const struct vm_device_config *config, struct err **err)
+{
+	struct vm_device *d = vm_device_new(vm, config);
+	int ret;
+
+	if (!d)
+		return err_set(err, ENOMEM, "out of memory");
+	ret = config->type == VM_DEVICE_VIRTIO_MEM ? vm_share(vm, d, err) : 0;
+	if (!ret)
+		ret = vm_device_build(vm, d, err);
+	if (!ret)
+		ret = pci_port_plug(vm_device_of(vm, config->pci.port)->port, err);
+	if (ret) {
+		vm_device_free(vm, d);
+		return ret;
+	}
+	if (d->mem && vm->state != VM_RUNNING)
+		virtio_mem_stop(d->mem);
+	memset(vm->faults, 0, sizeof(vm->faults));
+	return 0;
+}
+
+static int vm_config_add(struct vm *vm, const struct vm_device_config *config, struct err **err)
+{
+	int ret = vm_place_add(vm, config, err);
+
+	if (ret)
+		return ret;
+	vm_hold(vm);
+	ret = vm_parts_add(vm, config, err);
+	vm_release(vm);
+	if (ret && config->type == VM_DEVICE_VIRTIO_MEM)
+		vm_place_remove(vm, vm->layout->nr_devices - 1);
+	return ret;
+}
+
+int vm_device_add(struct vm *vm, const json_t *values, struct err **err)
+{
+	struct vm_device_config *config;
+	int ret;
+
+	/* Its port may be one that the guest has just cleared. */
+	vm_remove_ejected(vm);
+	ret = cmdline_device_add(vm->config, values, &config, err);
+	if (ret)
+		return ret;
+	ret = vm_config_add(vm, config, err);
+	if (ret)
+		cmdline_device_remove(vm->config, config);
+	return ret;
+}
+
+/* ---- remove ---- */
+
+/* In the object tree, allocated; NULL when memory is out. */
+static char *vm_device_path(const struct vm *vm, const struct vm_device_config *config)
+{
+	unsigned int number = 0;
+	char *path = NULL;
+	int n;
+
+	for (size_t i = 0; vm->config->devices[i] != config; i++)
+		number += !vm->config->devices[i]->id;
+	if (config->id)
+		n = asprintf(&path, "/machine/peripheral/%s", config->id);
+	else
+		n = asprintf(&path, "/machine/peripheral-anon/device[%u]", number);
+	return n < 0 ? NULL : path;
+}
+
+/* I3, and what was done to the memory is told. vCPUs are held. */
+static void vm_mem_clear(struct vm *vm, struct vm_device *d)
+{
+	struct vmem_device_info info;
+
+	vm_tell_violations(vm, true);
+	virtio_mem_info(d->mem, &info);
+	if (info.plugged_size)
+		virtio_system_reset(d->virtio);
+}
+
+static struct vm_device_config *vm_config_of(const struct vm *vm, const struct vm_device *d)
+{
+	size_t i = 0;
+
+	while (vm->config->devices[i] != d->config)
+		i++;
+	return vm->config->devices[i];
+}
+
+static size_t vm_memory_index(const struct vm *vm, const struct vm_device *d)
+{
+	size_t i = 0;
+
+	while (vm->memory_devices[i] != d)
+		i++;
+	return i;
+}
+
+/*
+ * Everything of the device goes; nobody finds it any more when the event says so, though what it
+ * was is still there to look at.
+ */
+static void vm_device_remove(struct vm *vm, struct vm_device *d)
+{
+	struct vm_device_config *config = vm_config_of(vm, d);
+	bool is_memory = d->mem;
+	size_t index = is_memory ? vm_memory_index(vm, d) : 0;
+	char *path = vm_device_path(vm, config);
+	struct vm_event event = {
+		.type = VM_EVENT_DEVICE_DELETED,
+		.id = config->id,
+		.path = path,
+		.memory_device = is_memory ? &d->memory : NULL,
+	};
+
+	vm_hold(vm);
+	if (is_memory)
+		vm_mem_clear(vm, d);
+	ptrs_remove(&vm->memory_devices, &vm->nr_memory_devices, d);
+	ptrs_remove(&vm->devices, &vm->nr_devices, d);
+	memset(vm->faults, 0, sizeof(vm->faults));
+	if (path)
+		vm_emit(vm, &event);
+	vm_device_free(vm, d);
+	vm_release(vm);
+	/* The place's name was the device's. */
+	if (is_memory)
+		vm_place_remove(vm, index);
+	cmdline_device_remove(vm->config, config);
+	free(path);
+}
+
+void vm_port_ejected(void *opaque)
+{
+	struct vm_device *port = opaque;
+
+	port->ejected = true;
+	vm_request(port->vm, VM_REQUEST_EJECTED);
+}
+
+/* What is behind a port; NULL: nothing. */
+static struct vm_device *vm_device_behind(const struct vm *vm, const struct vm_device *port)
+{
+	for (size_t i = 0; i < vm->nr_devices; i++)
+		if (vm->devices[i]->config->pci.port == port->config)
+			return vm->devices[i];
+	return NULL;
+}
+
+void vm_remove_ejected(struct vm *vm)
+{
+	for (size_t i = 0; i < vm->nr_devices; i++) {
+		struct vm_device *port = vm->devices[i], *behind;
+
+		if (!port->port || !atomic_exchange(&port->ejected, false))
+			continue;
+		behind = vm_device_behind(vm, port);
+		if (!behind)
+			continue;
+		vm_device_remove(vm, behind);
+		/* Those behind @port in the list moved up; so may have @port. */
+		i = SIZE_MAX;
+	}
+}
+
+void vm_remove_requested(struct vm *vm)
+{
+	vm_remove_ejected(vm);
+	for (size_t i = vm->nr_devices; i-- > 0;)
+		if (vm->devices[i]->unplug_requested)
+			vm_device_remove(vm, vm->devices[i]);
+}
+
+/* ---- ask for removal ---- */
+
+static int vm_del_check_mem(const struct vm_device *d, const char *id, struct err **err)
+{
+	char plugged[SIZE_TEXT_MAX], requested[SIZE_TEXT_MAX];
+	struct vmem_device_info info;
+
+	if (!d->mem)
+		return 0;
+	virtio_mem_info(d->mem, &info);
+	if (!info.plugged_size && !info.requested_size)
+		return 0;
+	return err_set(
+		err, EBUSY,
+		"device_del: device '%s' has %s of memory plugged and is to have %s; set its "
+		"requested-size to 0 and wait until its size is 0",
+		id, size_format(info.plugged_size, plugged),
+		size_format(info.requested_size, requested));
+}
+
+static int vm_del_check(const struct vm_device *d, const char *id, uint64_t now_ms,
+			struct err **err)
+{
+	const struct vm_device_config *c = d->config;
+
+	if (!c->pci.port || !c->pci.port->root_port.hotplug)
+		return err_set(err, ENOTSUP,
+			       "device_del: device '%s' is not behind a root port with hotplug=on, "
+			       "and stays while the machine is there",
+			       id);
+	if (d->unplug_requested && now_ms - d->unplug_asked_ms < VM_UNPLUG_WAIT_MS)
+		return err_set(err, EBUSY,
+			       "device_del: the guest was asked for device '%s' %" PRIu64
+			       " ms ago; it can be asked again %d ms after that",
+			       id, now_ms - d->unplug_asked_ms, VM_UNPLUG_WAIT_MS);
+	return vm_del_check_mem(d, id, err);
+}
+
+int vm_device_del(struct vm *vm, const char *id, struct err **err)
+{
+	struct vm_device_config *config;
+	uint64_t now_ms = vm_now_ms();
+	struct vm_device *d, *port;
+	int ret;
+
+	vm_remove_ejected(vm);
+	config = cmdline_device_find(vm->config, id);
+	if (!config)
+		return err_set(err, ENODEV, "Device '%s' not found", id);
+	d = vm_device_of(vm, config);
+	ret = vm_del_check(d, id, now_ms, err);
+	if (ret)
+		return ret;
+	port = vm_device_of(vm, config->pci.port);
+	ret = pci_port_request_unplug(port->port, err);
+	if (ret)
+		return ret;
+	d->unplug_requested = true;
+	d->unplug_asked_ms = now_ms;
+	/* Where it needed no guest, it is done. */
+	vm_remove_ejected(vm);
+	return 0;
+}
