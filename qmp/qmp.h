@@ -77,8 +77,14 @@ struct qmp_session_ops {
 	void (*drop)(void *opaque);
 	/* qmp_session_room() is no longer 0. */
 	void (*resume)(void *opaque);
-	/* A descriptor that the client sent along, the caller's from now on; -1: none. */
+	/* A descriptor that the client sent along, the caller's from now on; -1: none. May be NULL. */
 	int (*take_fd)(void *opaque);
+	/*
+	 * Has the client taken what it was sent, but for a little? If not, no further command is begun
+	 * until qmp_session_writable(): who asks much at once is answered as fast as it reads. NULL:
+	 * always.
+	 */
+	bool (*ready)(void *opaque);
 };
 
 /* Sends the greeting. NULL when memory is out or the client does not take it. */
@@ -89,6 +95,8 @@ void qmp_session_free(struct qmp_session *session);
 size_t qmp_session_room(const struct qmp_session *session);
 /* At most room() bytes. */
 void qmp_session_input(struct qmp_session *session, const char *buf, size_t size);
+/* ready() is true again. */
+void qmp_session_writable(struct qmp_session *session);
 /* Is there a command that has not ended, or input that waits for one? */
 bool qmp_session_busy(const struct qmp_session *session);
 

@@ -176,16 +176,28 @@ static void session_answer(struct qmp_session *session, json_t *message, json_t 
 	json_decref(message);
 }
 
+/* A sentence may quote what is no UTF-8, or half a character. */
+static json_t *session_sentence(const char *text)
+{
+	json_t *sentence = json_string(text);
+	char *plain;
+
+	if (sentence)
+		return sentence;
+	plain = strdup(text);
+	for (char *p = plain; p && *p; p++)
+		if ((unsigned char)*p >= 0x80)
+			*p = '?';
+	sentence = plain ? json_string(plain) : NULL;
+	free(plain);
+	return sentence;
+}
+
 static void session_answer_error(struct qmp_session *session, const struct err *err, json_t *id)
 {
-	/* A sentence may quote what is no UTF-8. */
-	json_t *desc = json_string(err_message(err));
-
-	if (!desc)
-		desc = json_string("the request is wrong, in a way that cannot be spelled");
 	session_answer(session,
 		       json_pack("{s:{s:s, s:o}}", "error", "class", session_error_class(err),
-				 "desc", desc),
+				 "desc", session_sentence(err_message(err))),
 		       id);
 }
 
@@ -255,16 +267,14 @@ static void session_run(struct qmp_session *session, struct session_request *req
 {
 	const struct schema_command *row = request->command;
 	struct command_call *call = NULL, **place = request->oob ? &session->oob : &session->call;
-	json_t *none = NULL;
 	bool ended;
 
 	if (!request->err)
 		session_check_allowed(session, row, row->def->name, request->oob, &request->err);
-	if (!request->err && !request->args) {
-		none = request->args = json_object();
-		if (!none)
-			err_set(&request->err, ENOMEM, "out of memory");
-	}
+	if (!request->args)
+		request->args = json_object();
+	if (!request->err && !request->args)
+		err_set(&request->err, ENOMEM, "out of memory");
 	if (!request->err)
 		schema_check_data(session->qmp->schema, NULL, &row->args, request->args,
 				  &request->err);
@@ -364,6 +374,19 @@ static void session_read(struct qmp_session *session)
 		session->queue[session->queue_count++] = request;
 }
 
+static bool session_is_ready(const struct qmp_session *session)
+{
+	return !session->ops->ready || session->ops->ready(session->opaque);
+}
+
+/* Is there something to be moved on, if the client takes what it gives? */
+static bool session_has_work(const struct qmp_session *session)
+{
+	if (!session->call && session->queue_count)
+		return true;
+	return session->held_used < session->held_size && session->queue_count < QMP_QUEUE_MAX;
+}
+
 /* Move on what can be moved on. */
 static void qmp_session_pump(struct qmp_session *session)
 {
@@ -372,18 +395,16 @@ static void qmp_session_pump(struct qmp_session *session)
 	if (session->pumping)
 		return;
 	session->pumping = true;
-	while (!session_is_over(session)) {
+	while (!session_is_over(session) && session_has_work(session) &&
+	       session_is_ready(session)) {
 		if (!session->call && session->queue_count) {
 			request = session->queue[0];
 			session->queue_count--;
 			memmove(session->queue, session->queue + 1,
 				session->queue_count * sizeof(*session->queue));
 			session_run(session, &request);
-		} else if (session->held_used < session->held_size &&
-			   session->queue_count < QMP_QUEUE_MAX) {
-			session_read(session);
 		} else {
-			break;
+			session_read(session);
 		}
 	}
 	session->pumping = false;
@@ -391,14 +412,26 @@ static void qmp_session_pump(struct qmp_session *session)
 		session->held_used = session->held_size = 0;
 }
 
+static void session_go_on(struct qmp_session *session)
+{
+	qmp_session_pump(session);
+	if (qmp_session_room(session))
+		session->ops->resume(session->opaque);
+}
+
 void qmp_session_call_done(struct qmp_session *session, struct command_call *call)
 {
 	session_enter(session);
 	session->call = NULL;
 	session_conclude(session, call);
-	qmp_session_pump(session);
-	if (qmp_session_room(session))
-		session->ops->resume(session->opaque);
+	session_go_on(session);
+	session_leave(session);
+}
+
+void qmp_session_writable(struct qmp_session *session)
+{
+	session_enter(session);
+	session_go_on(session);
 	session_leave(session);
 }
 

@@ -69,6 +69,11 @@ struct chr_config {
 	 * chardev owns it from chardev_new() on, also when that fails.
 	 */
 	int fd;
+	/*
+	 * The loop runs: nothing is waited for. A client is not waited for, nor that a connection is
+	 * made (it is closed again later if it is not); host names are not looked up.
+	 */
+	bool live;
 
 	/* One line (no newline) for the person: the pty's name, or that a client is waited for. */
 	void (*note)(void *opaque, const char *line);
@@ -153,6 +158,8 @@ void chardev_unserve(struct chardev *chr);
 
 /* Returns how many bytes were taken (I1, I2). */
 size_t chr_port_write(struct chr_port *port, const void *buf, size_t size);
+/* Are at most @size bytes of output waiting? If not, writable() is called when it is so. */
+bool chr_port_drained(struct chr_port *port, size_t size);
 /* Ask can_receive() again. */
 void chr_port_resume(struct chr_port *port);
 /*

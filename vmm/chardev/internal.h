@@ -5,7 +5,7 @@
  *
  * I6  The list of ports changes at its tail (chr_port_new()) and in chr_ports_sweep(), which only
  *     the service round and chardev_free() call: no callback sees a port vanish under it.
- * I7  A port's `out`, `connected` and `refused` are guarded by its lock, which is a leaf: nothing
+ * I7  A port's `out`, `connected`, `refused`, `awaited` and `await_bytes` are guarded by its lock, which is a leaf: nothing
  *     is called with it held.
  * I8  The list's links and `focus` are changed on the loop's thread with ports_lock held, so that a
  *     file's writing thread may walk them under it; the loop's thread reads them without.
@@ -48,7 +48,9 @@ struct chr_port {
 	pthread_mutex_t lock;
 	struct chr_ring out;
 	bool connected;
-	bool refused; /* a write was cut short: writable() is due */
+	bool refused;  /* a write was cut short: writable() is due */
+	bool awaited;  /* writable() is due when no more than this waits: */
+	size_t await_bytes;
 };
 
 struct chardev {

@@ -15,7 +15,9 @@
 #include "qmp/qmp.h"
 #include "vmm/chardev/chardev.h"
 
-#define CHR_MONITOR_OUT_BYTES (1024 * 1024)
+#define CHR_MONITOR_OUT_BYTES (4 * 1024 * 1024)
+/* Output that may wait while a program's next command is begun. */
+#define CHR_MONITOR_AHEAD_BYTES (256 * 1024)
 
 struct chr_monitor;
 struct chr_monitor_client;
@@ -27,7 +29,8 @@ struct chr_monitor_kind {
 	size_t (*room)(const void *session);
 	void (*input)(void *session, const char *buf, size_t size);
 	bool (*busy)(const void *session);
-	void (*refresh)(void *session); /* NULL: nothing is shown anew */
+	void (*writable)(void *session); /* NULL: nothing waits for that */
+	void (*refresh)(void *session);  /* NULL: nothing is shown anew */
 };
 
 struct chr_monitor_client {
@@ -90,6 +93,13 @@ static int chr_monitor_take_fd(void *opaque)
 	return chr_port_take_fd(client->port);
 }
 
+static bool chr_monitor_ready(void *opaque)
+{
+	struct chr_monitor_client *client = opaque;
+
+	return chr_port_drained(client->port, CHR_MONITOR_AHEAD_BYTES);
+}
+
 static const struct hmp_session_ops chr_monitor_human_ops = {
 	.write = chr_monitor_write,
 	.drop = chr_monitor_drop,
@@ -102,6 +112,7 @@ static const struct qmp_session_ops chr_monitor_control_ops = {
 	.drop = chr_monitor_drop,
 	.resume = chr_monitor_resume,
 	.take_fd = chr_monitor_take_fd,
+	.ready = chr_monitor_ready,
 };
 
 static void *chr_monitor_human_new(struct chr_monitor_client *client)
@@ -170,12 +181,18 @@ static bool chr_monitor_control_busy(const void *session)
 	return qmp_session_busy(session);
 }
 
+static void chr_monitor_control_writable(void *session)
+{
+	qmp_session_writable(session);
+}
+
 static const struct chr_monitor_kind chr_monitor_control = {
 	.session_new = chr_monitor_control_new,
 	.session_free = chr_monitor_control_free,
 	.room = chr_monitor_control_room,
 	.input = chr_monitor_control_input,
 	.busy = chr_monitor_control_busy,
+	.writable = chr_monitor_control_writable,
 };
 
 static size_t chr_monitor_can_receive(void *opaque)
@@ -231,12 +248,17 @@ static void chr_monitor_event(void *opaque, enum chr_event event)
 	}
 }
 
-/* A dropped session on something that cannot be disconnected begins anew once it is read again. */
+/*
+ * A program's session goes on with what it was asked. A dropped session on something that cannot be
+ * disconnected begins anew once it is read again.
+ */
 static void chr_monitor_writable(void *opaque)
 {
 	struct chr_monitor_client *client = opaque;
 
-	if (!client->served)
+	if (client->session && client->monitor->kind->writable)
+		client->monitor->kind->writable(client->session);
+	else if (!client->session && !client->served)
 		chr_monitor_open(client);
 }
 

@@ -3,7 +3,8 @@
  * Monitors on a chardev, for people (qmp/monitor/hmp.h) and for programs (qmp/qmp.h): one session
  * per client.
  *
- * I1  A client that leaves more than 1 MiB of output unread is disconnected.
+ * I1  A client that leaves more than 4 MiB of output unread is disconnected. A program that asks
+ *     faster than it reads does not come to that: its commands wait.
  *
  * Threads: the main loop's only.
  */

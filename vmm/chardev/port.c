@@ -71,16 +71,23 @@ size_t chr_port_room(struct chr_port *port)
 	return port->given_up || !port->opened ? 0 : port->ops->can_receive(port->opaque);
 }
 
+/* With the lock held. */
+static bool chr_port_writable_due(const struct chr_port *port)
+{
+	return (port->refused && (!port->connected || port->out.count < port->out.limit)) ||
+	       (port->awaited && (!port->connected || port->out.count <= port->await_bytes));
+}
+
 size_t chr_port_pull(struct chr_port *port, uint8_t *buf, size_t size)
 {
-	bool refused;
+	bool due;
 	size_t n;
 
 	pthread_mutex_lock(&port->lock);
 	n = chr_ring_pull(&port->out, buf, size);
-	refused = n && port->refused;
+	due = n && chr_port_writable_due(port);
 	pthread_mutex_unlock(&port->lock);
-	if (refused)
+	if (due)
 		chr_wake(port->chr);
 	return n;
 }
@@ -100,9 +107,9 @@ void chr_port_service(struct chr_port *port)
 	bool due;
 
 	pthread_mutex_lock(&port->lock);
-	due = port->refused && (!port->connected || port->out.count < port->out.limit);
+	due = chr_port_writable_due(port);
 	if (due)
-		port->refused = false;
+		port->refused = port->awaited = false;
 	pthread_mutex_unlock(&port->lock);
 	if (due && !port->given_up && port->ops->writable)
 		port->ops->writable(port->opaque);
@@ -125,6 +132,18 @@ size_t chr_port_write(struct chr_port *port, const void *buf, size_t size)
 	if (connected)
 		chr_wake(port->chr);
 	return taken;
+}
+
+bool chr_port_drained(struct chr_port *port, size_t size)
+{
+	bool drained;
+
+	pthread_mutex_lock(&port->lock);
+	drained = !port->connected || port->out.count <= size;
+	port->awaited = !drained;
+	port->await_bytes = size;
+	pthread_mutex_unlock(&port->lock);
+	return drained;
 }
 
 void chr_port_resume(struct chr_port *port)

@@ -8,6 +8,8 @@
 #include "base/num.h"
 
 #define CHR_RING_MIN_BYTES 1024
+/* A larger buffer is given back when it is empty. */
+#define CHR_RING_KEEP_BYTES 65536
 
 void chr_ring_init(struct chr_ring *ring, size_t limit)
 {
@@ -82,5 +84,7 @@ size_t chr_ring_pull(struct chr_ring *ring, uint8_t *buf, size_t size)
 	memcpy(buf + head, ring->data, size - head);
 	ring->first = (ring->first + size) % ring->size;
 	ring->count -= size;
+	if (!ring->count && ring->size > CHR_RING_KEEP_BYTES)
+		chr_ring_clear(ring);
 	return size;
 }
