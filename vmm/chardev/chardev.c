@@ -145,7 +145,7 @@ static int chr_open_connection(struct chardev *chr, const struct chr_config *con
 	if (ret)
 		return err_set(err, -ret, "chardev '%s': cannot watch the socket: %s", chr->id,
 			       uv_strerror(ret));
-	if (!config->wait)
+	if (!config->wait || config->live)
 		return 0;
 	snprintf(line, sizeof(line), "waiting for connection on: %s", chr->socket.name);
 	chr_note(chr, line);

@@ -73,8 +73,12 @@ int chr_open_file(const struct chr_config *config, int *ret_fd, struct err **err
 	if (!config->path || !*config->path)
 		return err_set(err, EINVAL,
 			       "chardev '%s': the file back-end needs path=", config->id);
-	/* Not O_NONBLOCK: opening a pipe waits for its reader, and files know no such mode. */
-	fd = open(config->path, flags | (config->append ? O_APPEND : O_TRUNC), 0666);
+	/* Not O_NONBLOCK: opening a pipe waits for its reader, and files know no such mode. Where
+	 * nothing may wait, it is for the opening only. */
+	flags |= (config->append ? O_APPEND : O_TRUNC) | (config->live ? O_NONBLOCK : 0);
+	fd = open(config->path, flags, 0666);
+	if (fd >= 0 && config->live)
+		fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
 	if (fd < 0)
 		return err_set(err, errno, "chardev '%s': cannot open '%s' for writing: %s",
 			       config->id, config->path, strerror(errno));

@@ -153,14 +153,15 @@ static int chr_socket_open_unix(struct chr_socket *sock, const struct chr_config
 	return 0;
 }
 
-/* One resolved address: a socket that listens or is connected, or -errno. */
-static int chr_socket_try(const struct addrinfo *ai, bool server)
+/* One resolved address: a socket that listens or is connected (live: or will be), or -errno. */
+static int chr_socket_try(const struct addrinfo *ai, const struct chr_config *config)
 {
-	int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0), value = 1, ret;
+	int type = SOCK_STREAM | SOCK_CLOEXEC | (config->live ? SOCK_NONBLOCK : 0);
+	int fd = socket(ai->ai_family, type, 0), value = 1, ret;
 
 	if (fd < 0)
 		return -errno;
-	if (server) {
+	if (config->server) {
 		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &value, sizeof(value));
 		/* "any address" means those of both families. */
 		value = 0;
@@ -169,6 +170,9 @@ static int chr_socket_try(const struct addrinfo *ai, bool server)
 		ret = bind(fd, ai->ai_addr, ai->ai_addrlen) || listen(fd, CHR_BACKLOG);
 	} else {
 		ret = connect(fd, ai->ai_addr, ai->ai_addrlen);
+		/* Whoever reads finds out what became of it. */
+		if (ret && config->live && errno == EINPROGRESS)
+			ret = 0;
 	}
 	if (!ret && !chr_socket_flags(fd))
 		return fd;
@@ -195,7 +199,21 @@ static int chr_socket_resolve(const struct chr_config *config, struct addrinfo *
 		hints.ai_family = AF_INET6;
 	if (config->ipv4 && config->ipv6)
 		hints.ai_family = AF_UNSPEC;
+	if (config->live) {
+		hints.ai_flags |= AI_NUMERICHOST | AI_NUMERICSERV;
+		if (!any && !strcmp(config->host, "localhost")) {
+			/* without a host, that is who does not listen */
+			hints.ai_flags &= ~AI_PASSIVE;
+			any = true;
+		}
+	}
 	ret = getaddrinfo(any ? NULL : config->host, config->port, &hints, ret_list);
+	if (ret == EAI_NONAME && config->live)
+		return err_set(
+			err, EINVAL,
+			"chardev '%s': host '%s' port '%s': names are not looked up while the "
+			"machine runs; allowed: numbers, and localhost",
+			config->id, config->host ? config->host : "", config->port);
 	if (ret)
 		return err_set(err, EINVAL, "chardev '%s': cannot resolve host '%s' port '%s': %s",
 			       config->id, any ? "" : config->host, config->port,
@@ -213,7 +231,7 @@ static int chr_socket_open_tcp(struct chr_socket *sock, const struct chr_config 
 	if (ret)
 		return ret;
 	for (ai = list; ai; ai = ai->ai_next) {
-		ret = chr_socket_try(ai, config->server);
+		ret = chr_socket_try(ai, config);
 		memcpy(&sock->addr, ai->ai_addr, ai->ai_addrlen);
 		sock->addr_size = ai->ai_addrlen;
 		if (ret >= 0)

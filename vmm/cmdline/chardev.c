@@ -9,6 +9,7 @@
 #include <sys/un.h>
 
 #include "base/num.h"
+#include "base/ptrs.h"
 #include "qmp/opts.h"
 #include "qmp/size.h"
 #include "vmm/cmdline/internal.h"
@@ -149,7 +150,8 @@ static int socket_complete_delay(const json_t *values, struct vm_chardev_config 
 static int socket_check_address(const char *what, const struct vm_chardev_config *chardev,
 				struct err **err)
 {
-	unsigned int given = (chardev->path != NULL) + (chardev->port != NULL) + (chardev->fd >= 0);
+	unsigned int given = (chardev->path != NULL) + (chardev->port != NULL) +
+			     (chardev->fd >= 0) + (chardev->fd_name != NULL);
 
 	if (given != 1)
 		return err_set(err, EINVAL,
@@ -211,6 +213,22 @@ static const struct chardev_class *chardev_class_find(const char *name)
 	return NULL;
 }
 
+/* Is path= a set of descriptors? */
+static int file_find_fdset(const char *what, struct vm_chardev_config *chardev, struct err **err)
+{
+	uint64_t set;
+
+	if (strncmp(chardev->path, FDSET_DIR, strlen(FDSET_DIR)) != 0)
+		return 0;
+	if (size_parse_number(chardev->path + strlen(FDSET_DIR), &set) < 0 || set > INT64_MAX)
+		return err_set(err, EINVAL,
+			       "%s: path=%s is no descriptor set; allowed: " FDSET_DIR "NUMBER",
+			       what, chardev->path);
+	chardev->has_fdset = true;
+	chardev->fdset = (int64_t)set;
+	return 0;
+}
+
 /* -1 is what "no descriptor" is; everything else has its default in the tables. */
 static int chardev_read(const char *what, const struct chardev_class *class, const json_t *values,
 			struct vm_chardev_config *chardev, struct err **err)
@@ -224,42 +242,49 @@ static int chardev_read(const char *what, const struct chardev_class *class, con
 	ret = props_apply(class->props, what, values, chardev, err);
 	if (!ret && class->type == VM_CHARDEV_SOCKET)
 		ret = socket_complete(what, values, chardev, err);
+	if (!ret && class->type == VM_CHARDEV_FILE)
+		ret = file_find_fdset(what, chardev, err);
 	return ret;
 }
 
-int cmdline_chardev_add(struct cmdline *cl, const char *option, const char *type, json_t *values,
-			struct err **err)
+static int chardev_check_id(const struct vm_config *config, const char *option, const char *id,
+			    struct err **err)
+{
+	if (!cmdline_chardev_find(config, id))
+		return 0;
+	return err_set(err, EEXIST, "%s: id=%s is in use already", option, id);
+}
+
+int cmdline_chardev_make(struct vm_config *config, const char *option, const char *type,
+			 const json_t *values, char *fd_name,
+			 struct vm_chardev_config **ret_chardev, struct err **err)
 {
 	const struct chardev_class *class = chardev_class_find(type);
-	struct vm_config *config = cl->config;
-	struct vm_chardev_config chardev = {0};
-	struct vm_chardev_config *slot;
+	struct vm_chardev_config *chardev;
 	char what[CMDLINE_WHAT_MAX];
 	int ret;
 
-	if (!class) {
-		json_decref(values);
-		return err_set(err, EINVAL,
-			       "%s: backend=%s is unknown; allowed: stdio, socket, file, pty, null",
-			       option, type);
+	chardev = calloc(1, sizeof(*chardev));
+	if (!chardev) {
+		free(fd_name);
+		return cmdline_oom(err);
 	}
+	chardev->fd_name = fd_name;
 	cmdline_what(what, option, type, opts_string(values, "id"));
-	ret = chardev_read(what, class, values, &chardev, err);
-	json_decref(values);
-	for (size_t i = 0; i < config->nr_chardevs && !ret; i++) {
-		if (!strcmp(config->chardevs[i]->id, chardev.id))
-			ret = err_set(err, EEXIST, "%s: id=%s is in use already", option,
-				      chardev.id);
-	}
-	if (!ret) {
-		slot = cmdline_part_add(&config->chardevs, &config->nr_chardevs, sizeof(*slot));
-		if (slot) {
-			*slot = chardev;
-			return 0;
-		}
+	if (class)
+		ret = chardev_read(what, class, values, chardev, err);
+	else
+		ret = err_set(err, EINVAL,
+			      "%s: backend=%s is unknown; allowed: stdio, socket, file, pty, null",
+			      option, type);
+	if (!ret)
+		ret = chardev_check_id(config, option, chardev->id, err);
+	if (!ret && ptrs_add(&config->chardevs, &config->nr_chardevs, chardev))
 		ret = cmdline_oom(err);
-	}
-	vm_chardev_config_done(&chardev);
+	if (ret < 0)
+		vm_chardev_config_free(chardev);
+	else
+		*ret_chardev = chardev;
 	return ret;
 }
 
@@ -284,6 +309,7 @@ static int chardev_help(struct vm_config *config, const struct chardev_class *on
 int cmdline_chardev(struct cmdline *cl, const char *option, const char *arg, struct err **err)
 {
 	const struct chardev_class *class;
+	struct vm_chardev_config *chardev;
 	json_t *values;
 	char *type;
 	int ret;
@@ -299,95 +325,102 @@ int cmdline_chardev(struct cmdline *cl, const char *option, const char *arg, str
 	class = chardev_class_find(type);
 	if (opts_wants_help(values, "backend") && (class || !json_object_get(values, "help"))) {
 		ret = chardev_help(cl->config, class, err);
-		json_decref(values);
 	} else {
 		json_object_del(values, "backend");
-		ret = cmdline_chardev_add(cl, option, type, values, err);
+		ret = cmdline_chardev_make(cl->config, option, type, values, NULL, &chardev, err);
 	}
+	json_decref(values);
 	free(type);
 	return ret;
+}
+
+struct vm_chardev_config *cmdline_chardev_find(const struct vm_config *config, const char *id)
+{
+	for (size_t i = 0; i < config->nr_chardevs; i++) {
+		if (!strcmp(config->chardevs[i]->id, id))
+			return config->chardevs[i];
+	}
+	return NULL;
 }
 
 int cmdline_chardev_use(struct vm_config *config, const char *what, const char *id,
 			const struct vm_chardev_config **ret_chardev, struct err **err)
 {
-	for (size_t i = 0; i < config->nr_chardevs; i++) {
-		struct vm_chardev_config *chardev = config->chardevs[i];
+	struct vm_chardev_config *chardev = cmdline_chardev_find(config, id);
 
-		if (strcmp(chardev->id, id))
-			continue;
-		if (chardev->nr_users && !chardev->mux)
-			return err_set(err, EBUSY,
-				       "%s: chardev=%s is in use already; mux=on lets several "
-				       "share it",
-				       what, id);
-		if (chardev->nr_users == MUX_USERS_MAX)
-			return err_set(err, EBUSY, "%s: chardev=%s has %d users already", what, id,
-				       MUX_USERS_MAX);
-		chardev->nr_users++;
-		*ret_chardev = chardev;
-		return 0;
-	}
-	return err_set(err, ENOENT,
-		       "%s: there is no character device %s; chardev= takes the id "
-		       "of a -chardev",
-		       what, id);
+	if (!chardev)
+		return err_set(err, ENOENT,
+			       "%s: there is no character device %s; chardev= takes the id of a "
+			       "-chardev",
+			       what, id);
+	if (chardev->nr_users && !chardev->mux)
+		return err_set(err, EBUSY,
+			       "%s: chardev=%s is in use already; mux=on lets several share it",
+			       what, id);
+	if (chardev->nr_users == MUX_USERS_MAX)
+		return err_set(err, EBUSY, "%s: chardev=%s has %d users already", what, id,
+			       MUX_USERS_MAX);
+	chardev->nr_users++;
+	*ret_chardev = chardev;
+	return 0;
 }
 
-/* The writable descriptor of the set that the path names. */
-static int chardev_use_fdset(const struct vm_config *config, struct vm_chardev_config *chardev,
-			     struct err **err)
+/* Will the set have a descriptor that can be written to? */
+static int chardev_check_fdset(const struct vm_config *config,
+			       const struct vm_chardev_config *chardev, struct err **err)
 {
-	uint64_t set;
-	int flags;
-
-	if (size_parse_number(chardev->path + strlen(FDSET_DIR), &set) < 0)
-		return err_set(
-			err, EINVAL,
-			"-chardev file,id=%s: path=%s is no descriptor set; allowed: " FDSET_DIR
-			"NUMBER",
-			chardev->id, chardev->path);
 	for (size_t i = 0; i < config->nr_fds; i++) {
-		if (config->fds[i].set != set)
-			continue;
-		flags = fcntl(config->fds[i].fd, F_GETFL);
-		if (flags >= 0 && (flags & O_ACCMODE) != O_RDONLY) {
-			chardev->fd = config->fds[i].fd;
+		int flags = fcntl(config->fds[i].fd, F_GETFL);
+
+		if (config->fds[i].set == chardev->fdset && flags >= 0 &&
+		    (flags & O_ACCMODE) != O_RDONLY)
 			return 0;
-		}
 	}
 	return err_set(err, ENOENT,
-		       "-chardev file,id=%s: no -add-fd gave set %" PRIu64
+		       "-chardev file,id=%s: no -add-fd gave set %" PRId64
 		       " a descriptor that can be written to",
-		       chardev->id, set);
+		       chardev->id, chardev->fdset);
+}
+
+/* Standard input and output are there once, and only in the foreground. */
+static int chardev_check_terminal(const struct vm_config *config, size_t index, const char *option,
+				  struct err **err)
+{
+	const struct vm_chardev_config *chardev = config->chardevs[index];
+
+	for (size_t i = 0; i < index; i++) {
+		if (config->chardevs[i]->type == VM_CHARDEV_STDIO)
+			return err_set(err, EBUSY,
+				       "%s stdio: %s and %s cannot both have standard input and "
+				       "output",
+				       option, config->chardevs[i]->id, chardev->id);
+	}
+	if (config->daemonize)
+		return err_set(err, EINVAL,
+			       "-daemonize: %s has standard input and output, which a daemon has "
+			       "not",
+			       chardev->id);
+	return 0;
+}
+
+int cmdline_chardev_finish(struct vm_config *config, size_t index, const char *option,
+			   struct err **err)
+{
+	const struct vm_chardev_config *chardev = config->chardevs[index];
+
+	if (chardev->has_fdset && !chardev->live)
+		return chardev_check_fdset(config, chardev, err);
+	if (chardev->type == VM_CHARDEV_STDIO)
+		return chardev_check_terminal(config, index, option, err);
+	return 0;
 }
 
 int cmdline_chardevs_finish(struct cmdline *cl, struct err **err)
 {
-	struct vm_config *config = cl->config;
-	const struct vm_chardev_config *terminal = NULL;
 	int ret = 0;
 
-	for (size_t i = 0; i < config->nr_chardevs && !ret; i++) {
-		struct vm_chardev_config *chardev = config->chardevs[i];
-
-		if (chardev->type == VM_CHARDEV_FILE &&
-		    !strncmp(chardev->path, FDSET_DIR, strlen(FDSET_DIR)))
-			ret = chardev_use_fdset(config, chardev, err);
-		if (chardev->type != VM_CHARDEV_STDIO)
-			continue;
-		if (terminal)
-			return err_set(err, EBUSY,
-				       "-chardev stdio: %s and %s cannot both have standard input "
-				       "and output",
-				       terminal->id, chardev->id);
-		if (config->daemonize)
-			return err_set(err, EINVAL,
-				       "-daemonize: %s has standard input and output, which a "
-				       "daemon has not",
-				       chardev->id);
-		terminal = chardev;
-	}
+	for (size_t i = 0; i < cl->config->nr_chardevs && !ret; i++)
+		ret = cmdline_chardev_finish(cl->config, i, "-chardev", err);
 	return ret;
 }
 
@@ -428,5 +461,9 @@ int cmdline_add_fd(struct cmdline *cl, const char *option, const char *arg, stru
 		return ret;
 	if (fcntl(fd->fd, F_GETFD) < 0)
 		return err_set(err, EBADF, "%s: fd=%d is not open", option, fd->fd);
+	for (size_t i = 0; i + 1 < cl->config->nr_fds; i++) {
+		if (cl->config->fds[i].fd == fd->fd)
+			return err_set(err, EEXIST, "%s: fd=%d is given twice", option, fd->fd);
+	}
 	return 0;
 }

@@ -11,6 +11,7 @@ void vm_chardev_config_done(struct vm_chardev_config *chardev)
 	free(chardev->path);
 	free(chardev->host);
 	free(chardev->port);
+	free(chardev->fd_name);
 }
 
 void vm_memdev_config_free(struct vm_memdev_config *memdev)

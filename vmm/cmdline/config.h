@@ -85,6 +85,7 @@ enum vm_mem_policy { VM_POLICY_DEFAULT, VM_POLICY_PREFERRED, VM_POLICY_BIND, VM_
 struct vm_memdev_config {
 	enum vm_memdev_type type;
 	char *id;
+	bool live;                     /* of object-add, not of the command line */
 	uint64_t size_bytes;           /* of the memory to map: "max-size" if given, else "size" */
 	uint64_t page_bytes;           /* of the backing: 4096, or of its huge pages */
 	bool has_requested_size;       /* the two-size spelling was used: */
@@ -174,12 +175,16 @@ struct vm_chardev_config {
 	bool signal; /* stdio: Ctrl-C ends the monitor instead of reaching the guest */
 	char *path;  /* socket (Unix), file */
 	bool append; /* file */
-	/* socket: exactly one of path, port, fd */
+	/* socket: exactly one of path, port, fd, fd_name */
 	char *host; /* NULL is any address of a server */
 	char *port;
-	int32_t fd; /* inherited; -1: none. socket: listening if server, else connected. file: the
-		     * writable one of -add-fd, where path is /dev/fdset/N */
+	int32_t fd;    /* inherited; -1: none. Listening if server, else connected */
+	char *fd_name; /* the same, by the name that getfd gave it */
+	/* file: path is /dev/fdset/N */
+	bool has_fdset;
+	int64_t fdset;
 	bool server, wait, nodelay;
+	bool live;             /* of chardev-add, not of the command line */
 	bool ipv4, ipv6;       /* TCP: only this family; both false: any */
 	uint32_t reconnect_s;  /* client only; 0 never */
 	unsigned int nr_users; /* devices and monitors on it; more than one only with mux */
@@ -295,7 +300,7 @@ struct vm_device_config {
 	};
 };
 
-/* -add-fd */
+/* -add-fd; handed over to the machine, which closes it at some time */
 struct vm_fd_config {
 	uint32_t set;
 	int fd;

@@ -97,6 +97,7 @@ static int frontend_parse_tcp(const char *option, const char *text, json_t **ret
 static int frontend_make(struct cmdline *cl, const char *option, const char *dev,
 			 struct frontend *front, struct err **err)
 {
+	struct vm_chardev_config *chardev;
 	const char *type = dev;
 	json_t *values = NULL;
 	int ret = 0;
@@ -128,7 +129,9 @@ static int frontend_make(struct cmdline *cl, const char *option, const char *dev
 		json_decref(values);
 		return cmdline_oom(err);
 	}
-	return cmdline_chardev_add(cl, option, type, values, err);
+	ret = cmdline_chardev_make(cl->config, option, type, values, NULL, &chardev, err);
+	json_decref(values);
+	return ret;
 }
 
 /* Read @dev; its character device is made unless there is none or it is there already. */

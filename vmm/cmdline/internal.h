@@ -125,11 +125,17 @@ int cmdline_devices_check_functions(const struct vm_config *config, struct err *
 /* chardev.c */
 cmdline_handler cmdline_chardev, cmdline_add_fd;
 /*
- * Add a character device of @type ("socket") with the further keys in @values; takes @values over,
- * also on failure.
+ * Add a character device of @type ("socket") with the further keys in @values. @fd_name: of a socket,
+ * or NULL; taken over, also on failure.
  */
-int cmdline_chardev_add(struct cmdline *cl, const char *what, const char *type, json_t *values,
-			struct err **err);
+int cmdline_chardev_make(struct vm_config *config, const char *option, const char *type,
+			 const json_t *values, char *fd_name,
+			 struct vm_chardev_config **ret_chardev, struct err **err);
+/* NULL when there is none of that id. */
+struct vm_chardev_config *cmdline_chardev_find(const struct vm_config *config, const char *id);
+/* Check config->chardevs[index] against those before it. */
+int cmdline_chardev_finish(struct vm_config *config, size_t index, const char *option,
+			   struct err **err);
 int cmdline_chardevs_finish(struct cmdline *cl, struct err **err);
 /* Find @id for the front end @what and count it as a user. */
 int cmdline_chardev_use(struct vm_config *config, const char *what, const char *id,

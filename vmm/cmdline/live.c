@@ -164,6 +164,7 @@ int cmdline_object_add(struct vm_config *config, const json_t *values,
 	*ret_memdev = NULL;
 	if (config->nr_memdevs > nr_memdevs) {
 		*ret_memdev = config->memdevs[nr_memdevs];
+		(*ret_memdev)->live = true;
 		memdev_use_defaults(config, *ret_memdev);
 	}
 	return 0;

@@ -47,4 +47,18 @@ int cmdline_object_check_remove(const struct vm_config *config, const char *id,
 				struct vm_memdev_config **ret_memdev, struct err **err);
 void cmdline_object_remove(struct vm_config *config, const char *id);
 
+/*
+ * A character device from its id and what QMP's ChardevBackend says: "type", "data". A socket's server is
+ * on and its wait off unless it says otherwise.
+ */
+int cmdline_chardev_add(struct vm_config *config, const char *id, const json_t *backend,
+			struct vm_chardev_config **ret_chardev, struct err **err);
+/* The same from the keys of -chardev: "backend", "id" ... */
+int cmdline_chardev_add_keys(struct vm_config *config, const json_t *keys,
+			     struct vm_chardev_config **ret_chardev, struct err **err);
+/* Is it there, and used by nothing? */
+int cmdline_chardev_check_remove(const struct vm_config *config, const char *id,
+				 struct vm_chardev_config **ret_chardev, struct err **err);
+void cmdline_chardev_remove(struct vm_config *config, struct vm_chardev_config *chardev);
+
 #endif

@@ -29,8 +29,8 @@ const char *memdev_what(const struct memdev *m, char buf[MEMDEV_WHAT_MAX])
 		[VM_MEMDEV_RAM] = "ram", [VM_MEMDEV_MEMFD] = "memfd", [VM_MEMDEV_FILE] = "file"};
 
 	if (m->config)
-		snprintf(buf, MEMDEV_WHAT_MAX, "-object memory-backend-%s,id=%s",
-			 types[m->config->type], m->id);
+		snprintf(buf, MEMDEV_WHAT_MAX, "%s memory-backend-%s,id=%s",
+			 m->config->live ? "object-add" : "-object", types[m->config->type], m->id);
 	else
 		snprintf(buf, MEMDEV_WHAT_MAX, "%s", m->id);
 	return buf;
@@ -41,9 +41,9 @@ static bool memdev_is_huge(const struct memdev *m)
 	return m->page_bytes > PAGE_BYTES;
 }
 
-static bool memdev_is_device(const struct memdev *m)
+bool memdev_is_device(const struct memdev *m)
 {
-	return m->config && m->config->user == VM_MEMDEV_DEVICE;
+	return m->config && m->config->user != VM_MEMDEV_BOOT;
 }
 
 static uint64_t memdev_align(const struct memdev *m)

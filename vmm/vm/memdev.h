@@ -12,9 +12,9 @@
  *                               a private copy for boot memory; no memory for a device
  *
  * I1  Memory is reserved address space until it is touched, unless prealloc or reserve say more.
- *     That of a device (VM_MEMDEV_DEVICE) always is: prealloc and reserve act when blocks are
- *     plugged. Where the host accounts for all writable memory it is mapped PROT_READ, and becomes
- *     writable, and accounted for, block by block.
+ *     That of a device always is, as is what nothing uses yet, which can only become a device's:
+ *     prealloc and reserve act when blocks are plugged. Where the host accounts for all writable
+ *     memory it is mapped PROT_READ, and becomes writable, and accounted for, block by block.
  * I2  Each mapping is aligned to its pages, to 2 MiB, and if it is that large to 1 GiB, so that huge
  *     pages of any size fit the guest's.
  * I3  All attributes (NUMA policy, huge pages, core dumps, merging, fork) are there before a page is.

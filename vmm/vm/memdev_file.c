@@ -158,7 +158,7 @@ static int memdev_open_template(struct memdev *m, bool *ret_private, struct err 
 		m->fd = -1;
 		return memdev_open_unnamed_beside(m, err);
 	}
-	if (c->user == VM_MEMDEV_DEVICE)
+	if (memdev_is_device(m))
 		return err_set(err, EEXIST,
 			       "%s: mem-path=%s has content, which a memory device cannot start "
 			       "with; allowed: share=on, which drops it, or a file without",
@@ -245,7 +245,7 @@ static int memdev_open_file(struct memdev *m, bool *ret_private, struct err **er
 	/* One without a name has nothing in front of the memory. */
 	if (!ret && (*ret_private || (c->share && S_ISREG(st.st_mode))))
 		m->fd_offset = c->offset_bytes;
-	if (!ret && !*ret_private && c->reserve && c->user != VM_MEMDEV_DEVICE)
+	if (!ret && !*ret_private && c->reserve && !memdev_is_device(m))
 		ret = memdev_file_reserve(m, err);
 	return ret;
 }

@@ -12,6 +12,9 @@
 /* "-object memory-backend-ram,id=mem0", or the id of plain memory. Returns @buf. */
 const char *memdev_what(const struct memdev *memdev, char buf[MEMDEV_WHAT_MAX]);
 
+/* A device's memory, or what can only become it. */
+bool memdev_is_device(const struct memdev *memdev);
+
 /* ---- memdev_file.c ---- */
 
 /*

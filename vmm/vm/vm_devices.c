@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* A machine's devices: character devices, the platform, what -device asks for. */
+/* A machine's devices: the platform, what -device asks for. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,7 +8,6 @@
 #include "base/err.h"
 #include "base/num.h"
 #include "base/ptrs.h"
-#include "vmm/chardev/chardev.h"
 #include "vmm/core/bus.h"
 #include "vmm/core/gm.h"
 #include "vmm/core/hv.h"
@@ -35,103 +34,6 @@
 #define VM_MEM_USABLE_EXTRA_BYTES (256 * MIB)
 
 #define VM_MEM_CLASS 0x050000 /* memory controller, RAM */
-
-/* ---- character devices ---- */
-
-static void vm_chardev_note(void *opaque, const char *line)
-{
-	(void)opaque;
-	fprintf(stderr, "%s\n", line);
-}
-
-static void vm_chardev_quit(void *opaque)
-{
-	vm_quit(opaque, 0, VM_CAUSE_HOST_UI);
-}
-
-static struct chardev *vm_chardev_new(struct vm *vm, const struct vm_chardev_config *c,
-				      struct err **err)
-{
-	static const enum chr_backend backends[] = {
-		[VM_CHARDEV_NULL] = CHR_NULL,     [VM_CHARDEV_STDIO] = CHR_STDIO,
-		[VM_CHARDEV_SOCKET] = CHR_SOCKET, [VM_CHARDEV_FILE] = CHR_FILE,
-		[VM_CHARDEV_PTY] = CHR_PTY,
-	};
-	struct chr_config config;
-
-	chr_config_init(&config);
-	config.backend = backends[c->type];
-	config.id = c->id;
-	config.mux = c->mux;
-	config.signal = c->signal;
-	config.path = c->path;
-	config.host = c->host;
-	config.port = c->port;
-	config.ipv4 = c->ipv4 && !c->ipv6;
-	config.ipv6 = c->ipv6 && !c->ipv4;
-	config.server = c->server;
-	config.wait = c->wait;
-	config.nodelay = c->nodelay;
-	config.reconnect_s = c->reconnect_s;
-	config.append = c->append;
-	config.fd = c->fd;
-	config.note = vm_chardev_note;
-	config.quit = vm_chardev_quit;
-	config.opaque = vm;
-	return chardev_new(vm->main, &config, err);
-}
-
-int vm_chardev_open(struct vm *vm, const struct vm_chardev_config *config, struct err **err)
-{
-	struct vm_chardev *c = calloc(1, sizeof(*c));
-
-	if (!c || ptrs_add(&vm->chardevs, &vm->nr_chardevs, c)) {
-		free(c);
-		return err_set(err, ENOMEM, "out of memory");
-	}
-	c->config = config;
-	c->chr = vm_chardev_new(vm, config, err);
-	if (c->chr)
-		return 0;
-	vm_chardev_close(vm, config);
-	return -EIO;
-}
-
-static struct vm_chardev *vm_chardev_of(const struct vm *vm, const struct vm_chardev_config *config)
-{
-	for (size_t i = 0; i < vm->nr_chardevs; i++)
-		if (vm->chardevs[i]->config == config)
-			return vm->chardevs[i];
-	return NULL;
-}
-
-static void vm_chardev_end(struct vm_chardev *c)
-{
-	chardev_free(c->chr);
-	free(c);
-}
-
-void vm_chardev_close(struct vm *vm, const struct vm_chardev_config *config)
-{
-	struct vm_chardev *c = vm_chardev_of(vm, config);
-
-	ptrs_remove(&vm->chardevs, &vm->nr_chardevs, c);
-	vm_chardev_end(c);
-}
-
-int vm_build_chardevs(struct vm *vm, struct err **err)
-{
-	int ret = 0;
-
-	for (size_t i = 0; i < vm->config->nr_chardevs && !ret; i++)
-		ret = vm_chardev_open(vm, vm->config->chardevs[i], err);
-	return ret;
-}
-
-struct chardev *vm_chardev(const struct vm *vm, const struct vm_chardev_config *config)
-{
-	return vm_chardev_of(vm, config)->chr;
-}
 
 /* ---- the platform ---- */
 
@@ -453,9 +355,7 @@ void vm_free_devices(struct vm *vm)
 	pci_host_free(vm->pci);
 	rtc_free(vm->rtc);
 	power_free(vm->power);
-	for (size_t i = 0; i < vm->nr_chardevs; i++)
-		vm_chardev_end(vm->chardevs[i]);
-	free(vm->chardevs);
+	vm_free_chardevs(vm);
 }
 
 /* ---- for monitors ---- */

@@ -179,11 +179,11 @@ int vm_memdev_map(struct vm *vm, const struct vm_memdev_config *config, struct e
 /* Nothing uses it any more. */
 void vm_memdev_unmap(struct vm *vm, const struct vm_memdev_config *config);
 
-/* vm_devices.c: the same for a character device. */
+/* vm_chardevs.c: the same for a character device. */
 int vm_chardev_open(struct vm *vm, const struct vm_chardev_config *config, struct err **err);
 void vm_chardev_close(struct vm *vm, const struct vm_chardev_config *config);
 /*
- * A new device in vm.devices, without parts yet; NULL when memory is out. vCPUs are held (vm_hold()) or
+ * vm_devices.c: a new device in vm.devices, without parts yet; NULL when memory is out. vCPUs are held (vm_hold()) or
  * never ran. vm_device_free() ends its parts as well.
  */
 struct vm_device *vm_device_new(struct vm *vm, const struct vm_device_config *config);
@@ -225,6 +225,7 @@ int vm_build_cpus(struct vm *vm, struct err **err);
 int vm_build_boot(struct vm *vm, struct err **err);
 /* The reverse; all accept what was never built. */
 void vm_free_devices(struct vm *vm);
+void vm_free_chardevs(struct vm *vm);
 void vm_free_memory(struct vm *vm);
 
 /* Reset state for all devices, boot files into memory, vCPUs at their start. vCPUs are paused. */

@@ -211,7 +211,9 @@ static void test_fd_set(void **state)
 	config = config_of("-kernel K -nodefaults ", line);
 	assert_int_equal(config->nr_fds, 2);
 	assert_string_equal(config->fds[0].opaque, "rd:x");
-	assert_int_equal(config->chardevs[0]->fd, pipes[1]);
+	assert_true(config->chardevs[0]->has_fdset);
+	assert_int_equal(config->chardevs[0]->fdset, 2);
+	assert_int_equal(config->chardevs[0]->fd, -1);
 	vm_config_free(config);
 	close(pipes[0]);
 	close(pipes[1]);
