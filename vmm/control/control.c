@@ -21,6 +21,7 @@ const struct qmp_module *const control_modules[] = {
 	&control_virtio_mem_module,
 	&control_pci_module,
 	&control_misc_module,
+	&control_qom_module,
 	NULL,
 };
 

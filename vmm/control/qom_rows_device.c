@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What rows of the object tree's device classes read and set: see qom.h.
+ *
+ * A virtio device is two nodes, the PCI function and what is behind it; a memory device has the same
+ * properties on both, and programs set the requested size on either.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <vmem/guard.h>
+
+#include "base/err.h"
+#include "vmm/control/internal.h"
+#include "vmm/control/qom.h"
+#include "vmm/pci/pci.h"
+#include "vmm/virtio/mem.h"
+
+/* ---- every device ---- */
+
+static json_t *device_parent_bus(const struct qom_node *node)
+{
+	struct qom_node bus;
+
+	return qom_bus_of(node, &bus) ? qom_path_json(&bus) : qom_text(NULL);
+}
+
+static json_t *device_realized(const struct qom_node *node)
+{
+	(void)node;
+	return json_true();
+}
+
+static json_t *device_hotplugged(const struct qom_node *node)
+{
+	(void)node;
+	return json_false();
+}
+
+/* Can it leave? Behind a port that lets devices go. */
+static json_t *device_hotpluggable(const struct qom_node *node)
+{
+	const struct vm_device_config *device = node->part;
+
+	return json_boolean(node->kind == QOM_DEVICE_NODE && device->pci.port &&
+			    device->pci.port->root_port.hotplug);
+}
+
+const struct qom_row qom_device_rows[] = {
+	{.name = "parent_bus", .type = "link<bus>", .get = device_parent_bus},
+	{.name = "realized", .type = "bool", .get = device_realized},
+	{.name = "hotplugged", .type = "bool", .get = device_hotplugged},
+	{.name = "hotpluggable", .type = "bool", .get = device_hotpluggable},
+	{.name = NULL},
+};
+
+/* ---- CPUs ---- */
+
+static json_t *cpu_thread(const struct qom_node *node)
+{
+	return json_integer(node->index % vm_config(node->vm)->smp.threads);
+}
+
+static json_t *cpu_core(const struct qom_node *node)
+{
+	const struct vm_smp_config *smp = &vm_config(node->vm)->smp;
+
+	return json_integer(node->index / smp->threads % smp->cores);
+}
+
+static json_t *cpu_die(const struct qom_node *node)
+{
+	const struct vm_smp_config *smp = &vm_config(node->vm)->smp;
+
+	return json_integer(node->index / smp->threads / smp->cores % smp->dies);
+}
+
+static json_t *cpu_socket(const struct qom_node *node)
+{
+	const struct vm_smp_config *smp = &vm_config(node->vm)->smp;
+
+	return json_integer(node->index / smp->threads / smp->cores / smp->dies);
+}
+
+static json_t *cpu_node(const struct qom_node *node)
+{
+	const struct vm_numa_config *numa = &vm_config(node->vm)->numa;
+
+	for (unsigned int i = 0; i < numa->nr_nodes; i++) {
+		if (numa->nodes[i].cpus >> node->index & 1)
+			return json_integer(i);
+	}
+	return json_integer(-1);
+}
+
+const struct qom_row qom_cpu_rows[] = {
+	{.name = "socket-id", .type = "int32", .get = cpu_socket},
+	{.name = "die-id", .type = "int32", .get = cpu_die},
+	{.name = "core-id", .type = "int32", .get = cpu_core},
+	{.name = "thread-id", .type = "int32", .get = cpu_thread},
+	{.name = "node-id", .type = "int32", .get = cpu_node},
+	{.name = NULL},
+};
+
+/* ---- PCI ---- */
+
+static json_t *pci_addr(const struct qom_node *node)
+{
+	const struct pci_device *dev = vm_pci_device(node->vm, node->part);
+
+	return json_integer(pci_device_slot(dev) << 3 | pci_device_function(dev));
+}
+
+static json_t *pci_legacy_addr(const struct qom_node *node)
+{
+	const struct pci_device *dev = vm_pci_device(node->vm, node->part);
+
+	return json_sprintf("%02x.%x", pci_device_slot(dev), pci_device_function(dev));
+}
+
+const struct qom_row qom_pci_rows[] = {
+	{.name = "addr", .type = "int32", .defval = "-1", .get = pci_addr},
+	{.name = "legacy-addr", .type = "str", .get = pci_legacy_addr},
+	{.name = NULL},
+};
+
+/* ---- virtio ---- */
+
+const struct qom_row qom_virtio_rows[] = {
+	{.name = "event_idx", .type = "bool"},
+	{.name = "indirect_desc", .type = "bool"},
+	{.name = "iommu_platform", .type = "bool"},
+	{.name = "packed", .type = "bool"},
+	{.name = NULL},
+};
+
+/* A memory backend serves one device at a time: by it they are told apart, also without an id. */
+const struct vm_memory_device *qom_memory_device(const struct qom_node *node)
+{
+	const struct vm_device_config *device = node->part;
+
+	for (size_t i = 0; i < vm_nr_memory_devices(node->vm); i++) {
+		const struct vm_memory_device *d = vm_memory_device(node->vm, i);
+
+		if (!strcmp(d->memdev_id, device->virtio_mem.memdev_id))
+			return d;
+	}
+	return NULL;
+}
+
+static struct vmem_device_info mem_info(const struct qom_node *node)
+{
+	struct vmem_device_info info;
+
+	virtio_mem_info(qom_memory_device(node)->mem, &info);
+	return info;
+}
+
+static json_t *mem_memaddr(const struct qom_node *node)
+{
+	return json_integer((json_int_t)mem_info(node).addr);
+}
+
+static json_t *mem_size(const struct qom_node *node)
+{
+	return json_integer((json_int_t)mem_info(node).plugged_size);
+}
+
+static json_t *mem_requested_size(const struct qom_node *node)
+{
+	return json_integer((json_int_t)mem_info(node).requested_size);
+}
+
+static int mem_set_requested_size(const struct qom_node *node, const json_t *value,
+				  struct err **err)
+{
+	if (!json_is_integer(value) || json_integer_value(value) < 0)
+		return err_set(err, EINVAL, "Parameter 'requested-size' expects uint64");
+	return virtio_mem_resize(qom_memory_device(node)->mem, (uint64_t)json_integer_value(value),
+				 err);
+}
+
+static json_t *mem_block_size(const struct qom_node *node)
+{
+	return json_integer((json_int_t)mem_info(node).block_size);
+}
+
+static json_t *mem_region_size(const struct qom_node *node)
+{
+	return json_integer((json_int_t)mem_info(node).region_size);
+}
+
+static json_t *mem_usable_region_size(const struct qom_node *node)
+{
+	return json_integer((json_int_t)mem_info(node).usable_region_size);
+}
+
+static json_t *mem_memdev(const struct qom_node *node)
+{
+	const struct vm_device_config *device = node->part;
+	struct qom_node memdev = qom_memdev(node->vm, device->virtio_mem.memdev);
+
+	return qom_path_json(&memdev);
+}
+
+static json_t *mem_request_status(const struct qom_node *node)
+{
+	struct virtio_mem *mem = qom_memory_device(node)->mem;
+
+	return json_string(virtio_mem_progress_name(virtio_mem_progress(mem)));
+}
+
+static json_t *mem_guard_mechanism(const struct qom_node *node)
+{
+	struct vmem_guard_info info;
+
+	virtio_mem_guard_info(qom_memory_device(node)->mem, &info);
+	return json_string(info.mechanism);
+}
+
+static json_t *mem_guard_memslots(const struct qom_node *node)
+{
+	struct vmem_guard_info info;
+
+	virtio_mem_guard_info(qom_memory_device(node)->mem, &info);
+	return json_integer(info.memslots);
+}
+
+static json_t *mem_violation_writes(const struct qom_node *node)
+{
+	struct virtio_mem_violations violations;
+
+	virtio_mem_violations(qom_memory_device(node)->mem, &violations);
+	return json_integer((json_int_t)violations.writes);
+}
+
+static json_t *mem_violation_reads(const struct qom_node *node)
+{
+	struct virtio_mem_violations violations;
+
+	virtio_mem_violations(qom_memory_device(node)->mem, &violations);
+	return json_integer((json_int_t)violations.reads);
+}
+
+const struct qom_row qom_virtio_mem_rows[] = {
+	{.name = "memdev", .type = "link<memory-backend>", .get = mem_memdev},
+	{.name = "node", .type = "uint32"},
+	{.name = "size", .type = "size", .help = "memory that the guest uses now", .get = mem_size},
+	/* Where there is none, the memory backend may have one: no default. */
+	{.name = "requested-size",
+	 .type = "size",
+	 .get = mem_requested_size,
+	 .set = mem_set_requested_size},
+	{.name = "block-size", .type = "size", .get = mem_block_size},
+	{.name = "memaddr", .type = "uint64", .defval = "0", .get = mem_memaddr},
+	{.name = "on-violation", .type = "VirtioMemViolationAction"},
+	{.name = "region-size",
+	 .type = "size",
+	 .help = "memory that there is at most",
+	 .get = mem_region_size},
+	{.name = "usable-region-size",
+	 .type = "size",
+	 .help = "part of the region in which the guest may ask for blocks",
+	 .get = mem_usable_region_size},
+	{.name = "request-status",
+	 .type = "VirtioMemRequestStatus",
+	 .help = "how far the last change of requested-size got",
+	 .get = mem_request_status},
+	{.name = "guard-mechanism",
+	 .type = "string",
+	 .help = "what keeps the guest from unplugged blocks",
+	 .get = mem_guard_mechanism},
+	{.name = "guard-memslots",
+	 .type = "uint32",
+	 .help = "memory slots of the hypervisor in use",
+	 .get = mem_guard_memslots},
+	{.name = "violation-writes",
+	 .type = "uint64",
+	 .help = "writes of the guest to unplugged blocks",
+	 .get = mem_violation_writes},
+	{.name = "violation-reads",
+	 .type = "uint64",
+	 .help = "reads of the guest from unplugged blocks",
+	 .get = mem_violation_reads},
+	{.name = NULL},
+};
+
+static json_t *rng_rng(const struct qom_node *node)
+{
+	const struct vm_device_config *device = node->part;
+	struct qom_node rng;
+
+	if (!device->virtio_rng.rng)
+		return qom_text(NULL);
+	rng = qom_rng(node->vm, device->virtio_rng.rng);
+	return qom_path_json(&rng);
+}
+
+const struct qom_row qom_virtio_rng_rows[] = {
+	{.name = "rng", .type = "link<rng-backend>", .get = rng_rng},
+	{.name = "max-bytes", .type = "uint64", .defval = "9223372036854775807"},
+	{.name = NULL},
+};
+
+/* ---- ISA ---- */
+
+const struct qom_row qom_isa_serial_rows[] = {
+	{.name = "index", .type = "uint32"},
+	{.name = "iobase", .type = "uint32"},
+	{.name = "irq", .type = "uint32"},
+	{.name = NULL},
+};
