@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "vmm/chardev/monitor.h"
+#include "vmm/control/resize.h"
 #include "vmm/core/loop.h"
 
 /* Of the QEMU whose commands and answers are followed here. */
@@ -21,6 +22,8 @@ const struct qmp_module *const control_modules[] = {
 	&control_virtio_mem_module,
 	&control_pci_module,
 	&control_misc_module,
+	&control_jobs_module,
+	&control_resize_module,
 	&control_qom_module,
 	NULL,
 };
@@ -37,6 +40,7 @@ static void control_event(void *opaque, const struct vm_event *event)
 
 	control_run_event(control, event);
 	control_virtio_mem_event(control, event);
+	control_resize_event(control, event);
 }
 
 static int control_start_qmp(struct control *control, struct err **err)
@@ -93,6 +97,8 @@ static int control_start(struct control *control, struct err **err)
 	if (!ret)
 		ret = control_start_qmp(control, err);
 	if (!ret)
+		ret = control_resize_init(control, err);
+	if (!ret)
 		ret = control_open_monitors(control, err);
 	return ret;
 }
@@ -123,6 +129,7 @@ void control_free(struct control *control)
 	for (size_t i = 0; i < control->nr_monitors; i++)
 		chr_monitor_free(control->monitors[i]);
 	free(control->monitors);
+	control_resize_done(control);
 	qmp_free(control->qmp);
 	control_run_done(control);
 	free(control);

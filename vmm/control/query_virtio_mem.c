@@ -180,22 +180,6 @@ static int vmem_human(struct command_call *call, const json_t *args, json_t **re
 	return ret;
 }
 
-static int vmem_resize_human(struct command_call *call, const json_t *args, json_t **ret_value,
-			     struct err **err)
-{
-	const char *id = control_text(args, "id");
-	json_int_t size = json_integer_value(json_object_get(args, "size"));
-	const struct control *control = command_ctx(call);
-	const struct vm_memory_device *d = vm_memory_device_by_id(control->vm, id);
-
-	(void)ret_value;
-	if (!d)
-		return err_set(err, ENODEV, "Device '%s' not found", id);
-	if (size < 0)
-		return err_set(err, EINVAL, "the size of '%s' cannot be negative", id);
-	return virtio_mem_resize(d->mem, (uint64_t)size, err);
-}
-
 /* ---- events ---- */
 
 static json_t *vmem_event(const struct vm *vm, const struct vm_memory_device *d)
@@ -248,14 +232,6 @@ static const struct command vmem_commands[] = {
 		.help = "show how far the last resize of a memory device got",
 		.run = vmem_query,
 		.human_run = vmem_human,
-		.complete = control_complete_memory_device,
-	},
-	{
-		.human = "virtio-mem",
-		.human_args = "id:s,size:M",
-		.params = "id size",
-		.help = "ask the guest for another size of a memory device, in MiB",
-		.human_run = vmem_resize_human,
 		.complete = control_complete_memory_device,
 	},
 	{.name = NULL},

@@ -406,6 +406,7 @@ static void virtio_mem_system_reset(void *opaque)
 	mem_cells_rebuild(&mem->cells, mem->engine);
 	mem_stats_reset(&mem->stats, before - virtio_mem_plugged(mem));
 	mem_progress_reset(&mem->progress);
+	mem_progress_moved(&mem->progress);
 	virtio_mem_changed(mem);
 }
 
@@ -550,7 +551,7 @@ void virtio_mem_free(struct virtio_mem *mem)
 	virtio_device_free(mem->vdev);
 	vq_chain_free(mem->chain);
 	if (mem->gm_region)
-		gm_revoke(mem->gm_region, 0, mem->config.device.region_size);
+		gm_remove_device_memory(mem->config.gm, mem->gm_region);
 	vmem_guard_free(mem->guard);
 	vmem_device_free(mem->engine);
 	mem_cells_done(&mem->cells);

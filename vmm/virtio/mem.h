@@ -108,6 +108,8 @@ struct virtio_device *virtio_mem_device(struct virtio_mem *mem);
  * the block size or beyond the device's size; nothing changes then. Returns at once.
  */
 int virtio_mem_resize(struct virtio_mem *mem, uint64_t requested_size, struct err **err);
+/* Would virtio_mem_resize() take it? Its result. */
+int virtio_mem_check_size(const struct virtio_mem *mem, uint64_t requested_size, struct err **err);
 /*
  * Ask for no more than is: the size becomes what is plugged when the device's thread comes to it,
  * that is after the request under way and before the next one. Returns at once. A resize that comes
@@ -245,6 +247,8 @@ enum virtio_mem_progress virtio_mem_progress(struct virtio_mem *mem);
  */
 void virtio_mem_stop(struct virtio_mem *mem);
 void virtio_mem_cont(struct virtio_mem *mem);
+/* Does a driver work with the device? Never waits. */
+bool virtio_mem_driven(const struct virtio_mem *mem);
 /* The spelling of monitors: "done", "in-progress", "vm-oom", "host-oom", "no-driver". */
 const char *virtio_mem_progress_name(enum virtio_mem_progress progress);
 

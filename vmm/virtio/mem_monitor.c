@@ -10,6 +10,24 @@
 #include "vmm/virtio/mem_state.h"
 #include "vmm/virtio/virtio.h"
 
+int virtio_mem_check_size(const struct virtio_mem *mem, uint64_t requested_size, struct err **err)
+{
+	const struct vmem_device_config *c = &mem->config.device;
+
+	if (!num_is_aligned(requested_size, c->block_size))
+		return err_set(err, EINVAL,
+			       "requested size %llu is not a multiple of the block size of '%s', "
+			       "%llu bytes",
+			       (unsigned long long)requested_size, mem->config.id,
+			       (unsigned long long)c->block_size);
+	if (requested_size > c->region_size)
+		return err_set(err, EINVAL,
+			       "requested size %llu is beyond the size of '%s', %llu bytes",
+			       (unsigned long long)requested_size, mem->config.id,
+			       (unsigned long long)c->region_size);
+	return 0;
+}
+
 static void virtio_mem_want(struct virtio_mem *mem, uint64_t requested_size)
 {
 	uint64_t one = 1;
@@ -25,21 +43,11 @@ static void virtio_mem_want(struct virtio_mem *mem, uint64_t requested_size)
 
 int virtio_mem_resize(struct virtio_mem *mem, uint64_t requested_size, struct err **err)
 {
-	const struct vmem_device_config *c = &mem->config.device;
+	int ret = virtio_mem_check_size(mem, requested_size, err);
 
-	if (!num_is_aligned(requested_size, c->block_size))
-		return err_set(err, EINVAL,
-			       "requested size %llu is not a multiple of the block size of '%s', "
-			       "%llu bytes",
-			       (unsigned long long)requested_size, mem->config.id,
-			       (unsigned long long)c->block_size);
-	if (requested_size > c->region_size)
-		return err_set(err, EINVAL,
-			       "requested size %llu is beyond the size of '%s', %llu bytes",
-			       (unsigned long long)requested_size, mem->config.id,
-			       (unsigned long long)c->region_size);
-	virtio_mem_want(mem, requested_size);
-	return 0;
+	if (!ret)
+		virtio_mem_want(mem, requested_size);
+	return ret;
 }
 
 void virtio_mem_resize_here(struct virtio_mem *mem)
@@ -104,11 +112,16 @@ void virtio_mem_guard_info(const struct virtio_mem *mem, struct vmem_guard_info 
 	vmem_guard_info(mem->guard, ret_info);
 }
 
+bool virtio_mem_driven(const struct virtio_mem *mem)
+{
+	return virtio_driver_ready(mem->vdev);
+}
+
 enum virtio_mem_progress virtio_mem_progress(struct virtio_mem *mem)
 {
 	struct vmem_device_info info;
 
 	virtio_mem_info(mem, &info);
-	return virtio_driver_ready(mem->vdev) ? mem_progress_get(&mem->progress, &info)
+	return virtio_mem_driven(mem) ? mem_progress_get(&mem->progress, &info)
 					      : VIRTIO_MEM_NO_DRIVER;
 }
