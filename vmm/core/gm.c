@@ -2,11 +2,12 @@
 /*
  * Guest memory: see gm.h for the contract.
  *
- * Regions are kept in an array sorted by address; it is complete before the first access, so it is
- * read without a lock. A device-memory region has a readers-writer lock around its map of granted
- * blocks: an access holds it for reading from the check to the last byte copied, gm_revoke() takes
- * it for writing, and that is all of I3. Writers are preferred, so that a busy device cannot keep
- * an unplug waiting. An access that crosses regions takes their locks in ascending order.
+ * Regions are kept in an array sorted by address, with a readers-writer lock around it that an access
+ * holds for reading while it lasts: no region goes under its hands. A device-memory region has such a
+ * lock around its map of granted blocks: an access holds it for reading from the check to the last
+ * byte copied, gm_revoke() takes it for writing, and that is all of I3. Writers are preferred, so that
+ * a busy device cannot keep an unplug waiting. Order: the array's lock, then regions' in ascending
+ * order.
  */
 #include "vmm/core/gm.h"
 
@@ -33,13 +34,32 @@ struct gm_region {
 };
 
 struct gm {
-	struct gm_region **regions; /* sorted; immutable once accesses begin */
+	pthread_rwlock_t lock;
+	struct gm_region **regions; /* sorted; guarded by lock, as is the next */
 	size_t nregions;
 };
 
+static int gm_lock_init(pthread_rwlock_t *lock)
+{
+	pthread_rwlockattr_t attr;
+	int ret;
+
+	pthread_rwlockattr_init(&attr);
+	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	ret = -pthread_rwlock_init(lock, &attr);
+	pthread_rwlockattr_destroy(&attr);
+	return ret;
+}
+
 struct gm *gm_new(void)
 {
-	return calloc(1, sizeof(struct gm));
+	struct gm *gm = calloc(1, sizeof(*gm));
+
+	if (gm && gm_lock_init(&gm->lock)) {
+		free(gm);
+		return NULL;
+	}
+	return gm;
 }
 
 static void gm_region_free(struct gm_region *r)
@@ -58,11 +78,12 @@ void gm_free(struct gm *gm)
 	for (size_t i = 0; i < gm->nregions; i++)
 		gm_region_free(gm->regions[i]);
 	free(gm->regions);
+	pthread_rwlock_destroy(&gm->lock);
 	free(gm);
 }
 
-/* Takes over @r on success. */
-static int gm_insert(struct gm *gm, struct gm_region *r)
+/* gm->lock held for writing. */
+static int gm_insert_locked(struct gm *gm, struct gm_region *r)
 {
 	struct gm_region **regions;
 	size_t at = gm->nregions;
@@ -84,6 +105,17 @@ static int gm_insert(struct gm *gm, struct gm_region *r)
 	return 0;
 }
 
+/* Takes over @r on success. */
+static int gm_insert(struct gm *gm, struct gm_region *r)
+{
+	int ret;
+
+	pthread_rwlock_wrlock(&gm->lock);
+	ret = gm_insert_locked(gm, r);
+	pthread_rwlock_unlock(&gm->lock);
+	return ret;
+}
+
 int gm_add_ram(struct gm *gm, struct range gpa, void *host)
 {
 	struct gm_region *r = calloc(1, sizeof(*r));
@@ -96,18 +128,6 @@ int gm_add_ram(struct gm *gm, struct range gpa, void *host)
 	ret = gm_insert(gm, r);
 	if (ret)
 		gm_region_free(r);
-	return ret;
-}
-
-static int gm_lock_init(pthread_rwlock_t *lock)
-{
-	pthread_rwlockattr_t attr;
-	int ret;
-
-	pthread_rwlockattr_init(&attr);
-	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
-	ret = -pthread_rwlock_init(lock, &attr);
-	pthread_rwlockattr_destroy(&attr);
 	return ret;
 }
 
@@ -146,6 +166,19 @@ int gm_add_device_memory(struct gm *gm, struct range gpa, void *host, uint64_t b
 	return 0;
 }
 
+void gm_remove_device_memory(struct gm *gm, struct gm_region *r)
+{
+	size_t at = 0;
+
+	pthread_rwlock_wrlock(&gm->lock);
+	while (gm->regions[at] != r)
+		at++;
+	gm->nregions--;
+	memmove(&gm->regions[at], &gm->regions[at + 1], (gm->nregions - at) * sizeof(*gm->regions));
+	pthread_rwlock_unlock(&gm->lock);
+	gm_region_free(r);
+}
+
 void gm_grant(struct gm_region *r, uint64_t offset, uint64_t size)
 {
 	assert(r->is_device && num_is_aligned(offset | size, r->block_size));
@@ -162,7 +195,7 @@ void gm_revoke(struct gm_region *r, uint64_t offset, uint64_t size)
 	pthread_rwlock_unlock(&r->lock);
 }
 
-/* Index of the region that contains @gpa, or nregions. */
+/* Index of the region that contains @gpa, or nregions. gm->lock held. */
 static size_t gm_find(const struct gm *gm, uint64_t gpa)
 {
 	size_t low = 0, high = gm->nregions;
@@ -190,13 +223,15 @@ static void gm_drop(struct gm *gm, struct gm_hold hold)
 	for (size_t i = hold.first; i < hold.last; i++)
 		if (gm->regions[i]->is_device)
 			pthread_rwlock_unlock(&gm->regions[i]->lock);
+	pthread_rwlock_unlock(&gm->lock);
 }
 
-/* Lock every region of the range and check it; -EFAULT with nothing held otherwise. */
+/* Lock the array and the regions of the range, and check it; -EFAULT with nothing held otherwise. */
 static int gm_hold_range(struct gm *gm, uint64_t gpa, uint64_t size, struct gm_hold *ret_hold)
 {
 	struct gm_hold hold;
 
+	pthread_rwlock_rdlock(&gm->lock);
 	hold.first = hold.last = gm_find(gm, gpa);
 	while (size) {
 		struct gm_region *r;

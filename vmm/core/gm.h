@@ -18,7 +18,8 @@
  *     -EFAULT as well, and then the access may be done in part (fault.h).
  *
  * Ownership: the regions' host memory belongs to whoever added them and outlives the gm.
- * Threads: regions are added before any access; accesses, grants and revokes from any thread.
+ * Threads: everything from any thread. Adding and removing a region waits for the accesses that are
+ * under way.
  * The guest controls: every address and length, and the memory's content at any instant.
  */
 #ifndef VMM_GM_H
@@ -44,6 +45,9 @@ void gm_free(struct gm *gm);
 int gm_add_ram(struct gm *gm, struct range gpa, void *host);
 int gm_add_device_memory(struct gm *gm, struct range gpa, void *host, uint64_t block_size,
 			 struct gm_region **ret_region);
+
+/* When it returns no access to the region is under way, and none will find it. Frees it. */
+void gm_remove_device_memory(struct gm *gm, struct gm_region *region);
 
 /* @offset and @size: in bytes from the region's start, multiples of its block_size, inside it. */
 void gm_grant(struct gm_region *region, uint64_t offset, uint64_t size);

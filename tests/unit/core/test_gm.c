@@ -154,6 +154,29 @@ static void test_adding(void **state)
 	gm_free(NULL);
 }
 
+/* What was removed is nowhere; its place, and its memory, can be used again. */
+static void test_removing(void **state)
+{
+	struct world *w = *state;
+	struct gm_region *region;
+
+	gm_grant(w->region, 0, 4 * BLOCK);
+	assert_true(gm_valid(w->gm, LOW, HOLE - LOW));
+	gm_remove_device_memory(w->gm, w->region);
+	assert_false(gm_valid(w->gm, DEVICE, 1));
+	assert_false(gm_valid(w->gm, LOW, DEVICE - LOW + 1));
+	assert_true(gm_valid(w->gm, LOW, DEVICE - LOW));
+	assert_true(gm_valid(w->gm, HIGH, PAGE));
+	assert_int_equal(gm_add_device_memory(w->gm, (struct range){DEVICE + BLOCK, 3 * BLOCK},
+					      w->device, BLOCK, &region),
+			 0);
+	assert_false(gm_valid(w->gm, DEVICE + BLOCK, 1));
+	gm_grant(region, 0, BLOCK);
+	assert_int_equal(gm_fill(w->gm, DEVICE + BLOCK, 0x5a, BLOCK), 0);
+	assert_int_equal(w->device[0], 0x5a);
+	assert_false(gm_valid(w->gm, DEVICE, 1));
+}
+
 static void test_contents_cross_regions(void **state)
 {
 	struct world *w = *state;
@@ -309,6 +332,7 @@ int main(void)
 		TEST(test_size_zero),
 		cmocka_unit_test(test_last_bytes_of_the_address_space),
 		TEST(test_adding),
+		TEST(test_removing),
 		TEST(test_contents_cross_regions),
 		TEST(test_blocks),
 		TEST(test_atomics),

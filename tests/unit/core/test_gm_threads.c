@@ -90,6 +90,47 @@ static void test_revoke_waits_for_accesses(void **state)
 	assert_true(done > 0);
 }
 
+/*
+ * Regions come and go while others access what stays and what is about to go; the removed region's
+ * memory is the owner's alone at once.
+ */
+static void test_regions_come_and_go_under_accesses(void **state)
+{
+	enum { WORKERS = 2, ROUNDS = 2000 };
+	struct worker worker[WORKERS];
+	struct world *w = *state;
+	atomic_bool stop = false;
+	atomic_uint started = 0;
+
+	for (unsigned int i = 0; i < WORKERS; i++) {
+		worker[i] =
+			(struct worker){.w = w, .stop = &stop, .started = &started, .number = i};
+		assert_int_equal(pthread_create(&worker[i].thread, NULL, worker_run, &worker[i]),
+				 0);
+	}
+	while (atomic_load(&started) < WORKERS)
+		sched_yield();
+	for (unsigned int round = 0; round < ROUNDS; round++) {
+		struct gm_region *last;
+
+		gm_remove_device_memory(w->gm, w->region);
+		memset(w->device, 0, WORKERS * 512);
+		assert_int_equal(gm_add_device_memory(w->gm, (struct range){DEVICE, 3 * BLOCK},
+						      w->device, BLOCK, &w->region),
+				 0);
+		assert_int_equal(gm_add_device_memory(w->gm,
+						      (struct range){DEVICE + 3 * BLOCK, BLOCK},
+						      w->device + 3 * BLOCK, BLOCK, &last),
+				 0);
+		gm_grant(w->region, 0, BLOCK);
+		sched_yield();
+		gm_remove_device_memory(w->gm, last);
+	}
+	atomic_store(&stop, true);
+	for (unsigned int i = 0; i < WORKERS; i++)
+		pthread_join(worker[i].thread, NULL);
+}
+
 struct long_access {
 	struct world *w;
 	sem_t inside, leave;
@@ -299,6 +340,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_revoke_waits_for_accesses),
+		TEST(test_regions_come_and_go_under_accesses),
 		TEST(test_revoke_waits_for_a_long_access),
 		TEST(test_busy_readers_do_not_starve_a_revoke),
 		TEST(test_no_torn_values),
