@@ -411,3 +411,168 @@ def test_person_and_program(folder):
         person.send("quit")
         assert qmp.wait_event("SHUTDOWN")["data"]["reason"] == "host-qmp-quit"
         assert person.closed() and vm.wait() == 0
+
+
+# Parts that come and go.
+
+
+def refused(qmp, command, error_class="GenericError", fds=(), **arguments):
+    """The sentence of a command that must be refused."""
+    error = qmp.error(command, {k.replace("_", "-"): v for k, v in arguments.items()}, fds=fds)
+    assert error.error_class == error_class, error
+    return error.desc
+
+
+def test_objects(folder):
+    with machine(folder) as vm:
+        qmp = vm.qmp()
+        ram = {"qom_type": "memory-backend-ram", "size": 64 * MIB}
+        assert qmp.execute("object-add", id="m0", **ram) == {}
+        qmp.execute("object-add", id="m1", share=True, policy="default", host_nodes=[], **ram)
+        qmp.execute("object-add", id="r0", qom_type="rng-builtin")
+        assert {m["id"]: m["share"] for m in qmp.execute("query-memdev")} == {
+            "m0": False,
+            "m1": True,
+        }
+        for wrong in ("m0", "r0"):
+            assert wrong in refused(qmp, "object-add", id=wrong, **ram)
+        assert "size" in refused(qmp, "object-add", qom_type="memory-backend-ram", id="m2")
+        assert "nosuch" in refused(qmp, "object-add", qom_type="nosuch", id="m2")
+        assert "block" in refused(qmp, "object-add", id="m2", block=1, **ram)
+        assert "m2" in refused(qmp, "object-del", id="m2")
+        for name in ("m0", "m1", "r0"):
+            assert qmp.execute("object-del", id=name) == {}
+        assert qmp.execute("query-memdev") == []
+
+
+def test_objects_by_people(folder):
+    with machine(folder) as vm:
+        qmp = vm.qmp()
+        assert qmp.human("object_add memory-backend-ram,id=m0,size=64M,share=on") == ""
+        (m0,) = qmp.execute("query-memdev")
+        assert (m0["id"], m0["size"], m0["share"]) == ("m0", 64 * MIB, True)
+        assert "nosuch" in qmp.human("object_add memory-backend-ram,id=m1,size=64M,nosuch=1")
+        assert qmp.human("object_del m0") == "" and qmp.execute("query-memdev") == []
+        assert qmp.human("chardev-add null,id=n0") == ""
+        path = qmp.human("chardev-add pty,id=p0").split()[-1]
+        assert f"p0: filename=pty:{path}\n" in qmp.human("info chardev")
+        assert qmp.human("chardev-remove n0") == qmp.human("chardev-remove p0") == ""
+
+
+PORT = ["-machine", "q35", "-m", "64M,maxmem=4G", "-device", "pcie-root-port,id=p0,chassis=1"]
+
+
+def test_device(folder):
+    """A device comes, with whatever keys it takes, and leaves: at a reset, with this guest."""
+    with machine(folder, args=PORT) as vm:
+        vm.console.expect("^echo: ready$")
+        qmp = vm.qmp()
+        qmp.execute("object-add", qom_type="memory-backend-ram", id="m0", size=64 * MIB)
+        assert "m9" in refused(qmp, "device_add", driver="virtio-mem-pci", id="d0", memdev="m9")
+        keys = {"driver": "virtio-mem-pci", "id": "d0", "memdev": "m0", "bus": "p0"}
+        assert "nosuch" in refused(qmp, "device_add", nosuch=1, **keys)
+        assert qmp.execute("query-memory-devices") == []
+        assert qmp.call("device_add", {**keys, "block-size": 4 * MIB, "node": 0}) == {}
+        (device,) = qmp.execute("query-memory-devices")
+        assert device["data"]["id"] == "d0" and device["data"]["block-size"] == 4 * MIB
+        assert "m0" in refused(qmp, "object-del", id="m0")
+        refused(qmp, "device_add", **keys)
+        assert "d9" in refused(qmp, "device_del", "DeviceNotFound", id="d9")
+        assert qmp.execute("device_del", id="/machine/peripheral/d0") == {}
+        qmp.execute("system_reset")
+        deleted = qmp.wait_event("DEVICE_DELETED")["data"]
+        assert deleted == {"device": "d0", "path": "/machine/peripheral/d0"}
+        assert qmp.execute("query-memory-devices") == []
+        assert qmp.execute("object-del", id="m0") == {}
+        vm.console.expect("^echo: ready$")
+
+
+def test_device_by_people(folder):
+    with machine(folder, args=PORT) as vm:
+        qmp = vm.qmp()
+        assert qmp.human("object_add memory-backend-ram,id=m0,size=64M") == ""
+        assert qmp.human("device_add virtio-mem-pci,id=d0,memdev=m0") == ""
+        assert 'Memory device [virtio-mem]: "d0"' in qmp.human("info memory-devices")
+        assert qmp.human("device_del d0") == "" and "d9" in qmp.human("device_del d9")
+        qmp.execute("system_reset")
+        qmp.wait_event("DEVICE_DELETED", {"device": "d0"})
+        assert qmp.human("info memory-devices") == ""
+
+
+def test_chardevs(folder):
+    with machine(folder) as vm:
+        qmp = vm.qmp()
+        null, pty = {"type": "null", "data": {}}, {"type": "pty", "data": {}}
+        assert qmp.execute("chardev-add", id="n0", backend=null) == {}
+        path = qmp.execute("chardev-add", id="p0", backend=pty)["pty"]
+        assert os.path.exists(path)
+        unix = {"type": "unix", "data": {"path": f"{folder}/s0"}}
+        socket = {"type": "socket", "data": {"addr": unix}}
+        assert qmp.execute("chardev-add", id="s0", backend=socket) == {}
+        assert os.path.exists(f"{folder}/s0")
+        files = {c["label"]: c["filename"] for c in qmp.execute("query-chardev")}
+        assert files["n0"] == "null" and files["p0"] == f"pty:{path}"
+        assert files["s0"] == f"disconnected:unix:{folder}/s0,server=on"
+        assert "n0" in refused(qmp, "chardev-add", id="n0", backend=null)
+        assert "nosuch" in refused(qmp, "chardev-add", id="n1", backend={"type": "nosuch"})
+        for busy in ("serial", "qmp", "nosuch"):
+            assert busy in refused(qmp, "chardev-remove", id=busy)
+        for name in ("n0", "p0", "s0"):
+            assert qmp.execute("chardev-remove", id=name) == {}
+        assert {c["label"] for c in qmp.execute("query-chardev")} == {"serial", "qmp"}
+        assert not os.path.exists(f"{folder}/s0")
+
+
+def descriptors(vm, path):
+    """How many of the process's descriptors are of the file PATH."""
+    folder = pathlib.Path(f"/proc/{vm.process.pid}/fd")
+    return [os.readlink(fd) for fd in folder.iterdir() if fd.is_symlink()].count(str(path))
+
+
+def test_descriptors(folder):
+    """They are kept as often as was asked for, and closed when nothing keeps them."""
+    path = pathlib.Path(folder).resolve() / "file"
+    with machine(folder, monitor=True) as vm, open(path, "w+b") as file:
+        qmp, fd = vm.qmp(), file.fileno()
+        assert "SCM_RIGHTS" in refused(qmp, "getfd", fdname="a")
+        assert qmp.call("getfd", {"fdname": "a"}, fds=[fd]) == {}
+        assert qmp.call("getfd", {"fdname": "b"}, fds=[fd]) == {}
+        assert qmp.call("getfd", {"fdname": "a"}, fds=[fd]) == {}  # in place of the first one
+        assert descriptors(vm, path) == 2
+        assert qmp.execute("closefd", fdname="a") == {} and descriptors(vm, path) == 1
+        assert "a" in refused(qmp, "closefd", fdname="a")
+        refused(qmp, "getfd", fds=[fd], fdname="0")
+        assert descriptors(vm, path) == 1
+        added = qmp.call("add-fd", {"opaque": "text"}, fds=[fd])
+        again = qmp.call("add-fd", {"fdset-id": added["fdset-id"]}, fds=[fd])
+        assert again["fdset-id"] == added["fdset-id"] and again["fd"] != added["fd"]
+        (fdset,) = qmp.execute("query-fdsets")
+        assert fdset["fdset-id"] == added["fdset-id"]
+        assert {f["fd"]: f.get("opaque") for f in fdset["fds"]} == {
+            added["fd"]: "text",
+            again["fd"]: None,
+        }
+        qmp.execute("remove-fd", fdset_id=added["fdset-id"], fd=again["fd"])
+        assert descriptors(vm, path) == 2
+        qmp.execute("remove-fd", fdset_id=added["fdset-id"])
+        assert qmp.execute("query-fdsets") == [] and descriptors(vm, path) == 1
+        refused(qmp, "remove-fd", fdset_id=added["fdset-id"])
+        # one that no command took is nobody's
+        qmp.call("query-status", fds=[fd])
+        assert qmp.execute("closefd", fdname="b") == {}
+        qmp.execute("query-status")
+        assert descriptors(vm, path) == 0
+
+
+def test_fdset_is_a_path(folder):
+    """What a set holds is what a character device opens."""
+    path = pathlib.Path(folder) / "out"
+    with machine(folder) as vm, open(path, "w+b") as file:
+        qmp = vm.qmp()
+        number = qmp.call("add-fd", {}, fds=[file.fileno()])["fdset-id"]
+        backend = {"type": "file", "data": {"out": f"/dev/fdset/{number}"}}
+        assert qmp.execute("chardev-add", id="f0", backend=backend) == {}
+        assert descriptors(vm, path.resolve()) == 2
+        qmp.execute("remove-fd", fdset_id=number)
+        qmp.execute("chardev-remove", id="f0")
+        assert descriptors(vm, path.resolve()) == 0

@@ -22,6 +22,8 @@ const struct qmp_module *const control_modules[] = {
 	&control_virtio_mem_module,
 	&control_pci_module,
 	&control_misc_module,
+	&control_objects_module,
+	&control_devices_module,
 	&control_jobs_module,
 	&control_resize_module,
 	&control_qom_module,
@@ -39,6 +41,7 @@ static void control_event(void *opaque, const struct vm_event *event)
 	struct control *control = opaque;
 
 	control_run_event(control, event);
+	control_devices_event(control, event);
 	control_virtio_mem_event(control, event);
 	control_resize_event(control, event);
 }

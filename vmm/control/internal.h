@@ -9,7 +9,8 @@
  *	query_virtio_mem.c	memory devices from the inside, and their events
  *	query_pci.c		PCI functions
  *	query_misc.c		names, machine types, threads, character devices
- *	objects.c		object-add, device_add, chardev-add, descriptors
+ *	objects.c		object-add, chardev-add, descriptors
+ *	devices.c		device_add, device_del and their events
  *	qom.c			the object tree
  *	jobs.c			query-jobs, job-cancel, job-dismiss
  *	resize.c		virtio-mem-resize, memory-resize
@@ -54,11 +55,12 @@ struct control {
 extern const struct qmp_module *const control_modules[];
 extern const struct qmp_module control_run_module, control_cpus_module, control_memory_module,
 	control_virtio_mem_module, control_pci_module, control_misc_module, control_objects_module,
-	control_qom_module, control_jobs_module, control_resize_module, control_stats_module;
+	control_devices_module, control_qom_module, control_jobs_module, control_resize_module,
+	control_stats_module;
 
 /* Every event of the machine passes here first (vm_set_event_hook()), then goes to each of these. */
 void control_run_event(struct control *control, const struct vm_event *event);
-void control_objects_event(struct control *control, const struct vm_event *event);
+void control_devices_event(struct control *control, const struct vm_event *event);
 void control_virtio_mem_event(struct control *control, const struct vm_event *event);
 void control_resize_event(struct control *control, const struct vm_event *event);
 

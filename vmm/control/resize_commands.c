@@ -242,6 +242,7 @@ static const struct command resize_commands[] = {
 	{
 		.name = "virtio-mem-resize",
 		.args = "device:str size:size *timeout:int *job-id:str",
+		.help = "ask the guest for another size of a memory device, as a job",
 		.run = resize_run_device,
 	},
 	{
@@ -260,8 +261,7 @@ static const struct command resize_commands[] = {
 		.human_args = "total:M,node:i?,wait:-w",
 		.params = "total [node] [-w]",
 		.help = "ask the guest for another size of all memory, or of a node's, in MiB; "
-			"boot "
-			"memory is a part of it",
+			"boot memory is a part of it",
 		.run = resize_run_total,
 		.human_run = resize_human_total,
 	},

@@ -71,14 +71,18 @@ static void test_rows_are_complete(void **state)
 
 /* What programs of QEMU's kind rely on, and what is ours. */
 static const char control_command_names[] =
-	"cont human-monitor-command query-balloon query-block query-blockstats query-chardev "
+	"add-fd chardev-add chardev-remove closefd device_add device_del getfd object-add "
+	"object-del "
+	"query-fdsets remove-fd cont human-monitor-command query-balloon query-block "
+	"query-blockstats query-chardev "
 	"query-cpu-definitions query-cpus-fast query-current-machine query-hotpluggable-cpus "
 	"query-iothreads query-kvm query-machines query-memdev query-memory-devices "
 	"query-memory-size-summary query-name query-named-block-nodes query-pci query-status "
 	"query-target query-uuid query-virtio-mem quit set-action stop system_powerdown "
 	"system_reset";
 static const char control_event_names[] =
-	"GUEST_CRASHLOADED GUEST_PANICKED MEMORY_DEVICE_SIZE_CHANGE MEMORY_DEVICE_VIOLATION "
+	"DEVICE_DELETED DEVICE_UNPLUG_GUEST_ERROR GUEST_CRASHLOADED GUEST_PANICKED "
+	"MEMORY_DEVICE_SIZE_CHANGE MEMORY_DEVICE_VIOLATION "
 	"POWERDOWN RESET RESUME SHUTDOWN STOP";
 
 static void test_everything_is_there(void **state)
