@@ -289,6 +289,7 @@ struct vm_root_port_config {
 struct vm_device_config {
 	enum vm_device_type type;
 	char *id;
+	bool live;                      /* of device_add, not of the command line */
 	struct vm_pci_config pci;       /* VIRTIO_MEM, VIRTIO_RNG, ROOT_PORT */
 	struct vm_virtio_config virtio; /* VIRTIO_MEM, VIRTIO_RNG */
 	union {

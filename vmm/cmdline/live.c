@@ -109,6 +109,7 @@ int cmdline_device_add(struct vm_config *config, const json_t *values,
 		free(device);
 		return ret;
 	}
+	device->live = true;
 	ret = device_add(config, device, err);
 	if (ret < 0)
 		vm_device_config_free(device);

@@ -150,6 +150,7 @@ static int vm_build_mem(struct vm *vm, struct vm_device *d, struct err **err)
 		.memdev_id = c->memdev->id,
 		.node = c->node,
 		.guard = c->guard,
+		.memslot_bytes = d->memslot_bytes,
 		.mem = d->mem,
 	};
 	if (ptrs_add(&vm->memory_devices, &vm->nr_memory_devices, d))
