@@ -82,7 +82,7 @@ static const struct command devices_commands[] = {
 		.human_args = "device:S",
 		.params = "driver[,prop=value][,...]",
 		.help = "plug a device, as -device does",
-		.features = "json-cli-hotplug",
+		.features = "json-cli json-cli-hotplug",
 		.flags = COMMAND_ANY_ARGS,
 		.run = devices_add,
 		.human_run = devices_add_human,
