@@ -103,5 +103,6 @@ void vm_config_free(struct vm_config *config)
 	free(config->append);
 	free(config->name);
 	free(config->pidfile);
+	free(config->metrics_path);
 	free(config);
 }

@@ -376,6 +376,7 @@ struct vm_config {
 	bool daemonize;
 	struct vm_action_config action;
 	struct vm_rtc_config rtc;
+	char *metrics_path;  /* Unix socket that tells metrics; NULL: none */
 	bool msg_timestamp;  /* put the time in front of messages */
 	bool msg_guest_name; /* and the guest's name */
 };

@@ -80,6 +80,8 @@ const struct cmdline_option cmdline_options[] = {
 
 	HEADING("Process"),
 	OPTION("name", "[guest=]NAME[,debug-threads=on]", cmdline_name, "name of the guest"),
+	OPTION("metrics", "[path=]PATH", cmdline_metrics,
+	       "tell metrics to whoever connects to a Unix socket"),
 	FLAG("S", cmdline_paused, "do not start the CPUs until the monitor says so"),
 	OPTION("pidfile", "FILE", cmdline_pidfile, "write the process id to FILE"),
 	FLAG("daemonize", cmdline_daemonize, "go to the background once all is set up"),

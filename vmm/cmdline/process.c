@@ -3,7 +3,9 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/un.h>
 
+#include "base/num.h"
 #include "vmm/cmdline/internal.h"
 
 /* Linux takes no longer command line on x86-64. */
@@ -36,6 +38,27 @@ int cmdline_pidfile(struct cmdline *cl, const char *option, const char *arg, str
 	if (!*arg)
 		return err_set(err, EINVAL, "%s: the name of the file is empty", option);
 	return cmdline_set_string(&cl->config->pidfile, arg, err);
+}
+
+static const struct prop metrics_list[] = {
+	{.name = "path",
+	 .type = PROP_STRING,
+	 .flags = PROP_REQUIRED,
+	 PROP_FIELD(struct vm_config, metrics_path),
+	 .help = "Unix socket to listen on"},
+};
+static const struct props metrics_props = {NULL, metrics_list, ARRAY_SIZE(metrics_list)};
+
+int cmdline_metrics(struct cmdline *cl, const char *option, const char *arg, struct err **err)
+{
+	const size_t room = sizeof(((struct sockaddr_un *)0)->sun_path) - 1;
+	int ret = cmdline_apply(&metrics_props, option, arg, "path", cl->config, err);
+
+	if (!ret && strlen(cl->config->metrics_path) > room)
+		ret = err_set(err, ENAMETOOLONG,
+			      "%s: path= is too long for a socket; allowed: %zu bytes", option,
+			      room);
+	return ret;
 }
 
 int cmdline_paused(struct cmdline *cl, const char *option, const char *arg, struct err **err)

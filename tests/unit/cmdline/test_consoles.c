@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Character devices, serial ports, monitors, and what is there by default. */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -201,6 +202,7 @@ static void test_fd_set(void **state)
 	char line[256];
 	int pipes[2];
 	struct vm_config *config;
+	struct err *err = NULL;
 
 	(void)state;
 	assert_int_equal(pipe(pipes), 0);
@@ -215,6 +217,12 @@ static void test_fd_set(void **state)
 	assert_int_equal(config->chardevs[0]->fdset, 2);
 	assert_int_equal(config->chardevs[0]->fd, -1);
 	vm_config_free(config);
+	snprintf(line, sizeof(line), "-kernel K -add-fd set=1,fd=%d -add-fd set=2,fd=%d", pipes[0],
+		 pipes[0]);
+	assert_int_equal(fixture_parse(line, &config, &err), -EEXIST);
+	snprintf(line, sizeof(line), "-add-fd: fd=%d is given twice", pipes[0]);
+	assert_string_equal(err_message(err), line);
+	err_free(err);
 	close(pipes[0]);
 	close(pipes[1]);
 }

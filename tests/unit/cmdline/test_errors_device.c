@@ -280,6 +280,8 @@ static const struct error_row rows[] = {
 	{"-chardev file,id=a,path=", EINVAL, "-chardev file,id=a: path= is empty"},
 	{"-chardev file,id=a,path=/dev/fdset/x", EINVAL,
 	 "-chardev file,id=a: path=/dev/fdset/x is no descriptor set; allowed: /dev/fdset/NUMBER"},
+	{"-add-fd set=1,fd=0", ERANGE, "-add-fd: fd=0 is out of range; allowed: 3 to 2147483647"},
+	{"-add-fd set=1,fd=2000000000", EBADF, "-add-fd: fd=2000000000 is not open"},
 	{"-chardev file,id=a,path=/dev/fdset/1", ENOENT,
 	 "-chardev file,id=a: no -add-fd gave set 1 a descriptor that can be written to"},
 	{"-chardev socket,id=a", EINVAL,
@@ -350,6 +352,13 @@ static const struct error_row rows[] = {
 	{"-chardev null,id=c,mux=on -mon c,id=m -mon c,id=m", EEXIST, "-mon: id=m is given twice"},
 	{"-chardev null,id=c -mon c -mon c", EBUSY,
 	 "-mon: chardev=c is in use already; mux=on lets several share it"},
+	{"-metrics", EINVAL, "-metrics: its argument is missing"},
+	{"-metrics path=", EINVAL, "-metrics: path= is empty"},
+	{"-metrics x,y=1", EINVAL, "-metrics: y is unknown; allowed: path"},
+	{"-metrics "
+	 "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+	 "xxxxxxxxxxxxxxxxxxx",
+	 ENAMETOOLONG, "-metrics: path= is too long for a socket; allowed: 107 bytes"},
 	{"-name guest=", EINVAL, "-name: guest= is empty"},
 	{"-name x,foo=1", EINVAL, "-name: foo is unknown; allowed: guest, debug-threads"},
 	{"-uuid x", EINVAL,

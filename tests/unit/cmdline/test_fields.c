@@ -480,6 +480,7 @@ static void test_process(void **state)
 	config = config_of(
 		BASE,
 		"-initrd I -append a=b,c -append x=1,,2 -name a,,b,debug-threads=on -S -pidfile p "
+		"-metrics path=m "
 		"-uuid 00112233-4455-6677-8899-AABBCCDDEEFF -daemonize -no-reboot -no-shutdown "
 		"-action panic=exit-failure -watchdog-action inject-nmi -rtc base=localtime "
 		"-msg timestamp=on,guest-name=on -boot strict=on -overcommit mem-lock=off "
@@ -492,6 +493,7 @@ static void test_process(void **state)
 	assert_true(config->debug_threads);
 	assert_true(config->start_paused);
 	assert_string_equal(config->pidfile, "p");
+	assert_string_equal(config->metrics_path, "m");
 	assert_true(config->has_uuid);
 	assert_int_equal(config->uuid[0], 0x00);
 	assert_int_equal(config->uuid[5], 0x55);
