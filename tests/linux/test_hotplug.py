@@ -2,7 +2,12 @@
 """Devices behind PCI Express root ports, with Debian's own kernels: there from the start, and coming
 and going while the guest runs."""
 
-from guests import MIB, NEWEST, machine, power_off, read
+import json
+
+import pytest
+
+import scenario
+from guests import MIB, NEWEST, OLDEST, machine, power_off, read
 
 ROOT_PORT = "0x1b36 0x000c"
 VIRTIO_MEM = "0x1af4 0x1058"
@@ -46,4 +51,76 @@ def test_there_from_the_start(host):
             assert read(vm, "/sys/class/misc/hw_random/rng_current").startswith("virtio_rng")
             if start == 0:
                 vm.process.write("reboot -f\n")
+        power_off(vm)
+
+
+class Events:
+    """A monitor for programs of the machine, for what it tells by itself."""
+
+    SOCKET = "qmp"
+    TIMEOUT_S = 120
+
+    def __init__(self, host):
+        self.stream = host.connect(host.path(self.SOCKET))
+        self.stream.expect(rb'"QMP"', self.TIMEOUT_S)
+        self.stream.write('{"execute": "qmp_capabilities"}\n')
+        self.stream.expect(rb'"return": *\{\}', self.TIMEOUT_S)
+
+    @classmethod
+    def words(cls, host):
+        return ["-qmp", f"unix:{host.path(cls.SOCKET)},server=on,wait=off"]
+
+    def await_deleted(self, device):
+        """The data of the next DEVICE_DELETED, which must be DEVICE's."""
+        found = self.stream.expect(rb'[^\n]*"DEVICE_DELETED"[^\n]*', self.TIMEOUT_S)
+        data = json.loads(found.group())["data"]
+        assert data == {"device": device, "path": f"/machine/peripheral/{device}"}
+
+
+def guest_waits(vm, condition):
+    """The guest's shell runs until CONDITION is true."""
+    done = vm.console.run(f"until {condition}; do sleep 0.1; done", Events.TIMEOUT_S)
+    assert done.status == 0, done.output
+
+
+def numa_words(host):
+    words = ["-machine", "q35", "-numa", "node,nodeid=0,cpus=0", "-numa", "node,nodeid=1"]
+    words += [*port(0, 1, 0, more=True), *port(1, 1, 1), *Events.words(host)]
+    for number in range(2):
+        words += ["-object", f"memory-backend-ram,id=mem{number},size=1G"]
+    return words
+
+
+def settle(vm, base, node, size_mib):
+    """Resize vm0; the guest and the monitor agree on where its memory is."""
+    assert vm.hmp(f"virtio-mem vm0 {size_mib}") == ""
+    assert vm.await_request("vm0") == "done"
+    plugged, total = vm.await_agreement(base)
+    assert plugged[node] == size_mib * MIB
+    assert total[node] - base[node] == size_mib * MIB
+
+
+@pytest.mark.parametrize("kernel", [NEWEST, OLDEST])
+def test_come_and_go(host, kernel):
+    """A memory device comes while the guest runs, gives the node that it is of memory, and leaves
+    when it has none: three times, in either slot, on either node. Other devices do not notice."""
+    words = numa_words(host)
+    with machine(host, kernel, *words, memory="2G,maxmem=8G") as vm:
+        vm.boot()
+        events = Events(host)
+        for node, given, bus in ((1, "", 1), (0, ",bus=pci.2", 2), (1, ",bus=pci.1,addr=0", 1)):
+            address = f"0000:0{bus}:00.0"
+            base = vm.mem_total()
+            added = f"virtio-mem-pci,id=vm0,memdev=mem0,node={node}{given}"
+            assert vm.hmp(f"device_add {added}") == ""
+            guest_waits(vm, f"test -e /sys/bus/pci/devices/{address}/driver")
+            assert pci_devices(vm)[address] == VIRTIO_MEM
+            settle(vm, base, node, 1024)
+            assert "1024 MiB" in vm.hmp("device_del vm0") or "1 GiB" in vm.hmp("device_del vm0")
+            settle(vm, base, node, 0)
+            assert vm.hmp("device_del vm0") == ""
+            assert "again" in vm.hmp("device_del vm0")
+            events.await_deleted("vm0")
+            assert vm.hmp("info memory-devices") == ""
+            guest_waits(vm, f"! test -e /sys/bus/pci/devices/{address}")
         power_off(vm)
