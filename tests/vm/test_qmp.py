@@ -575,4 +575,5 @@ def test_fdset_is_a_path(folder):
         assert descriptors(vm, path.resolve()) == 2
         qmp.execute("remove-fd", fdset_id=number)
         qmp.execute("chardev-remove", id="f0")
+        qmp.execute("query-status")  # by now it is closed, too
         assert descriptors(vm, path.resolve()) == 0
