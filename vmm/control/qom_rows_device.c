@@ -15,6 +15,7 @@
 #include "vmm/control/internal.h"
 #include "vmm/control/qom.h"
 #include "vmm/pci/pci.h"
+#include "vmm/pci/regs.h"
 #include "vmm/virtio/mem.h"
 
 /* ---- every device ---- */
@@ -34,8 +35,10 @@ static json_t *device_realized(const struct qom_node *node)
 
 static json_t *device_hotplugged(const struct qom_node *node)
 {
-	(void)node;
-	return json_false();
+	const struct vm_device_config *device = node->part;
+
+	return json_boolean((node->kind == QOM_DEVICE_NODE || node->kind == QOM_BACKEND) &&
+			    device->live);
 }
 
 /* Can it leave? Behind a port that lets devices go. */
@@ -125,6 +128,46 @@ const struct qom_row qom_pci_rows[] = {
 	{.name = NULL},
 };
 
+/* @size bytes at @offset of a capability, 0 without one. The list is not the guest's to change. */
+static uint32_t pci_capability(const struct qom_node *node, unsigned int id, unsigned int offset,
+			       unsigned int size)
+{
+	struct pci_device *dev = vm_pci_device(node->vm, node->part);
+	unsigned int at = pci_device_config(dev, PCI_CAPABILITIES, 1);
+
+	while (at && pci_device_config(dev, at, 1) != id)
+		at = pci_device_config(dev, at + 1, 1);
+	return at ? pci_device_config(dev, at + offset, size) : 0;
+}
+
+/* The number that "what the device needs" came to. */
+static json_t *pci_vectors(const struct qom_node *node)
+{
+	const struct vm_device_config *device = node->part;
+	uint32_t control = pci_capability(node, PCI_CAP_ID_MSIX, PCI_MSIX_CONTROL, 2);
+
+	return json_integer(device->virtio.vectors ? (control & (PCI_MSIX_VECTORS_MAX - 1)) + 1
+						   : 0);
+}
+
+const struct qom_row qom_virtio_pci_rows[] = {
+	{.name = "vectors", .type = "uint32", .defval = "4294967295", .get = pci_vectors},
+	{.name = NULL},
+};
+
+static json_t *pci_slot(const struct qom_node *node)
+{
+	uint32_t capabilities =
+		pci_capability(node, PCI_CAP_ID_EXPRESS, PCI_EXPRESS_SLOT_CAPABILITIES, 4);
+
+	return json_integer(capabilities / PCI_SLOT_CAP_NUMBER(1));
+}
+
+const struct qom_row qom_root_port_rows[] = {
+	{.name = "slot", .type = "uint16", .get = pci_slot},
+	{.name = NULL},
+};
+
 /* ---- virtio ---- */
 
 const struct qom_row qom_virtio_rows[] = {
@@ -196,6 +239,11 @@ static json_t *mem_usable_region_size(const struct qom_node *node)
 	return json_integer((json_int_t)mem_info(node).usable_region_size);
 }
 
+static json_t *mem_memslot_size(const struct qom_node *node)
+{
+	return json_integer((json_int_t)qom_memory_device(node)->memslot_bytes);
+}
+
 static json_t *mem_memdev(const struct qom_node *node)
 {
 	const struct vm_device_config *device = node->part;
@@ -255,6 +303,7 @@ const struct qom_row qom_virtio_mem_rows[] = {
 	{.name = "block-size", .type = "size", .get = mem_block_size},
 	{.name = "memaddr", .type = "uint64", .defval = "0", .get = mem_memaddr},
 	{.name = "on-violation", .type = "VirtioMemViolationAction"},
+	{.name = "memslot-size", .type = "size", .get = mem_memslot_size},
 	{.name = "region-size",
 	 .type = "size",
 	 .help = "memory that there is at most",

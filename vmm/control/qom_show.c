@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "base/err.h"
-#include "qmp/size.h"
+#include "base/num.h"
 #include "vmm/control/answer.h"
 #include "vmm/control/internal.h"
 #include "vmm/control/qom.h"
@@ -74,10 +74,21 @@ int qom_show_tree(struct command_call *call, const json_t *args, json_t **ret_va
 
 /* ---- info qtree ---- */
 
+/* Three digits of it, in the unit in which it is below 1000. */
+static void qtree_print_size(struct command_call *call, uint64_t size)
+{
+	static const char *const units[] = {"", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"};
+	double value = (double)size;
+	size_t unit = 0;
+
+	for (; value >= 1000 && unit < ARRAY_SIZE(units) - 1; unit++)
+		value /= 1024;
+	command_printf(call, "%" PRIu64 " (%0.3g %sB)\n", size, value, units[unit]);
+}
+
 static void qtree_print_value(struct command_call *call, const struct qom_prop *prop,
 			      const json_t *value)
 {
-	char text[SIZE_TEXT_MAX];
 	json_int_t number;
 
 	if (json_is_boolean(value)) {
@@ -85,8 +96,7 @@ static void qtree_print_value(struct command_call *call, const struct qom_prop *
 	} else if (json_is_integer(value)) {
 		number = json_integer_value(value);
 		if (!strcmp(prop->type, "size"))
-			command_printf(call, "%" JSON_INTEGER_FORMAT " (%s)\n", number,
-				       size_format((uint64_t)number, text));
+			qtree_print_size(call, (uint64_t)number);
 		else
 			command_printf(call, "%" JSON_INTEGER_FORMAT " (0x%" PRIx64 ")\n", number,
 				       (uint64_t)number);

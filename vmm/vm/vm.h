@@ -121,7 +121,7 @@ struct vm_memory_device {
 	const char *id; /* NULL for one without */
 	const char *memdev_id;
 	unsigned int node;
-	bool guard; /* unplugged blocks are closed one by one */
+	bool guard;             /* unplugged blocks are closed one by one */
 	uint64_t memslot_bytes; /* as given or chosen */
 	struct virtio_mem *mem;
 };

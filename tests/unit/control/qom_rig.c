@@ -150,9 +150,16 @@ struct pci_port *pci_device_port(const struct pci_device *dev)
 
 uint32_t pci_device_config(struct pci_device *dev, unsigned int reg, unsigned int size)
 {
-	static const uint8_t bytes[0x40] = {
-		0xf4,          0x1a,          0x58,          0x10,          [0x0a] = 0x00,
-		[0x0b] = 0x05, [0x2c] = 0xf4, [0x2d] = 0x1a, [0x2e] = 0x40, [0x2f] = 0x00,
+	/* MSI-X with two vectors at 40, PCI Express with slot number 5 at 50 */
+	static const uint8_t bytes[] = {
+		0xf4,          0x1a,
+		0x58,          0x10,
+		[0x0b] = 0x05, [0x2c] = 0xf4,
+		[0x2d] = 0x1a, [0x2e] = 0x40,
+		[0x34] = 0x40, [0x40] = 0x11,
+		[0x41] = 0x50, [0x42] = 1,
+		[0x50] = 0x10, [0x66] = 5 << 3,
+		[0x67] = 0,
 	};
 	uint32_t value = 0;
 
@@ -239,6 +246,7 @@ static void rig_build(struct vm *vm)
 			.id = device->id,
 			.memdev_id = mem->memdev_id,
 			.node = mem->node,
+			.memslot_bytes = UINT64_C(128) << 20,
 			.mem = &vm->mems[n],
 		};
 		gpa += mem->region_size_bytes;
