@@ -20,8 +20,36 @@ from shapes import Schema, compare_command, compare_event, compare_values
 
 MIB = 1 << 20
 
-# What differs ("place what", "*" stands for anything), and why. Sorted by place.
-DIFFERENT = {}
+# What differs ("place what", "*" stands for anything), and why.
+DIFFERENT = {
+    "chardev-add.backend.data.addr.data.to missing": "a socket listens on the port that it is told",
+    "human-monitor-command feature savevm-monitor-nodes": "there are no snapshots",
+    "input *\\\\u0000*": "no name has a NUL: refused",
+    "input *\\xc0\\x80*": "NUL in a spelling that UTF-8 does not allow: refused",
+    "input *18446744073709551615*": "integers have 63 bits, larger ones are real numbers",
+    "input *1e400*": "refused: QEMU repeats it in a spelling that is no JSON",
+    "object-add.loaded missing": "deprecated, and of objects that are not there",
+    "object-add.opened missing": "deprecated",
+    "object-add.offset extra": "where in a file the memory starts, as later versions have it",
+    "object-add.rom extra": "as later versions have it",
+    "object-add.max-size extra": "the largest size of a memory device's memory, our own",
+    "object-add.aio-max-batch missing": "no device can be put on an iothread",
+    "object-add.poll-* missing": "no device can be put on an iothread",
+    "object-add.thread-pool-* missing": "no device can be put on an iothread",
+    "property acpi type bool": "it is always on",
+    "property machine type *": "the version of the machine's name",
+    "qmp_capabilities * CommandNotFound": "that it comes twice is told first",
+    "qom-list-properties nosuch gives return*": "a client in use ends itself on an error here",
+    "query-blockstats gives[].stats missing": "there are no disks: always an empty list",
+    "query-cpu-definitions[].alias-of missing": "no model is another's alias",
+    "query-cpus-fast gives[].cpu-state missing": "of another architecture",
+    "query-jobs gives[].reason extra": "why a resize ended, for programs",
+    "query-jobs gives[].type value memory-resize": "our own kinds of jobs",
+    "query-jobs gives[].type value virtio-mem-resize": "our own kinds of jobs",
+    "query-machines[].default-cpu-type missing": "left out so that nobody stores it: it is the host's",
+    "query-named-block-nodes gives[].*": "there are no disks: always an empty list",
+    "query-qmp-schema[].allow-oob missing": "what may be sent so (migration) is not there",
+}
 
 MACHINE = """-name shape -uuid 01234567-89ab-cdef-0123-456789abcdef -machine q35
     -m 256M,maxmem=4G,slots=2 -smp 2,maxcpus=4,sockets=2,cores=2
@@ -59,6 +87,7 @@ QUERIES = [
     ("query-pci", {}),
     ("query-block", {}),
     ("query-blockstats", {}),
+    ("query-named-block-nodes", {}),
     ("query-jobs", {}),
     ("query-fdsets", {}),
     ("query-command-line-options", {}),
@@ -168,6 +197,21 @@ COMMANDS = list(dict.fromkeys([q[0] for q in QUERIES] + [a[0] for a in ACTIONS[:
 COMMANDS.append("qmp_capabilities")
 EVENTS = """STOP RESUME RESET SHUTDOWN POWERDOWN GUEST_PANICKED DEVICE_DELETED JOB_STATUS_CHANGE
     MEMORY_DEVICE_SIZE_CHANGE""".split()
+
+# Answers that list properties, and those that QEMU has not.
+PROPERTIES = [
+    ("qom-list", {"path": "/"}),
+    ("qom-list", {"path": "/machine"}),
+    ("qom-list", {"path": REG0}),
+    ("qom-list-properties", {"typename": "memory-backend-ram"}),
+    ("device-list-properties", {"typename": "virtio-mem-pci"}),
+]
+OWN_PROPERTIES = {
+    "dynamic-memslots",  # of later versions
+    *("guard", "guard-mechanism", "guard-memslots", "memslot-size", "on-violation"),
+    *("max-size", "region-size", "usable-region-size", "request-status", "vectors"),
+    *("violation-reads", "violation-writes"),
+}
 
 # Input that is no command, or no JSON, after negotiation without capabilities.
 BROKEN = [
@@ -382,6 +426,16 @@ def found_in_broken(data, ours, theirs):
     return [(f"input {data!r}", f"gives {messages_of(ours)!r}, not {messages_of(theirs)!r}")]
 
 
+def properties(side, query):
+    return {p["name"]: p["type"] for p in side.queries[QUERIES.index(query)][1]}
+
+
+def found_in_properties(ours, theirs, query):
+    our, their = properties(ours, query), properties(theirs, query)
+    names = sorted(our.keys() & their.keys())
+    return [(f"property {n}", f"type {our[n]}") for n in names if our[n] != their[n]]
+
+
 def unexplained(found):
     """FOUND without what DIFFERENT has."""
     return [f"{place} {what}" for place, what in found if not explanations(place, what)]
@@ -513,12 +567,26 @@ def test_command_schema(ours, theirs, name):
     assert unexplained(compare_command(ours.schema, theirs.schema, name)) == []
 
 
+def test_all_is_compared(ours, theirs):
+    """Each command that both know is one of those above."""
+    both = ours.schema.names("command") & theirs.schema.names("command")
+    assert both - set(COMMANDS) == set()
+
+
 def test_event_schemas(ours, theirs):
     """Of each event that both know."""
     both = ours.schema.names("event") & theirs.schema.names("event")
     assert both >= set(EVENTS)
     for name in sorted(both):
         assert unexplained(compare_event(ours.schema, theirs.schema, name)) == []
+
+
+@pytest.mark.parametrize("query", PROPERTIES, ids=map(call_name, PROPERTIES))
+def test_property_types(ours, theirs, query):
+    """Properties of the same name are of the same type, and what ours has besides is known."""
+    our, their = properties(ours, query), properties(theirs, query)
+    assert our.keys() - their.keys() <= OWN_PROPERTIES
+    assert unexplained(found_in_properties(ours, theirs, query)) == []
 
 
 def test_before_negotiation(ours, theirs):
@@ -554,6 +622,8 @@ def test_table_is_needed(ours, theirs):
         found += compare_command(ours.schema, theirs.schema, name)
     for name in ours.schema.names("event") & theirs.schema.names("event"):
         found += compare_event(ours.schema, theirs.schema, name)
+    for query in PROPERTIES:
+        found += found_in_properties(ours, theirs, query)
     for use, our, their in zip(ours.uses, ours.wrong, theirs.wrong):
         if our[:2] != their[:2]:
             found.append((f"{use[0]} {use[1]}", our[1]))
