@@ -350,6 +350,23 @@ def test_size_change(folder):
             assert len(qmp.take_events("MEMORY_DEVICE_SIZE_CHANGE")) <= 2
 
 
+def test_reset_takes_memory(folder):
+    """Told like any other change; afterwards the guest asks for its memory again."""
+    args = ["-m", "128M,maxmem=4G", "-object", "memory-backend-ram,id=m0,size=64M"]
+    args += ["-device", "virtio-mem-pci,id=d0,memdev=m0,requested-size=64M,block-size=2M"]
+    with machine(folder, "test=vmem-follow", [*args, "-S"]) as vm:
+        qmp = vm.qmp()
+        qmp.execute("cont")
+        vm.console.expect("^follow: ready$")
+        qmp.wait_event("MEMORY_DEVICE_SIZE_CHANGE", {"size": 64 * MIB})
+        qmp.execute("stop")
+        qmp.execute("system_reset")
+        qmp.wait_event("MEMORY_DEVICE_SIZE_CHANGE", {"id": "d0", "size": 0})
+        assert qmp.execute("query-memory-size-summary")["plugged-memory"] == 0
+        qmp.execute("cont")
+        qmp.wait_event("MEMORY_DEVICE_SIZE_CHANGE", {"id": "d0", "size": 64 * MIB})
+
+
 def test_violation(folder):
     args = ["-m", "128M,maxmem=12G", "-object", "memory-backend-ram,id=m0,size=64M"]
     args += ["-device", "virtio-mem-pci,id=d0,memdev=m0,requested-size=64M"]

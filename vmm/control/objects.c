@@ -23,14 +23,6 @@ static struct vm *objects_vm(struct command_call *call)
 	return control->vm;
 }
 
-/* What a person typed, as the keys of an option; *ret_values is a new reference. */
-static int objects_typed(const char *what, const json_t *args, const char *implied_key,
-			 json_t **ret_values, struct err **err)
-{
-	return opts_parse(what, control_text(args, "args"), implied_key, OPTS_JSON | OPTS_LISTS,
-			  ret_values, err);
-}
-
 /* ---- objects ---- */
 
 static int objects_add(struct command_call *call, const json_t *args, json_t **ret_value,
@@ -40,11 +32,13 @@ static int objects_add(struct command_call *call, const json_t *args, json_t **r
 	return vm_object_add(objects_vm(call), args, err);
 }
 
+/* People write an object as after -object, a character device as after -chardev. */
 static int objects_add_human(struct command_call *call, const json_t *args, json_t **ret_value,
 			     struct err **err)
 {
 	json_t *values;
-	int ret = objects_typed("object_add", args, "qom-type", &values, err);
+	int ret = opts_parse("object_add", control_text(args, "object"), "qom-type",
+			     OPTS_JSON | OPTS_LISTS, &values, err);
 
 	(void)ret_value;
 	if (ret)
@@ -78,7 +72,7 @@ static int objects_chardev_add_human(struct command_call *call, const json_t *ar
 {
 	const char *pty = NULL;
 	json_t *values;
-	int ret = objects_typed("chardev-add", args, "backend", &values, err);
+	int ret = opts_parse("chardev-add", control_text(args, "args"), "backend", 0, &values, err);
 
 	if (ret)
 		return ret;
@@ -175,7 +169,7 @@ static const struct command objects_commands[] = {
 		.name = "object-add",
 		.human = "object_add",
 		.args = "ObjectOptions",
-		.human_args = "args:S",
+		.human_args = "object:S",
 		.params = "qom-type,id=id[,key=value][,...]",
 		.help = "add an object, as -object does",
 		.run = objects_add,
