@@ -160,17 +160,14 @@ static void complete_child(struct hmp_words *words, const char *typed, int folde
 static void complete_path(void *ctx, unsigned int index, struct hmp_words *words)
 {
 	const struct control *control = ctx;
-	const char *typed = hmp_words_typed(words), *slash = strrchr(typed, '/');
+	const char *asked = hmp_words_typed(words), *typed = *asked ? asked : "/";
+	const char *slash = strrchr(typed, '/');
 	struct qom_node node = qom_root(control->vm);
 	struct qom_child child;
 	char *folder;
 
-	if (index)
+	if (index || !slash)
 		return;
-	if (!slash) {
-		hmp_words_add(words, "/");
-		return;
-	}
 	folder = strndup(typed, (size_t)(slash - typed));
 	if (folder && (!*folder || qom_resolve(control->vm, folder, &node) == QOM_FOUND)) {
 		for (size_t i = 0; qom_child_at(&node, i, &child); i++)
