@@ -44,7 +44,7 @@ schema_refuse(struct schema_walk *walk, const struct schema_path *path, const ch
 	va_start(ap, fmt);
 	vsnprintf(why, sizeof(why), fmt, ap);
 	va_end(ap);
-	return err_set(walk->err, EINVAL, "Parameter '%s' %s", *where ? where : "null", why);
+	return err_set(walk->err, EINVAL, "Parameter '%s' %s", path ? where : "null", why);
 }
 
 static int schema_refuse_type(struct schema_walk *walk, const struct schema_path *path,
@@ -55,7 +55,7 @@ static int schema_refuse_type(struct schema_walk *walk, const struct schema_path
 	if (path)
 		schema_path_text(path, where, sizeof(where));
 	return err_set(walk->err, EINVAL, "Invalid parameter type for '%s', expected: %s",
-		       *where ? where : "null", expected);
+		       path ? where : "null", expected);
 }
 
 static int schema_check_builtin(struct schema_walk *walk, const struct schema_path *path,

@@ -282,7 +282,7 @@ static int stream_parse(struct qmp_stream *stream, json_t **ret_value, struct er
 	json_error_t error;
 	json_t *value = json_loadb(stream->text, stream->size,
 				   JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
-	const char *why = "this is no JSON value";
+	const char *why = "the text is no value";
 
 	if (value) {
 		stream_reset(stream, STREAM_START);
@@ -294,14 +294,14 @@ static int stream_parse(struct qmp_stream *stream, json_t **ret_value, struct er
 	case json_error_out_of_memory:
 		return err_set(err, ENOMEM, "JSON parse error, out of memory");
 	case json_error_duplicate_key:
-		why = "a key is there twice";
+		why = "duplicate key";
 		break;
 	case json_error_invalid_utf8:
-		why = "a string is not UTF-8";
+		why = "a string that is not UTF-8";
 		break;
 	case json_error_null_character:
 	case json_error_null_byte_in_key:
-		why = "a string has the character NUL";
+		why = "the character NUL in a string";
 		break;
 	case json_error_numeric_overflow:
 		why = "a number is too large";
