@@ -10,7 +10,6 @@
 
 #include "base/err.h"
 #include "base/num.h"
-#include "vmm/cmdline/live.h"
 #include "vmm/control/answer.h"
 #include "vmm/control/internal.h"
 #include "vmm/pci/pci.h"
@@ -108,9 +107,9 @@ static json_t *buses_prefetch_range(struct pci_device *dev)
 	return buses_range(base_high << 32 | base << 16, limit_high << 32 | limit << 16 | 0xfffff);
 }
 
-static json_t *buses_devices(const struct vm_config *config, const struct pci_bus *bus);
+static json_t *buses_devices(const struct vm *vm, const struct pci_bus *bus);
 
-static json_t *buses_bridge(const struct vm_config *config, struct pci_device *dev)
+static json_t *buses_bridge(const struct vm *vm, struct pci_device *dev)
 {
 	unsigned int secondary = pci_device_config(dev, PCI_SECONDARY_BUS, 1);
 	json_t *bridge = json_pack("{s:{s:i, s:i, s:i, s:o, s:o, s:o}}", "bus", "number",
@@ -123,39 +122,48 @@ static json_t *buses_bridge(const struct vm_config *config, struct pci_device *d
 	/* A bus without a number cannot be reached. */
 	if (secondary)
 		control_set(&bridge, "devices",
-			    buses_devices(config, pci_port_bus(pci_device_port(dev))));
+			    buses_devices(vm, pci_port_bus(pci_device_port(dev))));
 	return bridge;
 }
 
-static json_t *buses_function(const struct vm_config *config, struct pci_device *dev)
+/* The id of the device that the function is; "" for one without. */
+static const char *buses_id(const struct vm *vm, const struct pci_device *dev)
+{
+	const struct vm_config *config = vm_config(vm);
+
+	for (size_t i = 0; i < config->nr_devices; i++)
+		if (vm_pci_device(vm, config->devices[i]) == dev && config->devices[i]->id)
+			return config->devices[i]->id;
+	return "";
+}
+
+static json_t *buses_function(const struct vm *vm, struct pci_device *dev)
 {
 	unsigned int pin = pci_device_config(dev, PCI_INTERRUPT_PIN, 1);
-	/* Devices without an id have a name, which is not told here. */
-	const char *id = cmdline_device_find(config, pci_device_id(dev)) ? pci_device_id(dev) : "";
 	json_t *function =
 		json_pack("{s:i, s:i, s:i, s:o, s:o, s:i, s:s, s:o}", "bus",
 			  (int)pci_bus_number(pci_device_bus(dev)), "slot",
 			  (int)pci_device_slot(dev), "function", (int)pci_device_function(dev),
 			  "class_info", buses_class_info(dev), "id", buses_identity(dev), "irq_pin",
-			  (int)pin, "qdev_id", id, "regions", buses_regions(dev));
+			  (int)pin, "qdev_id", buses_id(vm, dev), "regions", buses_regions(dev));
 
 	if (pin)
 		control_set(&function, "irq",
 			    json_integer(pci_device_config(dev, PCI_INTERRUPT_LINE, 1)));
 	if (pci_device_port(dev))
-		control_set(&function, "pci_bridge", buses_bridge(config, dev));
+		control_set(&function, "pci_bridge", buses_bridge(vm, dev));
 	return function;
 }
 
 /* A port is on the root bus, and none is behind a port: this nests twice at most. */
-static json_t *buses_devices(const struct vm_config *config, const struct pci_bus *bus)
+static json_t *buses_devices(const struct vm *vm, const struct pci_bus *bus)
 {
 	struct control_list list;
 
 	control_list_init(&list);
 	for (unsigned int devfn = 0; devfn < PCI_DEVFNS; devfn++)
 		if (pci_bus_device(bus, devfn))
-			control_list_add(&list, buses_function(config, pci_bus_device(bus, devfn)));
+			control_list_add(&list, buses_function(vm, pci_bus_device(bus, devfn)));
 	return control_list_end(&list);
 }
 
@@ -167,7 +175,7 @@ static int buses_query(struct command_call *call, const json_t *args, json_t **r
 
 	(void)args;
 	return control_answer(json_pack("[{s:i, s:o}]", "bus", (int)pci_bus_number(root), "devices",
-					buses_devices(vm_config(control->vm), root)),
+					buses_devices(control->vm, root)),
 			      ret_value, err);
 }
 
