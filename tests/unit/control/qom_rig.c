@@ -262,7 +262,7 @@ struct rig *rig_new(const char *line)
 	struct err *err = NULL;
 
 	assert_non_null(rig);
-	fixture_setup((void **)&rig->folder);
+	assert_int_equal(fixture_setup((void **)&rig->folder), 0);
 	rig->vm.config = fixture_config(line);
 	rig_build(&rig->vm);
 	rig->control.vm = &rig->vm;
@@ -289,7 +289,7 @@ void rig_free(struct rig *rig)
 	uv_run(&rig->uv, UV_RUN_DEFAULT);
 	assert_int_equal(uv_loop_close(&rig->uv), 0);
 	vm_config_free(rig->vm.config);
-	fixture_teardown((void **)&rig->folder);
+	assert_int_equal(fixture_teardown((void **)&rig->folder), 0);
 	free(rig);
 }
 

@@ -40,7 +40,10 @@
 
 struct rig;
 
-/* For cmocka: *state is a struct rig of RIG_LINE. */
+/*
+ * For cmocka: *state is a struct rig of RIG_LINE. The process is in the folder of its rig: one at a
+ * time.
+ */
 int rig_setup(void **state);
 int rig_teardown(void **state);
 struct rig *rig_new(const char *line);
