@@ -30,6 +30,7 @@ ARROWS = {
     "guard": ("base", "vmem"),
     "driver": ("base", "vmem"),
     "qmp": ("base",),
+    "ebbctl": ("base", "qmp"),
     "vmm": ("qmp", "device", "guard", "base", "vmem"),
     "bench": ("base", "vmem"),
     "examples": ("vmem",),
@@ -43,7 +44,11 @@ C_HEADERS = {
     "string.h",
 }
 # A header that is one room's business -> that room.
-KNOWLEDGE = {"linux/userfaultfd.h": "guard", "jansson.h": ("qmp", "vmm")}
+KNOWLEDGE = {
+    "linux/userfaultfd.h": "guard",
+    "jansson.h": ("qmp", "vmm", "ebbctl"),
+    "curses.h": "ebbctl",
+}
 # Headers that the build makes.
 GENERATED = ("dsdt.hex",)
 # What an object without system calls may ask of the C library and of the compiler's own.
