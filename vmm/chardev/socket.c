@@ -16,7 +16,8 @@
 #include "base/err.h"
 #include "vmm/chardev/open.h"
 
-#define CHR_BACKLOG 16
+/* Clients that come at once, as programs of a monitor may; the host has a limit of its own. */
+#define CHR_BACKLOG CHR_CLIENTS_MAX
 
 static int chr_socket_flags(int fd)
 {

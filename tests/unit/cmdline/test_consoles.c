@@ -83,6 +83,15 @@ static void test_frontends(void **state)
 		{"-chardev stdio,id=a -mon a", "a=stdio serial0=null ; 0:serial0; a"},
 		{"-nodefaults -chardev null,id=a -mon chardev=a,mode=readline,id=m,pretty=on",
 		 "a=null ;; a"},
+		/* A monitor for programs is a monitor: there is none on the terminal then. */
+		{"-qmp unix:s,server,nowait",
+		 "compat_monitor0=socket serial0=stdio ; 0:serial0; compat_monitor0"},
+		{"-nodefaults -monitor pty -qmp tcp:localhost:4444,server=on,wait=off -qmp-pretty "
+		 "pty",
+		 "compat_monitor0=pty compat_monitor1=socket compat_monitor2=pty ;; "
+		 "compat_monitor0 "
+		 "compat_monitor1 compat_monitor2"},
+		{"-nodefaults -qmp none", ";;"},
 	};
 	char text[512];
 
@@ -93,6 +102,33 @@ static void test_frontends(void **state)
 		print_message("%s\n", rows[i].line);
 		describe(config, text, sizeof(text));
 		assert_string_equal(text, rows[i].text);
+		vm_config_free(config);
+	}
+}
+
+static void test_monitor_modes(void **state)
+{
+	static const struct {
+		const char *line;
+		enum vm_monitor_mode mode;
+		bool pretty;
+	} rows[] = {
+		{"-monitor null", VM_MONITOR_READLINE, false},
+		{"-serial mon:stdio", VM_MONITOR_READLINE, false},
+		{"-chardev null,id=a -mon a", VM_MONITOR_READLINE, false},
+		{"-qmp null", VM_MONITOR_CONTROL, false},
+		{"-qmp-pretty null", VM_MONITOR_CONTROL, true},
+		{"-chardev null,id=a -mon a,mode=control", VM_MONITOR_CONTROL, false},
+		{"-chardev null,id=a -mon a,mode=control,pretty=on", VM_MONITOR_CONTROL, true},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct vm_config *config = config_of("-kernel K -nodefaults ", rows[i].line);
+
+		assert_int_equal(config->nr_monitors, 1);
+		assert_int_equal(config->monitors[0]->mode, rows[i].mode);
+		assert_int_equal(config->monitors[0]->pretty, rows[i].pretty);
 		vm_config_free(config);
 	}
 }
@@ -356,10 +392,11 @@ static void test_without_kernel(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_frontends),       cmocka_unit_test(test_serial_places),
-		cmocka_unit_test(test_chardevs),        cmocka_unit_test(test_fd_set),
-		cmocka_unit_test(test_scenario),        cmocka_unit_test(test_managed),
-		cmocka_unit_test(test_managed_refused), cmocka_unit_test(test_without_kernel),
+		cmocka_unit_test(test_frontends),      cmocka_unit_test(test_monitor_modes),
+		cmocka_unit_test(test_serial_places),  cmocka_unit_test(test_chardevs),
+		cmocka_unit_test(test_fd_set),         cmocka_unit_test(test_scenario),
+		cmocka_unit_test(test_managed),        cmocka_unit_test(test_managed_refused),
+		cmocka_unit_test(test_without_kernel),
 	};
 
 	return cmocka_run_group_tests(tests, fixture_setup, fixture_teardown);
