@@ -54,6 +54,7 @@ static const struct {
 	{"vmem-storm", test_vmem_storm},
 	{"rings", test_rings},
 	{"attack", test_attack},
+	{"hotplug", test_hotplug},
 };
 
 static void __attribute__((noreturn)) end(void)

@@ -19,7 +19,7 @@ static void pci_check_both_ways(void)
 
 	for (unsigned int n = 0; pci_find(0xffff, 0, n, &dev); n++) {
 		functions++;
-		console_printf("pci %x.%u id 0x%x class 0x%x\n", dev.slot, dev.function,
+		console_printf("pci %x:%x.%u id 0x%x class 0x%x\n", dev.bus, dev.slot, dev.function,
 			       pci_read(dev, PCI_VENDOR_ID, 4), pci_read(dev, PCI_CLASS, 4) >> 8);
 		for (unsigned int i = 0; i < CONFIG_BYTES; i += 4) {
 			uint32_t value = pci_ecam_read(dev, i, 4);

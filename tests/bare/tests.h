@@ -26,5 +26,6 @@ void test_attack(void);
 void test_count(void);
 void test_echo(void);
 void test_powerbutton(void);
+void test_hotplug(void);
 
 #endif

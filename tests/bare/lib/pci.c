@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * PCI: PCI Local Bus 3.0, 3.2.2.3.2 (ports), 6.2.5 (BARs), 6.8.2 (MSI-X); PCI Express 5.0, 7.2.2
- * (ECAM). Only bus 0: the machine has no bridges.
+ * (ECAM). Behind bus 0 there are root ports, behind those devices: no deeper.
  */
 #include "acpi.h"
 #include "apic.h"
@@ -23,8 +23,11 @@
 #define MSIX_MASKED   1u
 #define MSI_GPA       0xfee00000u
 #define MULTIFUNCTION 0x80u
+#define BRIDGE        0x01u
+#define INTX_GSI      16u /* pin A of slot s of bus 0 is input 16 + s % 4 of this machine's I/O APIC */
 
 static uint64_t pci_ecam;
+static unsigned int pci_last_bus;
 
 static void pci_port_select(struct pci_dev dev, unsigned int offset)
 {
@@ -87,7 +90,8 @@ bool pci_init(void)
 	if (mcfg == NULL || mcfg->header.length < sizeof(*mcfg) + sizeof(mcfg->entry[0]))
 		return false;
 	pci_ecam = mcfg->entry[0].base;
-	mem_map(pci_ecam, 1u << 20);
+	pci_last_bus = mcfg->entry[0].last_bus;
+	mem_map(pci_ecam, (pci_last_bus + 1ull) << 20);
 	return true;
 }
 
@@ -109,13 +113,18 @@ void pci_write(struct pci_dev dev, unsigned int offset, unsigned int size, uint3
 		pci_port_write(dev, offset, size, value);
 }
 
-bool pci_find(uint16_t vendor, uint16_t device, unsigned int nth, struct pci_dev *ret_dev)
+/* The same on one bus; counts *nth down by those that it passes. */
+static bool pci_find_on(unsigned int bus, uint16_t vendor, uint16_t device, unsigned int *nth,
+			struct pci_dev *ret_dev)
 {
 	for (unsigned int i = 0; i < 32 * 8; i++) {
-		struct pci_dev dev = {0, (uint8_t)(i / 8), (uint8_t)(i % 8)};
-		struct pci_dev first = {0, dev.slot, 0};
+		struct pci_dev dev = {(uint8_t)bus, (uint8_t)(i / 8), (uint8_t)(i % 8)};
+		struct pci_dev first = {(uint8_t)bus, dev.slot, 0};
 		uint32_t id;
 
+		/* A link has slot 0 only. */
+		if (bus != 0 && dev.slot != 0)
+			break;
 		if (dev.function != 0 && (pci_read(first, PCI_HEADER_TYPE, 1) & MULTIFUNCTION) == 0)
 			continue;
 		id = pci_read(dev, PCI_VENDOR_ID, 4);
@@ -126,12 +135,43 @@ bool pci_find(uint16_t vendor, uint16_t device, unsigned int nth, struct pci_dev
 		}
 		if (vendor != 0xffff && id != ((uint32_t)device << 16 | vendor))
 			continue;
-		if (nth-- == 0) {
+		if ((*nth)-- == 0) {
 			*ret_dev = dev;
 			return true;
 		}
 	}
 	return false;
+}
+
+bool pci_find(uint16_t vendor, uint16_t device, unsigned int nth, struct pci_dev *ret_dev)
+{
+	for (unsigned int bus = 0; bus <= pci_last_bus; bus++)
+		if (pci_find_on(bus, vendor, device, &nth, ret_dev))
+			return true;
+	return false;
+}
+
+bool pci_port_above(struct pci_dev dev, struct pci_dev *ret_port)
+{
+	unsigned int nth = 0;
+
+	while (dev.bus != 0) {
+		unsigned int passed = nth++;
+
+		if (!pci_find_on(0, 0xffff, 0, &passed, ret_port))
+			return false;
+		if ((pci_read(*ret_port, PCI_HEADER_TYPE, 1) & ~MULTIFUNCTION) == BRIDGE &&
+		    pci_read(*ret_port, PCI_SECONDARY_BUS, 1) == dev.bus)
+			return true;
+	}
+	return false;
+}
+
+unsigned int pci_intx_gsi(struct pci_dev dev)
+{
+	struct pci_dev port;
+
+	return INTX_GSI + (pci_port_above(dev, &port) ? dev.slot + port.slot : dev.slot) % 4u;
 }
 
 unsigned int pci_capability(struct pci_dev dev, uint8_t id, unsigned int after)
@@ -194,11 +234,43 @@ void pci_bar_move(struct pci_dev dev, unsigned int index, uint64_t gpa)
 	pci_write(dev, PCI_COMMAND, 2, command);
 }
 
-void pci_enable(struct pci_dev dev)
+static void pci_enable_one(struct pci_dev dev)
 {
 	uint32_t command = pci_read(dev, PCI_COMMAND, 2);
 
 	pci_write(dev, PCI_COMMAND, 2, command | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+}
+
+void pci_enable(struct pci_dev dev)
+{
+	struct pci_dev port;
+
+	if (pci_port_above(dev, &port))
+		pci_enable_one(port);
+	pci_enable_one(dev);
+}
+
+void pci_assign(struct pci_dev dev)
+{
+	struct pci_dev port;
+	uint64_t low, high;
+
+	if (!pci_port_above(dev, &port))
+		return;
+	low = (uint64_t)(pci_read(port, PCI_MEMORY_BASE, 2) & 0xfff0) << 16;
+	high = (uint64_t)(pci_read(port, PCI_PREFETCH_BASE, 2) & 0xfff0) << 16 |
+	       (uint64_t)pci_read(port, PCI_PREFETCH_HIGH, 4) << 32;
+	for (unsigned int i = 0; i < PCI_BARS; i++) {
+		struct pci_bar bar = pci_bar(dev, i);
+		uint64_t *next = bar.is_64bit && bar.prefetchable ? &high : &low;
+
+		if (bar.size == 0)
+			continue;
+		*next = (*next + bar.size - 1) & ~(bar.size - 1);
+		pci_bar_move(dev, i, *next);
+		*next += bar.size;
+		i += bar.is_64bit;
+	}
 }
 
 struct pci_msix pci_msix_find(struct pci_dev dev)

@@ -15,6 +15,10 @@
 #define PCI_CLASS         0x08u
 #define PCI_HEADER_TYPE   0x0eu
 #define PCI_BAR0          0x10u
+#define PCI_SECONDARY_BUS 0x19u
+#define PCI_MEMORY_BASE   0x20u
+#define PCI_PREFETCH_BASE 0x24u
+#define PCI_PREFETCH_HIGH 0x28u
 #define PCI_CAPABILITIES  0x34u
 #define PCI_INTERRUPT_PIN 0x3du
 
@@ -24,6 +28,7 @@
 #define PCI_COMMAND_NOINTX 0x400u
 #define PCI_STATUS_CAPS    0x10u
 #define PCI_CAP_VENDOR     0x09u
+#define PCI_CAP_EXPRESS    0x10u
 #define PCI_CAP_MSIX       0x11u
 #define PCI_BARS           6u
 
@@ -52,7 +57,10 @@ void pci_write(struct pci_dev dev, unsigned int offset, unsigned int size, uint3
 uint32_t pci_port_read(struct pci_dev dev, unsigned int offset, unsigned int size);
 uint32_t pci_ecam_read(struct pci_dev dev, unsigned int offset, unsigned int size);
 
-/* The @nth function of bus 0 with this vendor and device; vendor 0xffff is any. */
+/*
+ * The @nth function with this vendor and device, of bus 0, then of the buses behind it; vendor 0xffff
+ * is any.
+ */
 bool pci_find(uint16_t vendor, uint16_t device, unsigned int nth, struct pci_dev *ret_dev);
 /* Next capability with @id behind @after (0: from the start); 0 when there is none. */
 unsigned int pci_capability(struct pci_dev dev, uint8_t id, unsigned int after);
@@ -60,8 +68,14 @@ unsigned int pci_capability(struct pci_dev dev, uint8_t id, unsigned int after);
 /* Sizes a BAR (decoding is off meanwhile) and leaves it as it was. */
 struct pci_bar pci_bar(struct pci_dev dev, unsigned int index);
 void pci_bar_move(struct pci_dev dev, unsigned int index, uint64_t gpa);
-/* Memory decoding and bus mastering on. */
+/* Memory decoding and bus mastering on, also in the port above. */
 void pci_enable(struct pci_dev dev);
+/* The port above; false: on bus 0 there is none. */
+bool pci_port_above(struct pci_dev dev, struct pci_dev *ret_port);
+/* Give the BARs of a device that came later addresses: from the start of the port's windows on. */
+void pci_assign(struct pci_dev dev);
+/* Input of the I/O APIC that pin A drives. */
+unsigned int pci_intx_gsi(struct pci_dev dev);
 
 /* Finds and maps the table; all vectors stay masked and MSI-X off. */
 struct pci_msix pci_msix_find(struct pci_dev dev);

@@ -28,7 +28,6 @@
 #define ISR_CONFIG 2u
 
 #define VECTOR_FIRST 0x30u
-#define INTX_GSI     16u /* pin A of slot s is input 16 + s % 4 of this machine's I/O APIC */
 #define QUEUE_SIZE   256u
 #define TICK_COUNT   20000000u /* bus ticks: 20 ms on a 1 GHz bus */
 
@@ -93,7 +92,7 @@ static void virtio_set_interrupts(struct virtio *v)
 		pci_msix_enable(v->pci, &v->msix, true);
 	} else if (v->irq == VIRTIO_INTX) {
 		trap_set_handler(v->vector, virtio_on_intx, v);
-		apic_route_gsi(acpi_ioapic_gpa(), INTX_GSI + v->pci.slot % 4, v->vector, true);
+		apic_route_gsi(acpi_ioapic_gpa(), pci_intx_gsi(v->pci), v->vector, true);
 	}
 	if (v->irq != VIRTIO_POLL)
 		apic_timer(TICK_COUNT, true, APIC_TICK_VECTOR);

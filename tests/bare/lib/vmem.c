@@ -19,7 +19,7 @@ bool vmem_start(struct vmem *v)
 	return virtio_start(&v->virtio, features);
 }
 
-static bool vmem_open(struct vmem *v, unsigned int nth)
+bool vmem_open(struct vmem *v, unsigned int nth)
 {
 	uint64_t pages;
 

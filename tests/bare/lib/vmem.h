@@ -28,6 +28,8 @@ struct vmem {
 	uint32_t resp_len; /* of the last answer, as the ring says */
 };
 
+/* Open and start the @nth device with what it offers of VMEM_PXM and VMEM_GUARDED. */
+bool vmem_open(struct vmem *v, unsigned int nth);
 /* Open and start all devices with what they offer of VMEM_PXM and VMEM_GUARDED; how many. */
 unsigned int vmem_open_all(struct vmem *all, unsigned int max);
 /* Start again after a reset. */
