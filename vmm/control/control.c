@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "vmm/chardev/monitor.h"
+#include "vmm/control/metrics.h"
 #include "vmm/control/resize.h"
 #include "vmm/core/loop.h"
 
@@ -26,6 +27,7 @@ const struct qmp_module *const control_modules[] = {
 	&control_devices_module,
 	&control_jobs_module,
 	&control_resize_module,
+	&control_stats_module,
 	&control_qom_module,
 	NULL,
 };
@@ -102,6 +104,8 @@ static int control_start(struct control *control, struct err **err)
 	if (!ret)
 		ret = control_resize_init(control, err);
 	if (!ret)
+		ret = control_metrics_init(control, err);
+	if (!ret)
 		ret = control_open_monitors(control, err);
 	return ret;
 }
@@ -132,6 +136,7 @@ void control_free(struct control *control)
 	for (size_t i = 0; i < control->nr_monitors; i++)
 		chr_monitor_free(control->monitors[i]);
 	free(control->monitors);
+	control_metrics_done(control);
 	control_resize_done(control);
 	qmp_free(control->qmp);
 	control_run_done(control);

@@ -13,7 +13,9 @@
 
 #include "base/err.h"
 #include "vmm/control/answer.h"
+#include "vmm/control/explain.h"
 #include "vmm/control/internal.h"
+#include "vmm/control/stats.h"
 #include "vmm/virtio/mem.h"
 
 /* At most so often a device's new size is told. */
@@ -26,7 +28,7 @@ static const char *const vmem_actions[] = {"deny", "pause", "shutdown"};
  * The device itself, below its transport. One without an id is known by its number among all devices
  * without.
  */
-static json_t *vmem_path(const struct vm *vm, const struct vm_memory_device *d)
+json_t *control_mem_path(const struct vm *vm, const struct vm_memory_device *d)
 {
 	const struct vm_config *config = vm_config(vm);
 	unsigned int number = 0;
@@ -84,20 +86,26 @@ static json_t *vmem_guard(const struct vm_memory_device *d)
 static json_t *vmem_device(const struct vm *vm, const struct vm_memory_device *d)
 {
 	enum virtio_mem_progress progress = virtio_mem_progress(d->mem);
+	struct resize_explanation why;
 	struct vmem_device_info info;
 	json_t *value;
 
 	virtio_mem_info(d->mem, &info);
-	value = json_pack(
-		"{s:o, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "qom-path", vmem_path(vm, d),
-		"status", progress == VIRTIO_MEM_NO_DRIVER ? "no-driver" : "ready",
-		"request-status", virtio_mem_progress_name(progress), "block-size",
-		(json_int_t)info.block_size, "requested-size", (json_int_t)info.requested_size,
-		"size", (json_int_t)info.plugged_size, "usable-size",
-		(json_int_t)info.usable_region_size, "max-size", (json_int_t)info.region_size,
-		"guard", vmem_guard(d), "violations", vmem_violations(d));
+	value = json_pack("{s:o, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "qom-path",
+			  control_mem_path(vm, d), "status",
+			  progress == VIRTIO_MEM_NO_DRIVER ? "no-driver" : "ready",
+			  "request-status", virtio_mem_progress_name(progress), "block-size",
+			  (json_int_t)info.block_size, "requested-size",
+			  (json_int_t)info.requested_size, "size", (json_int_t)info.plugged_size,
+			  "usable-size", (json_int_t)info.usable_region_size, "max-size",
+			  (json_int_t)info.region_size, "guard", vmem_guard(d), "violations",
+			  vmem_violations(d));
 	if (d->id)
 		control_set(&value, "id", json_string(d->id));
+	if (control_mem_explain(vm, d, &why)) {
+		control_set(&value, "reason", json_string(resize_reason_name(why.reason)));
+		control_set(&value, "explanation", json_string(why.text));
+	}
 	return value;
 }
 
@@ -146,6 +154,8 @@ static void vmem_print_one(struct command_call *call, const json_t *d)
 
 	command_printf(call, "Status: %s\n", control_text(d, "status"));
 	command_printf(call, "Request status: %s\n", control_text(d, "request-status"));
+	if (json_object_get(d, "explanation"))
+		command_printf(call, "Explanation: %s\n", control_text(d, "explanation"));
 	command_printf(call, "Page size: %" PRIu64 " bytes\n", control_number(d, "block-size"));
 	command_printf(call, "Requested size: %" PRIu64 " bytes\n",
 		       control_number(d, "requested-size"));
@@ -184,7 +194,7 @@ static int vmem_human(struct command_call *call, const json_t *args, json_t **re
 
 static json_t *vmem_event(const struct vm *vm, const struct vm_memory_device *d)
 {
-	json_t *data = json_pack("{s:o}", "qom-path", vmem_path(vm, d));
+	json_t *data = json_pack("{s:o}", "qom-path", control_mem_path(vm, d));
 
 	if (d->id)
 		control_set(&data, "id", json_string(d->id));
@@ -265,7 +275,8 @@ static const struct qmp_type vmem_types[] = {
 		.members = "*id:str qom-path:str status:VirtioMemStatus "
 			   "request-status:VirtioMemRequestStatus block-size:size "
 			   "requested-size:size size:size usable-size:size max-size:size "
-			   "guard:VirtioMemGuard violations:VirtioMemViolations",
+			   "guard:VirtioMemGuard violations:VirtioMemViolations "
+			   "*reason:ResizeReason *explanation:str",
 	},
 	{.name = "ViolationAction", .kind = QMP_ENUM, .members = "deny pause shutdown"},
 	{.name = NULL},
