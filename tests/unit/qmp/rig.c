@@ -328,6 +328,8 @@ int rig_teardown(void **state)
 {
 	struct rig *rig = *state;
 
+	for (int i = 0; i < RIG_SESSIONS_MAX; i++)
+		qmp_session_free(rig->sessions[i]);
 	while (rig->nr_pending)
 		rig_end(rig, NULL, NULL);
 	qmp_free(rig->qmp);
@@ -410,12 +412,23 @@ static const struct hmp_session_ops client_human_ops = {
 	.take_fd = client_take_fd,
 };
 
+static void rig_exchange(struct rig *rig, struct qmp_session *from, struct qmp_session *to)
+{
+	for (int i = 0; i < RIG_SESSIONS_MAX; i++) {
+		if (rig->sessions[i] == from) {
+			rig->sessions[i] = to;
+			return;
+		}
+	}
+}
+
 void client_open(struct client *client, struct rig *rig, bool pretty)
 {
 	client->rig = rig;
 	if (!client->limit)
 		client->limit = SIZE_MAX;
 	client->session = qmp_session_new(rig->qmp, &client_ops, client, pretty);
+	rig_exchange(rig, NULL, client->session);
 }
 
 void client_open_ready(struct client *client, struct rig *rig, bool oob)
@@ -445,6 +458,8 @@ void client_close(struct client *client)
 
 	client->session = NULL;
 	client->human = NULL;
+	if (session)
+		rig_exchange(client->rig, session, NULL);
 	qmp_session_free(session);
 	hmp_session_free(human);
 	client_clear(client);

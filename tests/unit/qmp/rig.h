@@ -19,7 +19,8 @@
 #include "qmp/qmp.h"
 #include "qmp/stream.h"
 
-#define RIG_PENDING_MAX 64
+#define RIG_PENDING_MAX  64
+#define RIG_SESSIONS_MAX 16
 
 struct client;
 
@@ -32,6 +33,8 @@ struct rig {
 	unsigned int unwanted; /* pending calls that were told so */
 	bool end_unwanted;     /* end them then */
 	struct client *leaver; /* "leave" frees its session */
+	/* What a test that failed left open. */
+	struct qmp_session *sessions[RIG_SESSIONS_MAX];
 };
 
 struct client {
