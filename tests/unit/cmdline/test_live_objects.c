@@ -70,13 +70,14 @@ static void test_memory(void **state)
 	vm_config_free(config);
 }
 
+#define FILE_PATH "\"mem-path\":\".\""
+
 static void test_all_types_come_and_go(void **state)
 {
 	static const char *const objects[] = {
 		"{\"qom-type\":\"memory-backend-ram\",\"id\":\"x\",\"size\":4096}",
 		"{\"qom-type\":\"memory-backend-memfd\",\"id\":\"x\",\"size\":4096}",
-		"{\"qom-type\":\"memory-backend-file\",\"id\":\"x\",\"size\":4096,\"mem-path\":\"."
-		"\"}",
+		"{\"qom-type\":\"memory-backend-file\",\"id\":\"x\",\"size\":4096," FILE_PATH "}",
 		"{\"qom-type\":\"rng-random\",\"id\":\"x\"}",
 		"{\"qom-type\":\"rng-builtin\",\"id\":\"x\"}",
 		"{\"qom-type\":\"secret\",\"id\":\"x\",\"data\":\"abc\"}",
