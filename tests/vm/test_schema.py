@@ -36,7 +36,6 @@ DIFFERENT = {
     "object-add.aio-max-batch missing": "no device can be put on an iothread",
     "object-add.poll-* missing": "no device can be put on an iothread",
     "object-add.thread-pool-* missing": "no device can be put on an iothread",
-    "property acpi type bool": "it is always on",
     "property machine type *": "the version of the machine's name",
     "qmp_capabilities * CommandNotFound": "that it comes twice is told first",
     "qom-list-properties nosuch gives return*": "a client in use ends itself on an error here",

@@ -52,7 +52,7 @@ const struct qom_class qom_classes[] = {
 	ABSTRACT("generic-pc-machine", "x86-machine"),
 	MACHINE("pc-i440fx-9.0"),
 	MACHINE("pc-q35-9.0"),
-	ABSTRACT("accel", "object"),
+	PLAIN("accel", "object"), /* a parent only, but not said to be abstract */
 	PLAIN("kvm-accel", "accel"),
 	ABSTRACT("bus", "object"),
 	PLAIN("System", "bus"),

@@ -94,6 +94,12 @@ static json_t *machine_device_memory(const struct qom_node *node)
 	return json_integer((json_int_t)(memory->max_bytes - memory->ram_bytes));
 }
 
+static json_t *machine_acpi(const struct qom_node *node)
+{
+	(void)node;
+	return json_string("on");
+}
+
 static json_t *machine_smp(const struct qom_node *node)
 {
 	const struct vm_smp_config *smp = &vm_config(node->vm)->smp;
@@ -123,6 +129,7 @@ const struct qom_row qom_machine_rows[] = {
 	 .type = "SMPConfiguration",
 	 .help = "CPUs and how they are arranged",
 	 .get = machine_smp},
+	{.name = "acpi", .type = "OnOffAuto", .get = machine_acpi},
 	{.name = "dump-guest-core", .type = "bool", .get = machine_dump_guest_core},
 	{.name = "mem-merge", .type = "bool", .get = machine_mem_merge},
 	{.name = NULL},

@@ -165,6 +165,7 @@ static json_t *pci_slot(const struct qom_node *node)
 
 const struct qom_row qom_root_port_rows[] = {
 	{.name = "slot", .type = "uint16", .get = pci_slot},
+	{.name = "bus-reserve", .type = "uint32", .defval = "4294967295"},
 	{.name = NULL},
 };
 

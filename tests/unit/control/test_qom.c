@@ -132,7 +132,7 @@ static void test_values_are_those_of_the_machine(void **state)
 		{"/machine", "smp",
 		 "{'cores': 2, 'cpus': 4, 'dies': 1, 'maxcpus': 4, 'sockets': 2, 'threads': 1}"},
 		{"/machine", "usb", "false"},
-		{"/machine", "acpi", "true"},
+		{"/machine", "acpi", "'on'"},
 		{"/machine", "vmport", "'off'"},
 		{"/machine", "mem-merge", "true"},
 		{"/machine/q35/pcie.0", "type", "'PCIE'"},
