@@ -356,6 +356,7 @@ static const struct command stats_commands[] = {
 		.name = "query-stats",
 		.args = "StatsFilter",
 		.returns = "[StatsResult]",
+		.help = "show figures of memory devices",
 		.run = stats_run,
 	},
 	{
@@ -370,6 +371,7 @@ static const struct command stats_commands[] = {
 		.name = "query-stats-schemas",
 		.args = "*provider:StatsProvider",
 		.returns = "[StatsSchema]",
+		.help = "show which figures there are",
 		.run = stats_run_schemas,
 	},
 	{
