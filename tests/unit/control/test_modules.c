@@ -73,6 +73,9 @@ static void test_rows_are_complete(void **state)
 static const char control_command_names[] =
 	"add-fd chardev-add chardev-remove closefd device_add device_del getfd object-add "
 	"object-del "
+	"device-list-properties job-cancel job-dismiss memory-resize qom-get qom-list "
+	"qom-list-properties qom-list-types qom-set query-command-line-options query-jobs "
+	"query-stats query-stats-schemas query-virtio-mem-blocks virtio-mem-resize "
 	"query-fdsets remove-fd cont human-monitor-command query-balloon query-block "
 	"query-blockstats query-chardev "
 	"query-cpu-definitions query-cpus-fast query-current-machine query-hotpluggable-cpus "
