@@ -84,7 +84,8 @@ static const char control_command_names[] =
 	"query-target query-uuid query-virtio-mem quit set-action stop system_powerdown "
 	"system_reset";
 static const char control_event_names[] =
-	"DEVICE_DELETED DEVICE_UNPLUG_GUEST_ERROR GUEST_CRASHLOADED GUEST_PANICKED "
+	"JOB_STATUS_CHANGE DEVICE_DELETED DEVICE_UNPLUG_GUEST_ERROR GUEST_CRASHLOADED "
+	"GUEST_PANICKED "
 	"MEMORY_DEVICE_SIZE_CHANGE MEMORY_DEVICE_VIOLATION "
 	"POWERDOWN RESET RESUME SHUTDOWN STOP";
 
