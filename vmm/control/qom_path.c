@@ -74,25 +74,24 @@ static bool node_below(const struct qom_node *node, const struct parts *parts,
 static bool node_link(const struct qom_node *node, const struct part *part,
 		      struct qom_node *ret_node)
 {
-	struct qom_props props;
+	struct qom_node root = qom_root(node->vm);
+	char name[QOM_NAME_BYTES];
 	struct qom_prop prop;
-	bool found = false;
+	struct parts parts;
+	const char *path;
+	json_t *value;
+	bool found;
 
-	qom_props_start(&props, node->class);
-	while (!found && qom_props_next(&props, &prop)) {
-		struct qom_node root = qom_root(node->vm);
-		struct parts parts;
-		const char *path;
-		json_t *value;
-
-		if (strncmp(prop.type, "link<", 5) || !part_is(part, prop.name))
-			continue;
-		value = qom_prop_get(node, &prop);
-		path = json_string_value(value);
-		found = path && *path && path_split(path, &parts) &&
-			node_below(&root, &parts, ret_node);
-		json_decref(value);
-	}
+	if (part->size >= sizeof(name))
+		return false;
+	memcpy(name, part->name, part->size);
+	name[part->size] = '\0';
+	if (!qom_prop_find(node->class, name, &prop) || strncmp(prop.type, "link<", 5))
+		return false;
+	value = qom_prop_get(node, &prop);
+	path = json_string_value(value);
+	found = path && *path && path_split(path, &parts) && node_below(&root, &parts, ret_node);
+	json_decref(value);
 	return found;
 }
 

@@ -103,37 +103,44 @@ static const struct prop *props_next_line(struct qom_props *props)
 	return NULL;
 }
 
-bool qom_props_next(struct qom_props *props, struct qom_prop *ret_prop)
+static struct qom_prop prop_of(const struct qom_class *class, const struct qom_row *row,
+			       const struct prop *line)
 {
-	const struct qom_row *row = props_next_row(props);
-	const struct props *table = qom_class_table(props->class);
-	const struct prop *line;
-
-	line = row ? props_find(table, row->name) : props_next_line(props);
-	if (!row && !line)
-		return false;
-	*ret_prop = (struct qom_prop){
+	return (struct qom_prop){
 		.name = row ? row->name : line->name,
-		.type = row ? row->type : prop_type_name(props->class, line),
+		.type = row ? row->type : prop_type_name(class, line),
 		.help = row && row->help ? row->help
 			: line           ? line->help
 					 : NULL,
 		.line = line,
 		.row = row,
 	};
+}
+
+bool qom_props_next(struct qom_props *props, struct qom_prop *ret_prop)
+{
+	const struct qom_row *row = props_next_row(props);
+	const struct prop *line;
+
+	line = row ? props_find(qom_class_table(props->class), row->name) : props_next_line(props);
+	if (!row && !line)
+		return false;
+	*ret_prop = prop_of(props->class, row, line);
 	return true;
 }
 
 bool qom_prop_find(const struct qom_class *class, const char *name, struct qom_prop *ret_prop)
 {
-	struct qom_props props;
+	const struct qom_row *row = row_find(class, name);
+	const struct props *table = qom_class_table(class);
+	/* Without a row a line counts only where qom_props_next() comes by. */
+	const struct props own = {NULL, table ? table->list : NULL, table ? table->count : 0};
+	const struct prop *line = props_find(!row && class->like ? &own : table, name);
 
-	qom_props_start(&props, class);
-	while (qom_props_next(&props, ret_prop)) {
-		if (!strcmp(ret_prop->name, name))
-			return true;
-	}
-	return false;
+	if (!row && (!line || prop_is_void(class, line)))
+		return false;
+	*ret_prop = prop_of(class, row, line);
+	return true;
 }
 
 json_t *qom_prop_info(const char *name, const char *type, const char *help, json_t *defval)
