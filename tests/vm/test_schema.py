@@ -47,6 +47,7 @@ DIFFERENT = {
     "query-jobs gives[].type value virtio-mem-resize": "our own kinds of jobs",
     "query-machines[].default-cpu-type missing": "left out so that nobody stores it: it is the host's",
     "query-named-block-nodes gives[].*": "there are no disks: always an empty list",
+    "query-stats* value virtio-mem": "our own figures, beside those of QEMU's providers",
     "query-qmp-schema[].allow-oob missing": "what may be sent so (migration) is not there",
 }
 
@@ -89,6 +90,8 @@ QUERIES = [
     ("query-named-block-nodes", {}),
     ("query-jobs", {}),
     ("query-fdsets", {}),
+    ("query-stats", {"target": "vm"}),
+    ("query-stats-schemas", {}),
     ("query-command-line-options", {}),
     ("query-command-line-options", {"option": "memory"}),
     ("human-monitor-command", {"command-line": "info status"}),
@@ -114,6 +117,15 @@ QUERIES = [
         ("qom-get", {"path": "/objects/mem0", "property": name})
         for name in ("size", "share", "policy", "prealloc", "merge", "dump", "host-nodes", "type")
     ],
+]
+
+# The same of what QEMU has not.
+OWN_QUERIES = [
+    ("query-stats", {"target": "virtio-mem"}),
+    ("query-virtio-mem", {}),
+    ("query-virtio-mem", {"device": "reg0"}),
+    ("query-virtio-mem-blocks", {"device": "reg0"}),
+    ("query-virtio-mem-blocks", {"device": "reg0", "cells": 7}),
 ]
 
 # Commands that change something, and what is done wrong with them; "fd": one is sent along.
@@ -330,6 +342,7 @@ class Side:
         session = machine.qmp()
         self.schema = Schema(session.call("query-qmp-schema"))
         self.queries = [outcome(session, *query) for query in QUERIES]
+        self.own = [outcome(session, *query) for query in OWN_QUERIES]
         self.actions = [outcome(session, *action) for action in ACTIONS]
         self.uses = uses or all_wrong_uses(self.schema)
         self.wrong = [outcome(session, use[0], use[2]) for use in self.uses]
@@ -501,12 +514,13 @@ def test_event_is_there(ours, name):
     assert name in ours.schema.names("event")
 
 
-@pytest.mark.parametrize("index", range(len(QUERIES)), ids=map(call_name, QUERIES))
-def test_own_schema(ours, index):
+@pytest.mark.parametrize("query", QUERIES + OWN_QUERIES, ids=call_name)
+def test_own_schema(ours, query):
     """An answer is what the program's own schema says."""
-    command, answer = QUERIES[index][0], ours.queries[index]
+    answers = ours.queries + ours.own
+    answer = answers[(QUERIES + OWN_QUERIES).index(query)]
     assert answer[0] == "return", answer
-    assert ours.schema.check(answer[1], ours.schema.infos[command]["ret-type"], command) == []
+    assert ours.schema.check(answer[1], ours.schema.infos[query[0]]["ret-type"], query[0]) == []
 
 
 def test_schema_is_closed(ours):
@@ -580,7 +594,7 @@ def test_event_schemas(ours, theirs):
         assert unexplained(compare_event(ours.schema, theirs.schema, name)) == []
 
 
-@pytest.mark.parametrize("query", PROPERTIES, ids=map(call_name, PROPERTIES))
+@pytest.mark.parametrize("query", PROPERTIES, ids=call_name)
 def test_property_types(ours, theirs, query):
     """Properties of the same name are of the same type, and what ours has besides is known."""
     our, their = properties(ours, query), properties(theirs, query)
