@@ -12,6 +12,7 @@
 #include <vmem/guard.h>
 
 #include "base/err.h"
+#include "vmm/control/explain.h"
 #include "vmm/control/internal.h"
 #include "vmm/control/qom.h"
 #include "vmm/pci/pci.h"
@@ -260,6 +261,16 @@ static json_t *mem_request_status(const struct qom_node *node)
 	return json_string(virtio_mem_progress_name(virtio_mem_progress(mem)));
 }
 
+/* "" when there is nothing to explain. */
+static json_t *mem_request_explanation(const struct qom_node *node)
+{
+	struct resize_explanation explanation;
+
+	if (!control_mem_explain(node->vm, qom_memory_device(node), &explanation))
+		return qom_text(NULL);
+	return qom_text(explanation.text);
+}
+
 static json_t *mem_guard_mechanism(const struct qom_node *node)
 {
 	struct vmem_guard_info info;
@@ -317,6 +328,10 @@ const struct qom_row qom_virtio_mem_rows[] = {
 	 .type = "VirtioMemRequestStatus",
 	 .help = "how far the last change of requested-size got",
 	 .get = mem_request_status},
+	{.name = "request-explanation",
+	 .type = "string",
+	 .help = "why the size is not the requested one, as far as a host can know",
+	 .get = mem_request_explanation},
 	{.name = "guard-mechanism",
 	 .type = "string",
 	 .help = "what keeps the guest from unplugged blocks",

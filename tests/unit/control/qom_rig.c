@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "tests/unit/cmdline/fixture.h"
 #include "vmm/chardev/chardev.h"
+#include "vmm/control/explain.h"
 #include "vmm/pci/pci.h"
 #include "vmm/pci/regs.h"
 #include "vmm/virtio/mem.h"
@@ -109,6 +110,14 @@ const char *virtio_mem_progress_name(enum virtio_mem_progress progress)
 {
 	assert_int_equal(progress, VIRTIO_MEM_NO_DRIVER);
 	return "no-driver";
+}
+
+bool control_mem_explain(const struct vm *vm, const struct vm_memory_device *device,
+			 struct resize_explanation *ret)
+{
+	(void)vm;
+	snprintf(ret->text, sizeof(ret->text), "nobody is there");
+	return device->id != NULL;
 }
 
 void virtio_mem_guard_info(const struct virtio_mem *mem, struct vmem_guard_info *ret_info)

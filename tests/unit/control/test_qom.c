@@ -155,6 +155,8 @@ static void test_values_are_those_of_the_machine(void **state)
 		{"/machine/peripheral/vm0", "multifunction", "false"},
 		{"/machine/peripheral/vm0", "unplugged-inaccessible", "'auto'"},
 		{"/machine/peripheral/vm0", "request-status", "'no-driver'"},
+		{"/machine/peripheral/vm0", "request-explanation", "'nobody is there'"},
+		{"/machine/peripheral-anon/device[0]", "request-explanation", "''"},
 		{"/machine/peripheral/vm0", "guard-mechanism", "'mprotect'"},
 		{"/machine/peripheral/vm0", "guard-memslots", "3"},
 		{"/machine/peripheral/vm0", "violation-writes", "5"},

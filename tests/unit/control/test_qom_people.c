@@ -130,6 +130,7 @@ static void test_device_tree(void **state)
 	       "            region-size = 1073741824 (1 GiB)\n"
 	       "            usable-region-size = 536870912 (512 MiB)\n"
 	       "            request-status = \"no-driver\"\n"
+	       "            request-explanation = \"nobody is there\"\n"
 	       "            guard-mechanism = \"mprotect\"\n"
 	       "            guard-memslots = 3 (0x3)\n"
 	       "            violation-writes = 5 (0x5)\n"
