@@ -48,7 +48,6 @@ struct qmp_events *qmp_events_new(struct qmp *qmp, uv_loop_t *uv)
 	events->qmp = qmp;
 	events->uv = uv;
 	uv_timer_init(uv, &events->timer);
-	uv_unref((uv_handle_t *)&events->timer);
 	events->timer.data = events;
 	return events;
 }

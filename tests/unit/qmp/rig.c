@@ -22,7 +22,7 @@ static int echo_run(struct command_call *call, const json_t *args, json_t **ret_
 
 static void echo_print(struct command_call *call, const json_t *value)
 {
-	char *text = json_dumps(value, JSON_SORT_KEYS);
+	char *text = json_dumps(value, JSON_SORT_KEYS | JSON_ENCODE_ANY);
 
 	command_printf(call, "%s\n", text ? text : "?");
 	free(text);

@@ -605,6 +605,98 @@ static void huge_messages(void **state)
 	client_close(&c);
 }
 
+/* JSON's memory: fails after so many allocations, once or from then on; -1: never. */
+static long allocations_left = -1;
+static bool allocations_fail_once;
+static unsigned int allocations_failed;
+
+static void *failing_malloc(size_t size)
+{
+	if (allocations_left > 0) {
+		allocations_left--;
+	} else if (!allocations_left) {
+		allocations_failed++;
+		if (allocations_fail_once)
+			allocations_left = -1;
+		return NULL;
+	}
+	return malloc(size);
+}
+
+json_t *__real_json_loadb(const char *buffer, size_t size, size_t flags, json_error_t *error);
+json_t *__wrap_json_loadb(const char *buffer, size_t size, size_t flags, json_error_t *error);
+
+/*
+ * The library's own parser does not survive a failing allocation (2.14 crashes): it fails as a whole
+ * here.
+ */
+json_t *__wrap_json_loadb(const char *buffer, size_t size, size_t flags, json_error_t *error)
+{
+	long left = allocations_left;
+	json_t *value = failing_malloc(1);
+
+	if (!value) {
+		*error = (json_error_t){.position = 0};
+		error->text[JSON_ERROR_TEXT_LENGTH - 1] = json_error_out_of_memory;
+		return NULL;
+	}
+	free(value);
+	allocations_left = -1;
+	value = __real_json_loadb(buffer, size, flags, error);
+	allocations_left = left > 0 ? left - 1 : left;
+	return value;
+}
+
+static void life_without_memory(struct rig *rig)
+{
+	static const char text[] =
+		"{\"execute\": \"qmp_capabilities\", \"arguments\": {\"enable\": [\"oob\"]}}"
+		"{\"execute\": \"echo\", \"arguments\": {\"text\": \"t\", \"any\": [1]}, \"id\": "
+		"{}}"
+		"{]\n{\"execute\": \"emit\", \"arguments\": {\"name\": \"KEYED\", \"data\": "
+		"{\"id\": 1}}}{\"execute\": \"query-commands\"}{\"execute\": \"query-version\"}"
+		"{\"execute\": \"query-qmp-schema\"}{\"execute\": \"at-once\"}"
+		"{\"execute\": \"human-monitor-command\", \"arguments\": {\"command-line\": "
+		"\"echo -f a 1 2\"}}{\"execute\": \"fail\", \"arguments\": {\"how\": \"device\"}}"
+		"{\"execute\": \"later\", \"id\": 1}{\"execute\": \"nothing\"}"
+		"{\"exec-oob\": \"urgent\", \"id\": 1}";
+	struct client c = {.free_on_drop = true}, person = {.free_on_drop = true};
+
+	client_open(&c, rig, false);
+	if (c.session)
+		client_send(&c, text, sizeof(text) - 1);
+	qmp_emit(rig->qmp, "KEYED", json_pack("{s:i}", "id", 1));
+	qmp_emit(rig->qmp, "PLAIN", NULL);
+	while (rig->nr_pending)
+		rig_end(rig, json_pack("{s:i}", "n", 1), NULL);
+	client_close(&c);
+	client_open_human(&person, rig);
+	if (person.human)
+		client_send(&person, "echo a 1\ninfo reverse x\nhelp\nfail x\n", 36);
+	client_close(&person);
+}
+
+static void json_runs_out_of_memory(void **state)
+{
+	struct rig *rig = *state;
+	unsigned int failed;
+
+	json_set_alloc_funcs(failing_malloc, free);
+	for (int once = 0; once < 2; once++) {
+		for (long left = 0;; left += once ? 1 : 1 + left / 50) {
+			failed = allocations_failed;
+			allocations_left = left;
+			allocations_fail_once = once;
+			life_without_memory(rig);
+			allocations_left = -1;
+			if (allocations_failed == failed)
+				break;
+		}
+	}
+	assert_true(allocations_failed > 1000);
+	json_set_alloc_funcs(malloc, free);
+}
+
 static void random_commands_and_rubbish(void **state)
 {
 	static const char *const pieces[] = {
@@ -675,6 +767,7 @@ int main(void)
 		T(descriptors_belong_to_their_bytes),
 		T(human_lines),
 		T(huge_messages),
+		T(json_runs_out_of_memory),
 		T(random_commands_and_rubbish),
 	};
 
