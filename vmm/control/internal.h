@@ -71,6 +71,9 @@ void control_emit(struct control *control, const char *name, json_t *data);
 int control_run_init(struct control *control, struct err **err);
 void control_run_done(struct control *control);
 
+/* query_pci.c: what a class with its subclass is called; NULL for one that no function here has. */
+const char *control_pci_class_desc(unsigned int class);
+
 /* Completions. */
 void control_complete_memory_device(void *ctx, unsigned int index, struct hmp_words *words);
 void control_complete_device(void *ctx, unsigned int index, struct hmp_words *words);

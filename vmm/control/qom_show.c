@@ -150,8 +150,13 @@ static void qtree_print_pci(struct command_call *call, struct pci_device *dev, i
 			     pci_device_config(dev, PCI_CLASS_CODE + 2, 1) << 8;
 	struct pci_bar_info bar;
 
-	command_printf(call, "%*sclass Class %04x, addr %02x:%02x.%x, pci id %04x:%04x", indent, "",
-		       class, pci_bus_number(pci_device_bus(dev)), pci_device_slot(dev),
+	command_printf(call, "%*sclass ", indent, "");
+	if (control_pci_class_desc(class))
+		command_printf(call, "%s", control_pci_class_desc(class));
+	else
+		command_printf(call, "Class %04x", class);
+	command_printf(call, ", addr %02x:%02x.%x, pci id %04x:%04x",
+		       pci_bus_number(pci_device_bus(dev)), pci_device_slot(dev),
 		       pci_device_function(dev), pci_device_config(dev, PCI_VENDOR_ID, 2),
 		       pci_device_config(dev, PCI_DEVICE_ID, 2));
 	/* The header of a port has no subsystem. */

@@ -29,6 +29,14 @@ static const struct buses_class buses_classes[] = {
 	{0x0604, "PCI bridge"},
 };
 
+const char *control_pci_class_desc(unsigned int class)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(buses_classes); i++)
+		if (buses_classes[i].class == class)
+			return buses_classes[i].desc;
+	return NULL;
+}
+
 static json_t *buses_class_info(struct pci_device *dev)
 {
 	/* Class and subclass, behind the interface. */
@@ -36,9 +44,8 @@ static json_t *buses_class_info(struct pci_device *dev)
 			     pci_device_config(dev, PCI_CLASS_CODE + 2, 1) << 8;
 	json_t *info = json_pack("{s:i}", "class", class);
 
-	for (size_t i = 0; i < ARRAY_SIZE(buses_classes); i++)
-		if (buses_classes[i].class == class)
-			control_set(&info, "desc", json_string(buses_classes[i].desc));
+	if (control_pci_class_desc(class))
+		control_set(&info, "desc", json_string(control_pci_class_desc(class)));
 	return info;
 }
 

@@ -112,6 +112,11 @@ const char *virtio_mem_progress_name(enum virtio_mem_progress progress)
 	return "no-driver";
 }
 
+const char *control_pci_class_desc(unsigned int class)
+{
+	return class == 0x0500 ? "RAM controller" : NULL;
+}
+
 bool control_mem_explain(const struct vm *vm, const struct vm_memory_device *device,
 			 struct resize_explanation *ret)
 {

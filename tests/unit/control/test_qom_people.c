@@ -111,7 +111,7 @@ static void test_device_tree(void **state)
 	       "        ats = false\n"
 	       "        page-per-vq = false\n"
 	       "        multifunction = false\n"
-	       "        class Class 0500, addr 00:04.0, pci id 1af4:1058 (sub 1af4:0040)\n"
+	       "        class RAM controller, addr 00:04.0, pci id 1af4:1058 (sub 1af4:0040)\n"
 	       "        bar 4: mem at 0xfe000000 [0xfe003fff]\n"
 	       "        bus: virtio-bus\n"
 	       "          type virtio-pci-bus\n"
