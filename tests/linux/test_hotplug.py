@@ -124,3 +124,36 @@ def test_come_and_go(host, kernel):
             assert vm.hmp("info memory-devices") == ""
             guest_waits(vm, f"! test -e /sys/bus/pci/devices/{address}")
         power_off(vm)
+
+
+def test_stays_over_a_reset(host):
+    """What came later is there after a reset as from the start, on its node. Another kind of device
+    comes and goes beside it, as the monitor asks and as the guest's administrator wants."""
+    with machine(host, NEWEST, *numa_words(host), memory="2G,maxmem=8G") as vm:
+        vm.boot()
+        events = Events(host)
+        base = vm.mem_total()
+        added = "virtio-mem-pci,id=vm0,memdev=mem0,node=1,requested-size=512M,bus=pci.2"
+        assert vm.hmp(f"device_add {added}") == ""
+        guest_waits(vm, "test -e /sys/bus/pci/devices/0000:02:00.0/driver")
+        settle(vm, base, 1, 512)
+        vm.process.write("reboot -f\n")
+        vm.boot()
+        assert pci_devices(vm)["0000:02:00.0"] == VIRTIO_MEM
+        assert vm.await_request("vm0") == "done"
+        assert vm.plugged() == {1: 512 * MIB}
+        # Of the boot memory the kernel itself may have taken a little more or less this time.
+        base = vm.await_online({1: base[1] + 448 * MIB})
+        base[1] -= 512 * MIB
+        for ask in ("device_del", "power off"):
+            assert vm.hmp("device_add virtio-rng-pci,id=rng0") == ""
+            guest_waits(vm, "grep -q virtio_rng /sys/class/misc/hw_random/rng_available")
+            if ask == "device_del":
+                assert vm.hmp("device_del rng0") == ""
+            else:
+                done = vm.console.run("echo 0 > /sys/bus/pci/slots/0/power")
+                assert done.status == 0, done.output
+            events.await_deleted("rng0")
+            guest_waits(vm, "! test -e /sys/bus/pci/devices/0000:01:00.0")
+        settle(vm, base, 1, 0)
+        power_off(vm)
