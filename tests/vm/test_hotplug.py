@@ -15,8 +15,8 @@ PATH = "/machine/peripheral/"
 UNPLUG_WAIT_S = 5
 
 
-def machine(folder, append="", ports=2, args=(), **options):
-    words = ["-machine", "q35", "-m", "128M,maxmem=8G", *args]
+def machine(folder, append="", ports=2, args=(), kind="q35", **options):
+    words = ["-machine", kind, "-m", "128M,maxmem=8G", *args]
     for number in range(ports):
         words += ["-device", f"pcie-root-port,id=p{number},slot={number}"]
     for number in range(3):
@@ -56,9 +56,10 @@ def finish(vm):
     ebbvm.passed(vm.console.text)
 
 
-def test_whole_way(folder):
+@pytest.mark.parametrize("kind", ["q35", "pc"])
+def test_whole_way(folder, kind):
     """Plugged, used, shrunk, asked back, gone: and the same memory again on the other port."""
-    with machine(folder) as vm:
+    with machine(folder, kind=kind) as vm:
         qmp = vm.qmp()
         vm.console.expect("^hotplug: ready ports=2$")
         places = []
@@ -122,6 +123,24 @@ def test_ports_are_chosen_and_run_out(folder):
         assert list(devices(qmp)) == ["d0"]
         assert qmp.execute("device_add", **memory(2, bus="p1")) == {}
         came(vm, 1)
+        finish(vm)
+
+
+def test_fixed_port(folder):
+    """Behind a port with hotplug=off, and on the root bus, devices stay."""
+    args = ["-device", "pcie-root-port,id=fixed,hotplug=off,slot=9"]
+    args += ["-device", "pcie-root-port,id=bare,hotplug=off,slot=10"]
+    args += ["-device", "virtio-rng-pci,id=r0,bus=fixed", "-device", "virtio-rng-pci,id=r1"]
+    with machine(folder, ports=1, args=args) as vm:
+        qmp = vm.qmp()
+        vm.console.expect("^hotplug: ready ports=1$")
+        for device in ("r0", "r1"):
+            error = qmp.error("device_del", {"id": device})
+            assert error.error_class == "GenericError" and device in error.desc
+        error = qmp.error("device_add", memory(bus="bare"))
+        assert error.error_class == "GenericError" and "bare" in error.desc
+        qmp.execute("device_add", **memory())
+        came(vm, 0)
         finish(vm)
 
 
@@ -222,6 +241,13 @@ def test_reset_ends_the_waiting(folder):
         assert list(devices(qmp)) == ["d1"]
         qmp.execute("device_add", **memory())
         came(vm, 0)
+        # One that is wanted again stays.
+        qmp.execute("device_del", id="d0")
+        vm.console.expect("^hotplug 0 asked$")
+        resize(vm, qmp, 0, "d0", 32 * MIB)
+        qmp.execute("system_reset")
+        came(vm, 0)
+        assert list(devices(qmp)) == ["d1", "d0"]
         finish(vm)
 
 

@@ -4,9 +4,10 @@
  *
  * I1  Adding is all or nothing: configuration, place in the address map, ACPI tables, parts, slot, in
  *     this order; a failure takes them back in reverse.
- * I2  A device leaves when the guest has given it up, or at a reset if it was asked to. Whoever
- *     waits hears VM_EVENT_DEVICE_DELETED when its id, its port, its memory backend and its addresses
- *     are free.
+ * I2  A device leaves when the guest has given it up, or at a reset if it was asked to; a memory
+ *     device that was to have memory again since then stays. Whoever waits hears
+ *     VM_EVENT_DEVICE_DELETED; what it does then finds its id, port, memory backend and addresses
+ *     free.
  * I3  What is plugged into a memory device that leaves all the same (the guest took it out of its
  *     slot with memory in use) is the host's again.
  *
@@ -299,11 +300,23 @@ void vm_remove_ejected(struct vm *vm)
 	}
 }
 
+/* Is the device still to go? Whoever asked a memory device to have memory since then wants it. */
+static bool vm_is_unwanted(struct vm_device *d)
+{
+	struct vmem_device_info info;
+
+	if (d->unplug_requested && d->mem) {
+		virtio_mem_info(d->mem, &info);
+		d->unplug_requested = !info.requested_size;
+	}
+	return d->unplug_requested;
+}
+
 void vm_remove_requested(struct vm *vm)
 {
 	vm_remove_ejected(vm);
 	for (size_t i = vm->nr_devices; i-- > 0;)
-		if (vm->devices[i]->unplug_requested)
+		if (vm_is_unwanted(vm->devices[i]))
 			vm_device_remove(vm, vm->devices[i]);
 }
 
