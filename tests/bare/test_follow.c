@@ -16,6 +16,10 @@
  *	verify D	read it back: "verified D wrong=N"
  *	keep D SIZE, most D SIZE
  *			change the limits: "limits D keep=BYTES most=BYTES"
+ *	deaf D, hear D	not even look at what the device asks for; and look again: "deaf D", "hears D"
+ *	leave D, return D
+ *			reset the device, as a driver that goes; and drive it again: "left D",
+ *			"returned D"
  *	quit		end the test
  */
 #include "lib/boot.h"
@@ -35,6 +39,7 @@ struct follow {
 	uint64_t plugged; /* what this driver did, compared with the device's own figure */
 	uint64_t seen_requested;
 	uint64_t touched; /* bytes from the region's start */
+	bool deaf;
 };
 
 static struct follow follows[VMEM_MAX];
@@ -84,8 +89,11 @@ static bool follow_turn(unsigned int count)
 
 	for (unsigned int i = 0; i < count; i++) {
 		struct follow *f = &follows[i];
-		uint64_t requested = vmem_requested(f->vmem);
+		uint64_t requested;
 
+		if (f->deaf)
+			continue;
+		requested = vmem_requested(f->vmem);
 		if (requested != f->seen_requested) {
 			f->seen_requested = requested;
 			console_printf("follow %u requested=%lu\n", i, requested);
@@ -121,6 +129,26 @@ static void follow_verify(const struct follow *f, unsigned int index)
 	console_printf("verified %u wrong=%lu\n", index, wrong);
 }
 
+/* Orders about whether there is a driver, and whether it listens. */
+static void follow_attend(struct follow *f, const char *word, unsigned int index)
+{
+	if (text_has_prefix(word, "deaf ")) {
+		f->deaf = true;
+		console_printf("deaf %u\n", index);
+	} else if (text_has_prefix(word, "hear ")) {
+		f->deaf = false;
+		console_printf("hears %u\n", index);
+	} else if (text_has_prefix(word, "leave ")) {
+		f->deaf = true;
+		virtio_reset(&f->vmem->virtio);
+		console_printf("left %u\n", index);
+	} else if (text_has_prefix(word, "return ")) {
+		f->deaf = false;
+		check(vmem_start(f->vmem), "follow-return", "the device does not start again");
+		console_printf("returned %u\n", index);
+	}
+}
+
 /* False when the test is to end. */
 static bool follow_order(const char *line, unsigned int count)
 {
@@ -147,6 +175,8 @@ static bool follow_order(const char *line, unsigned int count)
 		f->keep = size;
 	else if (text_has_prefix(word, "most "))
 		f->most = size;
+	else
+		follow_attend(f, word, index);
 	if (text_has_prefix(word, "keep ") || text_has_prefix(word, "most "))
 		console_printf("limits %u keep=%lu most=%lu\n", index, f->keep, f->most);
 	return true;

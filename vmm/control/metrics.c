@@ -25,7 +25,7 @@
 /* Memory is counted for so long at a time, and so often at most: a tenth of a processor. */
 #define METRICS_COUNT_MS    100
 #define METRICS_INTERVAL_MS 1000
-#define METRICS_BACKLOG     16
+#define METRICS_BACKLOG     128
 
 /* What a device holds; the counting thread's while metrics.counting. */
 struct metrics_held {
@@ -60,6 +60,7 @@ struct metrics {
 	ino_t ino;
 	struct client **clients;
 	size_t nr_clients;
+	unsigned int nr_connected; /* those among them that are not closing */
 	/* counting */
 	uv_work_t work;
 	bool counting;
@@ -108,6 +109,7 @@ static void client_drop(struct client *c)
 	if (c->state == CLIENT_CLOSING)
 		return;
 	c->state = CLIENT_CLOSING;
+	c->metrics->nr_connected--;
 	uv_close((uv_handle_t *)&c->timer, client_closed);
 	uv_close((uv_handle_t *)&c->pipe, client_closed);
 }
@@ -377,11 +379,12 @@ static void metrics_connected(uv_stream_t *listener, int status)
 		return;
 	}
 	c->metrics = m;
+	m->nr_connected++;
 	c->handles = 2;
 	uv_pipe_init(listener->loop, &c->pipe, 0);
 	uv_timer_init(listener->loop, &c->timer);
 	c->pipe.data = c->timer.data = c;
-	if (uv_accept(listener, (uv_stream_t *)&c->pipe) || m->nr_clients > METRICS_CLIENTS_MAX ||
+	if (uv_accept(listener, (uv_stream_t *)&c->pipe) || m->nr_connected > METRICS_CLIENTS_MAX ||
 	    uv_read_start((uv_stream_t *)&c->pipe, client_alloc, client_read) ||
 	    uv_timer_start(&c->timer, client_timeout, METRICS_CLIENT_MS, 0))
 		client_drop(c);
