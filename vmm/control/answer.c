@@ -22,8 +22,12 @@ void control_list_init(struct control_list *list)
 
 void control_list_add(struct control_list *list, json_t *value)
 {
+	if (list->failed) {
+		json_decref(value);
+		return;
+	}
 	/* Takes @value over also when it fails, and fails for NULL. */
-	if (list->failed || json_array_append_new(list->values, value))
+	if (json_array_append_new(list->values, value))
 		list->failed = true;
 }
 

@@ -404,6 +404,44 @@ void rig_refused(struct rig *rig, const char *class, const char *desc, const cha
 	json_decref(answer);
 }
 
+static size_t visit_write(void *opaque, const char *buf, size_t size)
+{
+	(void)opaque;
+	(void)buf;
+	return size;
+}
+
+static void visit_drop(void *opaque)
+{
+	bool *gone = opaque;
+
+	*gone = true;
+}
+
+void rig_visit(struct rig *rig, const char *text)
+{
+	static const struct qmp_session_ops ops = {visit_write, visit_drop, rig_resume,
+						   rig_take_fd};
+	bool gone = false;
+	struct qmp_session *session = qmp_session_new(rig->control.qmp, &ops, &gone, false);
+
+	for (; session && *text && !gone; text++)
+		qmp_session_input(session, text, 1);
+	qmp_session_free(session);
+}
+
+void rig_visit_human(struct rig *rig, const char *text)
+{
+	static const struct hmp_session_ops ops = {
+		.write = visit_write, .drop = visit_drop, .resume = rig_resume};
+	bool gone = false;
+	struct hmp_session *session = hmp_session_new(qmp_human(rig->control.qmp), &ops, &gone);
+
+	for (; session && *text && !gone; text++)
+		hmp_session_input(session, text, 1);
+	hmp_session_free(session);
+}
+
 static void rig_printed(void *opaque, const char *output, size_t size)
 {
 	char **text = opaque;

@@ -66,6 +66,9 @@ __attribute__((format(printf, 3, 4))) json_t *rig_get(struct rig *rig, const cha
 __attribute__((format(printf, 5, 6))) void rig_refused(struct rig *rig, const char *class,
 						       const char *desc, const char *command,
 						       const char *args, ...);
+/* A client that says @text to either monitor, may be dropped, and leaves. */
+void rig_visit(struct rig *rig, const char *text);
+void rig_visit_human(struct rig *rig, const char *text);
 /* What a person's line prints; to be freed. */
 char *rig_line(struct rig *rig, const char *line);
 /* What a person who types @keys sees. */

@@ -370,6 +370,66 @@ static void test_all_else_cannot_be_set(void **state)
 		    "{'path': 'vm0', 'property': 'x'}");
 }
 
+/* ---- no memory ---- */
+
+static long allocations_left = -1; /* -1: no end of them */
+static bool allocations_fail_once;
+static unsigned int allocations_failed;
+
+static void *failing_malloc(size_t size)
+{
+	if (allocations_left < 0)
+		return malloc(size);
+	if (allocations_left) {
+		allocations_left--;
+		return malloc(size);
+	}
+	allocations_left = allocations_fail_once ? -1 : 0;
+	allocations_failed++;
+	return NULL;
+}
+
+/* Whichever allocation fails, for JSON: the client is answered or dropped, and nothing is lost. */
+static void test_json_runs_out_of_memory(void **state)
+{
+	static const char text[] =
+		"{\"execute\": \"qmp_capabilities\"}"
+		"{\"execute\": \"qom-list\", \"arguments\": {\"path\": \"/machine\"}}"
+		"{\"execute\": \"qom-list\", \"arguments\": {\"path\": \"vm0/memdev\"}}"
+		"{\"execute\": \"qom-get\", \"arguments\": {\"path\": \"/machine\", "
+		"\"property\": \"smp\"}}"
+		"{\"execute\": \"qom-get\", \"arguments\": {\"path\": \"/chardevs/chr2\", "
+		"\"property\": \"addr\"}}"
+		"{\"execute\": \"qom-set\", \"arguments\": {\"path\": \"vm0\", "
+		"\"property\": \"requested-size\", \"value\": 67108864}}"
+		"{\"execute\": \"qom-list-types\", \"arguments\": {\"implements\": \"bus\"}}"
+		"{\"execute\": \"device-list-properties\", \"arguments\": "
+		"{\"typename\": \"pvpanic\"}}"
+		"{\"execute\": \"query-command-line-options\", \"arguments\": "
+		"{\"option\": \"memory\"}}";
+	static const char lines[] = "qom-set vm0 requested-size 64M\ninfo qom-tree /machine\n"
+				    "qom-get mem1 host-nodes\ninfo qtree\n";
+	unsigned int failed;
+
+	json_set_alloc_funcs(failing_malloc, free);
+	for (int once = 0; once < 2; once++) {
+		for (long left = 0;; left += 1 + left / 50) {
+			failed = allocations_failed;
+			allocations_left = left;
+			allocations_fail_once = once;
+			rig_visit(*state, text);
+			rig_visit_human(*state, lines);
+			allocations_left = -1;
+			if (allocations_failed == failed)
+				break;
+		}
+	}
+	json_set_alloc_funcs(malloc, free);
+	assert_true(allocations_failed > 300);
+	assert_int_equal(rig_requested(*state, "mem0"), 67108864);
+	assert_true(walk(*state, "/") > 300);
+}
+
 #define T(fn) cmocka_unit_test_setup_teardown(fn, rig_setup, rig_teardown)
 
 int main(void)
@@ -384,6 +444,7 @@ int main(void)
 		T(test_requested_size_is_set),
 		T(test_wrong_sizes_are_refused),
 		T(test_all_else_cannot_be_set),
+		T(test_json_runs_out_of_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
