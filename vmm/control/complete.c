@@ -32,8 +32,10 @@ void control_complete_device(void *ctx, unsigned int index, struct hmp_words *wo
 void control_complete_driver(void *ctx, unsigned int index, struct hmp_words *words)
 {
 	(void)ctx;
-	if (index == 0)
-		hmp_words_add(words, vm_device_type_name(VM_DEVICE_VIRTIO_MEM));
+	if (index)
+		return;
+	hmp_words_add(words, vm_device_type_name(VM_DEVICE_VIRTIO_MEM));
+	hmp_words_add(words, vm_device_type_name(VM_DEVICE_VIRTIO_RNG));
 }
 
 void control_complete_object(void *ctx, unsigned int index, struct hmp_words *words)
@@ -48,6 +50,8 @@ void control_complete_object(void *ctx, unsigned int index, struct hmp_words *wo
 		hmp_words_add(words, config->rngs[i]->id);
 	for (size_t i = 0; i < config->nr_iothreads; i++)
 		hmp_words_add(words, config->iothreads[i]->id);
+	for (size_t i = 0; i < config->nr_secrets; i++)
+		hmp_words_add(words, config->secrets[i]->id);
 }
 
 void control_complete_object_type(void *ctx, unsigned int index, struct hmp_words *words)
