@@ -69,6 +69,8 @@ struct hmp_command {
 void hmp_words_add(struct hmp_words *words, const char *word);
 /* What was typed of it so far: for completions that have levels. */
 const char *hmp_words_typed(const struct hmp_words *words);
+/* The word before it: for arguments that depend on the one before. */
+const char *hmp_words_previous(const struct hmp_words *words);
 
 struct hmp_config {
 	const struct hmp_command *commands;

@@ -48,7 +48,8 @@ void hmp_table_help_words(struct hmp_call *call, const struct hmp_command *table
 struct hmp_words {
 	const char *typed; /* the beginning of the word */
 	size_t typed_size;
-	char **words; /* sorted, no doubles, after hmp_words_sort() */
+	const char *previous; /* the word before it, while completions are asked for */
+	char **words;         /* sorted, no doubles, after hmp_words_sort() */
 	size_t count;
 };
 

@@ -119,6 +119,11 @@ const char *hmp_words_typed(const struct hmp_words *words)
 	return words->typed;
 }
 
+const char *hmp_words_previous(const struct hmp_words *words)
+{
+	return words->previous;
+}
+
 void hmp_words_done(struct hmp_words *words)
 {
 	size_t i;
@@ -214,7 +219,7 @@ void hmp_complete(const struct hmp *hmp, const char *text, struct hmp_words *ret
 {
 	struct hmp_place place = {.table = hmp->commands};
 	const char *last = text + strlen(text), *at = text;
-	char word[HMP_LINE_BYTES];
+	char word[HMP_LINE_BYTES] = "";
 
 	while (last > text && !isspace((unsigned char)last[-1]))
 		last--;
@@ -222,10 +227,15 @@ void hmp_complete(const struct hmp *hmp, const char *text, struct hmp_words *ret
 	for (;;) {
 		while (isspace((unsigned char)*at))
 			at++;
-		if (at >= last || hmp_word_next(&at, word, NULL))
+		if (at >= last)
 			break;
+		if (hmp_word_next(&at, word, NULL)) {
+			*word = '\0';
+			break;
+		}
 		hmp_place_advance(&place, hmp->commands, word);
 	}
+	ret_words->previous = word;
 	if (place.table) {
 		hmp_words_add_table(ret_words, place.table);
 		if (place.table == hmp->commands)
@@ -233,5 +243,6 @@ void hmp_complete(const struct hmp *hmp, const char *text, struct hmp_words *ret
 	} else if (place.cmd && place.cmd->complete) {
 		place.cmd->complete(hmp->ctx, place.index, ret_words);
 	}
+	ret_words->previous = NULL;
 	hmp_words_sort(ret_words);
 }

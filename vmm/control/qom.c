@@ -176,6 +176,38 @@ static void complete_path(void *ctx, unsigned int index, struct hmp_words *words
 	free(folder);
 }
 
+/* The properties of the object that the word before names: of qom-set, those that can be set. */
+static void complete_property(const struct control *control, bool set, struct hmp_words *words)
+{
+	struct qom_props props;
+	struct qom_node node;
+	struct qom_prop prop;
+
+	if (qom_resolve(control->vm, hmp_words_previous(words), &node) != QOM_FOUND)
+		return;
+	qom_props_start(&props, node.class);
+	while (qom_props_next(&props, &prop)) {
+		if (set ? prop.row && prop.row->set : qom_prop_is_readable(&node, &prop))
+			hmp_words_add(words, prop.name);
+	}
+}
+
+static void complete_get(void *ctx, unsigned int index, struct hmp_words *words)
+{
+	if (index == 1)
+		complete_property(ctx, false, words);
+	else
+		complete_path(ctx, index, words);
+}
+
+static void complete_set(void *ctx, unsigned int index, struct hmp_words *words)
+{
+	if (index == 1)
+		complete_property(ctx, true, words);
+	else
+		complete_path(ctx, index, words);
+}
+
 static const struct command qom_commands[] = {
 	{
 		.name = "qom-list",
@@ -200,7 +232,7 @@ static const struct command qom_commands[] = {
 		.help = "show a property of an object",
 		.run = get_run,
 		.print = get_print,
-		.complete = complete_path,
+		.complete = complete_get,
 	},
 	{
 		.name = "qom-set",
@@ -211,7 +243,7 @@ static const struct command qom_commands[] = {
 		.help = "set a property of an object (-j: the value is JSON)",
 		.run = set_run,
 		.human_run = set_run_human,
-		.complete = complete_path,
+		.complete = complete_set,
 	},
 	{
 		.name = "qom-list-types",

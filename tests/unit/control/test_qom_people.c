@@ -175,7 +175,12 @@ static void test_paths_are_completed(void **state)
 	completes(*state, "qom-list vm\t", "qom-list vm");
 	completes(*state, "info qom-tree /machine/peripheral/vm0/virtio-ba\t",
 		  "info qom-tree /machine/peripheral/vm0/virtio-backend ");
-	completes(*state, "qom-set -j /objects/mem0 s\t", "qom-set -j /objects/mem0 s");
+	completes(*state, "qom-get vm0 requested\t", "qom-get vm0 requested-size ");
+	completes(*state, "qom-get /objects/mem0 hos\t", "qom-get /objects/mem0 host-nodes ");
+	completes(*state, "qom-set -j vm0 r\t", "qom-set -j vm0 requested-size ");
+	completes(*state, "qom-set /objects/mem0 s\t", "qom-set /objects/mem0 s");
+	completes(*state, "qom-get /nope s\t", "qom-get /nope s");
+	completes(*state, "qom-get \"/no s\t", "qom-get \"/no s");
 	completes(*state, "qom-list /nope/x\t", "qom-list /nope/x");
 }
 
