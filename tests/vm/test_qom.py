@@ -110,6 +110,16 @@ def test_whole_tree(folder):
         assert {m["id"] for m in qmp.execute("query-memdev")} <= {
             p.rsplit("/", 1)[1] for p in tree if p.startswith("/objects/")
         }
+        inside = qmp.execute("query-virtio-mem")
+        assert {d["qom-path"] for d in inside} == {
+            p for p in tree if tree[p]["type"][1] == "virtio-mem"
+        }
+        for device in inside:
+            own = tree[device["qom-path"]]
+            assert own["request-status"][1] == device["request-status"]
+            assert own["request-explanation"][1] == device.get("explanation", "")
+            assert own["requested-size"][1] == device["requested-size"]
+            assert own["region-size"][1] == device["max-size"]
         for device in qmp.execute("query-memory-devices"):
             assert device["data"]["memdev"] in tree
 
