@@ -28,6 +28,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import time
 
 import pytest
 
@@ -110,8 +111,18 @@ class Sessions:
     def __init__(self, folder):
         self.folder = pathlib.Path(folder)
 
+    def settle(self):
+        """Wait until the guest has done what it can, as a reader would."""
+        deadline = time.monotonic() + TIMEOUT_S
+        with Qmp.connect(self.folder / "vm.qmp") as qmp:
+            qmp.negotiate()
+            while any(d["request-status"] == "in-progress" for d in qmp.call("query-virtio-mem")):
+                assert time.monotonic() < deadline, "the guest does not follow"
+                time.sleep(0.01)
+
     def run(self, block):
         """What is said now in the place of BLOCK's text, or what went wrong."""
+        self.settle()
         try:
             return getattr(self, "run_" + block.kind)(block.text)
         except (AssertionError, OSError) as e:

@@ -220,7 +220,8 @@ PROPERTIES = [
 OWN_PROPERTIES = {
     "dynamic-memslots",  # of later versions
     *("guard", "guard-mechanism", "guard-memslots", "memslot-size", "on-violation"),
-    *("max-size", "region-size", "usable-region-size", "request-status", "vectors"),
+    *("max-size", "region-size", "usable-region-size", "vectors"),
+    *("request-status", "request-explanation"),
     *("violation-reads", "violation-writes"),
 }
 
