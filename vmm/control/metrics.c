@@ -42,7 +42,7 @@ struct client {
 	enum client_state state;
 	uv_pipe_t pipe;
 	uv_timer_t timer;
-	unsigned int handles; /* open ones */
+	unsigned int handles; /* open ones; 0: nobody is here */
 	uv_write_t write;
 	bool head_only;
 	char head[METRICS_HEAD_MAX];
@@ -58,9 +58,9 @@ struct metrics {
 	char *path;     /* to be removed; absolute */
 	dev_t dev;
 	ino_t ino;
-	struct client **clients;
+	struct client clients[METRICS_CLIENTS_MAX]; /* here, so that accepting never fails */
 	size_t nr_clients;
-	unsigned int nr_connected; /* those among them that are not closing */
+	bool full; /* somebody waits in the queue for one to be gone */
 	/* counting */
 	uv_work_t work;
 	bool counting;
@@ -86,10 +86,11 @@ static void metrics_free_idle(struct metrics *m)
 		free(m->held[i]);
 	}
 	free(m->held);
-	free(m->clients);
 	free(m->path);
 	free(m);
 }
+
+static void metrics_connected(uv_stream_t *listener, int status);
 
 static void client_closed(uv_handle_t *handle)
 {
@@ -98,9 +99,12 @@ static void client_closed(uv_handle_t *handle)
 
 	if (--c->handles)
 		return;
-	ptrs_remove(&m->clients, &m->nr_clients, c);
+	m->nr_clients--;
 	free(c->text);
-	free(c);
+	if (m->full && m->control) {
+		m->full = false;
+		metrics_connected((uv_stream_t *)&m->listener, 0);
+	}
 	metrics_free_idle(m);
 }
 
@@ -109,7 +113,6 @@ static void client_drop(struct client *c)
 	if (c->state == CLIENT_CLOSING)
 		return;
 	c->state = CLIENT_CLOSING;
-	c->metrics->nr_connected--;
 	uv_close((uv_handle_t *)&c->timer, client_closed);
 	uv_close((uv_handle_t *)&c->pipe, client_closed);
 }
@@ -256,9 +259,9 @@ static void metrics_counted(uv_work_t *work, int status)
 	(void)status;
 	m->counting = false;
 	m->counted_ms = metrics_now_ms();
-	for (size_t i = 0; m->control && i < m->nr_clients; i++)
-		if (m->clients[i]->state == CLIENT_WAITING)
-			client_tell(m->clients[i]);
+	for (size_t i = 0; m->control && i < METRICS_CLIENTS_MAX; i++)
+		if (m->clients[i].handles && m->clients[i].state == CLIENT_WAITING)
+			client_tell(&m->clients[i]);
 	metrics_free_idle(m);
 }
 
@@ -370,21 +373,24 @@ static void client_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buf)
 static void metrics_connected(uv_stream_t *listener, int status)
 {
 	struct metrics *m = listener->data;
-	struct client *c = status ? NULL : calloc(1, sizeof(*c));
+	struct client *c;
 
-	if (!c)
+	if (status)
 		return;
-	if (ptrs_add(&m->clients, &m->nr_clients, c)) {
-		free(c);
+	/* Not accepted: libuv asks for no more until that is done. */
+	m->full = m->nr_clients >= METRICS_CLIENTS_MAX;
+	if (m->full)
 		return;
-	}
+	for (c = m->clients; c->handles; c++)
+		continue;
+	memset(c, 0, sizeof(*c));
+	m->nr_clients++;
 	c->metrics = m;
-	m->nr_connected++;
 	c->handles = 2;
 	uv_pipe_init(listener->loop, &c->pipe, 0);
 	uv_timer_init(listener->loop, &c->timer);
 	c->pipe.data = c->timer.data = c;
-	if (uv_accept(listener, (uv_stream_t *)&c->pipe) || m->nr_connected > METRICS_CLIENTS_MAX ||
+	if (uv_accept(listener, (uv_stream_t *)&c->pipe) ||
 	    uv_read_start((uv_stream_t *)&c->pipe, client_alloc, client_read) ||
 	    uv_timer_start(&c->timer, client_timeout, METRICS_CLIENT_MS, 0))
 		client_drop(c);
@@ -493,8 +499,9 @@ void control_metrics_done(struct control *control)
 	/* Not one that somebody else put there meanwhile. */
 	if (m->path && !lstat(m->path, &st) && st.st_dev == m->dev && st.st_ino == m->ino)
 		unlink(m->path);
-	for (size_t i = 0; i < m->nr_clients; i++)
-		client_drop(m->clients[i]);
+	for (size_t i = 0; i < METRICS_CLIENTS_MAX; i++)
+		if (m->clients[i].handles)
+			client_drop(&m->clients[i]);
 	if (m->listening)
 		uv_close((uv_handle_t *)&m->listener, metrics_listener_closed);
 	else

@@ -6,9 +6,9 @@
  *
  *	scraper --request--> metrics.c --held.h, on a thread of its own--> answer
  *
- * I1  Clients are bounded: METRICS_CLIENTS_MAX at a time, others are closed at once; a request of
- *     METRICS_REQUEST_BYTES at most; METRICS_CLIENT_MS from connecting to having read the answer.
- *     Whoever is slower is dropped.
+ * I1  Clients are bounded: METRICS_CLIENTS_MAX at a time, others wait in the socket's queue; a
+ *     request of METRICS_REQUEST_BYTES at most; METRICS_CLIENT_MS from being taken out of the queue
+ *     to having read the answer. Whoever is slower is dropped.
  * I2  The main loop never waits: not for clients, nor for counting memory. One count is under way
  *     at a time, whoever asks meanwhile shares its result; it takes little time (held.h, I1).
  * I3  Nothing a client sends changes anything, and what it sends beyond its request is not looked
@@ -26,7 +26,7 @@ struct err;
 
 #define METRICS_CLIENTS_MAX   8u
 #define METRICS_REQUEST_BYTES 8192u
-#define METRICS_CLIENT_MS     10000u
+#define METRICS_CLIENT_MS     5000u
 
 /* No-op without -metrics. _done() also after a failure. */
 int control_metrics_init(struct control *control, struct err **err);
