@@ -326,7 +326,8 @@ def test_pipelined(counting):
 
 def test_one_byte_at_a_time(counting):
     with Qmp.connect(counting.path) as qmp:
-        text = b'{"execute":"qmp_capabilities","id":"\xc3\xa9\\u00e9\\\\"}{"execute":"query-status"}'
+        text = b'{"execute":"qmp_capabilities","id":"\xc3\xa9\\u00e9\\\\"}'
+        text += b'{"execute":"query-status"}'
         for byte in text:
             qmp.raw(bytes([byte]))
         assert qmp.read_message() == {"return": {}, "id": "éé\\"}

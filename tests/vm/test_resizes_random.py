@@ -227,7 +227,8 @@ def test_random_resizes(folder):
         check_views(machine, qmp, sizes)
         check_memory(machine)
         # And everything still works: all of it, and nothing of it.
-        for wanted in ({f"d{i}": d[0] * MIB for i, d in enumerate(DEVICES)}, dict.fromkeys(sizes, 0)):
+        most = {f"d{i}": device[0] * MIB for i, device in enumerate(DEVICES)}
+        for wanted in (most, dict.fromkeys(sizes, 0)):
             for name, size in wanted.items():
                 qmp.call("qom-set", {"path": name, "property": "requested-size", "value": size})
             assert at_rest(qmp) == wanted
