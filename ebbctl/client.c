@@ -323,8 +323,9 @@ static int client_take(struct client *client, struct err **err)
 		if (found < 0 && client->state == CLIENT_GREETING && !client->nr_requests)
 			return client_banner(client, false, err);
 		if (found < 0)
-			return client_odd(client, "the monitor sent what is no JSON", client->in,
-					  client->in_size, err);
+			return client_odd(client, "the monitor sent what is no JSON",
+					  client->in + client->frame.at - 1,
+					  client->in_size - client->frame.at + 1, err);
 		if (!found)
 			break;
 		ret = client_object(client, err);

@@ -56,7 +56,7 @@ int follow_events(struct client *client)
 	client_set_ops(client, &follow_ops, &follow);
 	while (!ret && !follow.lost)
 		ret = client_wait(client, -1, &err);
-	return ret ? print_error(err) : 1;
+	return ret ? print_err(err) : 1;
 }
 
 static bool follow_is_event(const json_t *entry)
@@ -141,5 +141,5 @@ int follow_wait(struct client *client, const char *name, uint64_t timeout_ms)
 	}
 	client_set_ops(client, NULL, NULL);
 	free(follow.name);
-	return ret ? print_error(err) : follow.lost;
+	return ret ? print_err(err) : follow.lost;
 }

@@ -164,7 +164,7 @@ int human_run(struct client *client, const char *line)
 		return 0;
 	}
 	if (ret)
-		return print_error(err);
+		return print_err(err);
 	status = print_human(text, size);
 	free(text);
 	return status;
@@ -271,7 +271,7 @@ int human_terminal(struct client *client)
 		client_name(client));
 	ret = terminal_open(&term, &err);
 	if (ret)
-		return print_error(err);
+		return print_err(err);
 	text = client_text(client, &size);
 	ret = human_write(STDOUT_FILENO, text, size) ? 1 : 0;
 	fds[2] = (struct pollfd){.fd = terminal_signal_fd(term), .events = POLLIN};
@@ -282,5 +282,5 @@ int human_terminal(struct client *client)
 	}
 	terminal_close(term);
 	fputc('\n', stderr);
-	return ret < 0 ? print_error(err) : 0;
+	return ret < 0 ? print_err(err) : 0;
 }

@@ -62,7 +62,7 @@ static int main_human(struct client *client, const struct args *args)
 
 	if (!line) {
 		err_set(&err, ENOMEM, "out of memory");
-		return print_error(err);
+		return print_err(err);
 	}
 	status = human_run(client, line);
 	free(line);
@@ -96,10 +96,10 @@ static int main_request(const struct args *args)
 	int status;
 
 	if (request_parse(args->words, args->nr_words, &request, &err))
-		return print_error(err);
+		return print_err(err);
 	if (client_open_qmp(args->sockets[0], "qmp", &client, &err)) {
 		json_decref(request);
-		return print_error(err);
+		return print_err(err);
 	}
 	status = request_run(client, request);
 	client_free(client);
@@ -115,7 +115,7 @@ static int main_client(const struct args *args)
 
 	if (human ? client_open(args->sockets[0], &client, &err)
 		  : client_open_qmp(args->sockets[0], "this command", &client, &err))
-		return print_error(err);
+		return print_err(err);
 	if (args->command == ARGS_PROMPT)
 		status = main_prompt(client);
 	else if (args->command == ARGS_HUMAN)
@@ -133,7 +133,7 @@ int main(int argc, char **argv)
 
 	setlocale(LC_CTYPE, "");
 	if (args_parse(argc, argv, &args, &err))
-		return print_error(err);
+		return print_err(err);
 	switch (args.command) {
 	case ARGS_HELP:
 		fputs(main_help, stdout);

@@ -13,7 +13,7 @@
 #include "base/num.h"
 #include "ebbctl/text.h"
 
-int print_error(struct err *err)
+int print_err(struct err *err)
 {
 	const char *text = err ? err_message(err) : "it failed";
 	char *clean = text_clean(text, strlen(text), text_locale_utf8(), 0);
@@ -33,7 +33,7 @@ int print_flush(void)
 	if (!fflush(stdout) && !ferror(stdout))
 		return 0;
 	err_set(&err, EIO, "the output cannot be written: %s", strerror(errno ? errno : EIO));
-	return print_error(err);
+	return print_err(err);
 }
 
 int print_json(const json_t *value)
@@ -45,7 +45,7 @@ int print_json(const json_t *value)
 	free(text);
 	if (!clean) {
 		err_set(&err, ENOMEM, "out of memory");
-		return print_error(err);
+		return print_err(err);
 	}
 	puts(clean);
 	free(clean);
@@ -72,7 +72,7 @@ int print_human(const char *text, size_t size)
 
 	if (!clean) {
 		err_set(&err, ENOMEM, "out of memory");
-		return print_error(err);
+		return print_err(err);
 	}
 	for (; line && *line; line = next) {
 		next = strchr(line, '\n');
@@ -84,7 +84,7 @@ int print_human(const char *text, size_t size)
 			status = 1;
 			err_set(&err, EREMOTEIO, "%s",
 				print_begins(line, "Error: ") ? line + strlen("Error: ") : line);
-			print_error(err);
+			print_err(err);
 			err = NULL;
 		} else {
 			printf("%s\n", line);

@@ -13,7 +13,7 @@
 struct err;
 
 /* "ebbctl: sentence". Frees @err. Returns 1, an exit status. */
-int print_error(struct err *err);
+int print_err(struct err *err);
 /* 0, or 1 after an error of stdout's was told. */
 int print_flush(void);
 

@@ -56,18 +56,28 @@ static void prompt_ids_told(void *opaque, const json_t *value, const struct err 
 	struct prompt *prompt = opaque;
 
 	(void)err;
-	prompt_words_take_ids(prompt->words, value, "id");
-	prompt_words_take_ids(prompt->words, value, "label");
+	prompt_words_take_ids(prompt->words, PROMPT_IDS, value, "id");
+	prompt_words_take_ids(prompt->words, PROMPT_IDS, value, "label");
+}
+
+static void prompt_jobs_told(void *opaque, const json_t *value, const struct err *err)
+{
+	struct prompt *prompt = opaque;
+
+	(void)err;
+	prompt_words_take_ids(prompt->words, PROMPT_JOBS, value, "id");
 }
 
 static void prompt_ask_ids(struct prompt *prompt)
 {
-	static const char *const lists[] = {"query-memory-devices", "query-memdev", "query-jobs",
+	static const char *const lists[] = {"query-memory-devices", "query-memdev",
 					    "query-chardev"};
 
 	prompt_words_forget(prompt->words, PROMPT_IDS);
+	prompt_words_forget(prompt->words, PROMPT_JOBS);
 	for (size_t i = 0; i < ARRAY_SIZE(lists); i++)
 		client_send(prompt->client, lists[i], NULL, prompt_ids_told, prompt);
+	client_send(prompt->client, "query-jobs", NULL, prompt_jobs_told, prompt);
 }
 
 static void prompt_help_told(void *opaque, const json_t *value, const struct err *err)
@@ -295,5 +305,5 @@ int prompt_run(struct client *client)
 		hmp_line_free(prompt->line);
 	}
 	free(prompt);
-	return ret ? print_error(err) : 0;
+	return ret ? print_err(err) : 0;
 }

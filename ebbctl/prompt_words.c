@@ -108,7 +108,8 @@ void prompt_words_take_help(struct prompt_words *words, enum prompt_kind kind, c
 	}
 }
 
-void prompt_words_take_ids(struct prompt_words *words, const json_t *list, const char *key)
+void prompt_words_take_ids(struct prompt_words *words, enum prompt_kind kind, const json_t *list,
+			   const char *key)
 {
 	for (size_t i = 0; i < json_array_size(list); i++) {
 		const json_t *element = json_array_get(list, i);
@@ -118,7 +119,7 @@ void prompt_words_take_ids(struct prompt_words *words, const json_t *list, const
 			id = json_string_value(
 				json_object_get(json_object_get(element, "data"), key));
 		if (id)
-			prompt_words_add(words, PROMPT_IDS, id, strlen(id));
+			prompt_words_add(words, kind, id, strlen(id));
 	}
 }
 
@@ -138,7 +139,7 @@ static enum prompt_kind prompt_kind_of(const char *text, size_t typed)
 		return PROMPT_INFO;
 	if ((first == 4 && !strncmp(text, "help", 4)) || (first == 1 && *text == '?'))
 		return PROMPT_COMMANDS;
-	return PROMPT_IDS;
+	return first > 4 && !strncmp(text, "job_", 4) ? PROMPT_JOBS : PROMPT_IDS;
 }
 
 int prompt_words_match(const struct prompt_words *words, const char *text,

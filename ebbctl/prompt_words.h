@@ -20,6 +20,7 @@ enum prompt_kind {
 	PROMPT_COMMANDS, /* first words */
 	PROMPT_INFO,     /* what follows "info" */
 	PROMPT_IDS,
+	PROMPT_JOBS, /* what follows a command about jobs */
 	PROMPT_NR_KINDS,
 };
 
@@ -39,7 +40,8 @@ void prompt_words_free(struct prompt_words *words);
 /* From a help text: "name|alias args -- what it does" a line. Others are left out. */
 void prompt_words_take_help(struct prompt_words *words, enum prompt_kind kind, const char *text);
 /* Member @key of each element of a list. */
-void prompt_words_take_ids(struct prompt_words *words, const json_t *list, const char *key);
+void prompt_words_take_ids(struct prompt_words *words, enum prompt_kind kind, const json_t *list,
+			   const char *key);
 void prompt_words_forget(struct prompt_words *words, enum prompt_kind kind);
 
 /* What the last word of @text may become. 0 or -ENOMEM. */

@@ -86,7 +86,7 @@ int request_run(struct client *client, json_t *request)
 	int status;
 
 	if (client_call_request(client, request, &value, &err))
-		return print_error(err);
+		return print_err(err);
 	status = print_json(value);
 	json_decref(value);
 	return status;

@@ -54,10 +54,10 @@ static int resize_start(struct client *client, const struct args *args, const ch
 	if (!request || resize_add_options(request, args, job)) {
 		json_decref(request);
 		err_set(&err, ENOMEM, "out of memory");
-		return print_error(err);
+		return print_err(err);
 	}
 	if (client_call(client, command, request, NULL, &err))
-		return print_error(err);
+		return print_err(err);
 	if (args->wait)
 		return watch_job(client, job, what, device, bytes);
 	printf("%s: %s asked for, job %s\n", what, text_size(bytes, target), job);
@@ -75,12 +75,12 @@ int resize_device(struct client *client, const struct args *args)
 	int status;
 
 	if (device_find(client, id, &info, &list, &err))
-		return print_error(err);
+		return print_err(err);
 	status = args_size_apply(&args->size, id, info.requested_bytes, info.max_bytes, &bytes,
 				 &err);
 	json_decref(list);
 	if (status)
-		return print_error(err);
+		return print_err(err);
 	what = text_clean(id, strlen(id), text_locale_utf8(), 0);
 	resize_job_name(job, "resize", id);
 	request = json_pack("{s:s,s:I}", "device", id, "size", (json_int_t)bytes);
@@ -129,7 +129,7 @@ int resize_all(struct client *client, const struct args *args)
 	if (!ret)
 		ret = args_size_apply(&args->size, what, now, INT64_MAX, &bytes, &err);
 	if (ret)
-		return print_error(err);
+		return print_err(err);
 	resize_job_name(job, "memory-resize", "");
 	request = json_pack("{s:I}", "total", (json_int_t)bytes);
 	if (request && args->node >= 0 &&

@@ -156,7 +156,7 @@ static void top_fail(struct top *top)
 	struct err *err = NULL;
 
 	err_set(&err, ENOTCONN, "%s", machine->problem ? machine->problem : "no monitor is there");
-	top->status = print_error(err);
+	top->status = print_err(err);
 	top->leave = true;
 }
 
@@ -308,7 +308,7 @@ static int top_loop(struct top *top)
 
 	if (!fds) {
 		err_set(&err, ENOMEM, "out of memory");
-		return print_error(err);
+		return print_err(err);
 	}
 	while (!top->leave) {
 		top_clock(top);
@@ -328,7 +328,7 @@ int top_run(const struct args *args)
 	int status;
 
 	if (top_list_new(args->sockets, args->nr_sockets, &ops, &top, &top.list, &err))
-		return print_error(err);
+		return print_err(err);
 	sigemptyset(&set);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGTERM);

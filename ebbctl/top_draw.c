@@ -70,6 +70,11 @@ struct top_screen *top_screen_new(const char **ret_why)
 	noecho();
 	set_escdelay(TOP_ESCAPE_MS);
 	keypad(stdscr, TRUE);
+	/* Arrows as terminals send them that were not told to send others. */
+	define_key("\033[A", KEY_UP);
+	define_key("\033[B", KEY_DOWN);
+	define_key("\033[C", KEY_RIGHT);
+	define_key("\033[D", KEY_LEFT);
 	nodelay(stdscr, TRUE);
 	curs_set(0);
 	top_screen_colours(screen);
@@ -124,11 +129,11 @@ struct top_column {
 };
 
 static const struct top_column top_columns[] = {
-	{"NODE", 14, 4},  {"PLUGGED", 19, 8}, {"REQUESTED", 28, 9}, {"MAX", 38, 8},
-	{"RATE", 47, 10}, {"REQ/S", 58, 6},   {"VIOL", 65, 5},
+	{"NODE", 15, 4}, {"PLUGGED", 20, 7}, {"REQUEST", 28, 7}, {"MAX", 36, 6},
+	{"RATE", 43, 8}, {"REQ/S", 52, 6},   {"VIOL", 59, 5},
 };
 
-#define TOP_STATE_X 72
+#define TOP_STATE_X 65
 
 /* By how much the columns are shifted to the right for longer names. */
 static int top_shift(void)

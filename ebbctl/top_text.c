@@ -13,12 +13,19 @@
 
 const char *top_size_text(uint64_t bytes, char buf[TOP_TEXT_MAX])
 {
-	char text[TEXT_SIZE_MAX], *blank;
+	char text[TEXT_SIZE_MAX], *blank, *point;
 
 	/* "1.5 GiB" without what says itself in a column of sizes. */
 	text_size(bytes, text);
 	blank = strchr(text, ' ');
 	*blank = '\0';
+	point = strchr(text, '.');
+	if (point && point - text > 2)
+		*point = '\0';
+	else if (point && point - text == 2 && point[1] != '0')
+		point[2] = '\0';
+	else if (point && point - text == 2)
+		*point = '\0';
 	snprintf(buf, TOP_TEXT_MAX, "%s%.1s", text, blank[1] == 'b' ? "" : blank + 1);
 	return buf;
 }

@@ -14,7 +14,7 @@ struct top_machine;
 
 #define TOP_TEXT_MAX 64
 
-/* "1.5G", "512M": two digits after the point at most, cut. Returns @buf. */
+/* "1.5G", "99.9M", "512M": three digits, or the whole number; cut. Returns @buf. */
 const char *top_size_text(uint64_t bytes, char buf[TOP_TEXT_MAX]);
 /* "+350M/s", "0". Returns @buf. */
 const char *top_rate_text(int64_t bytes_per_s, char buf[TOP_TEXT_MAX]);

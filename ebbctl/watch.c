@@ -211,7 +211,7 @@ static int watch_report(struct watch *w)
 	const char *reason = w->reason ? w->reason : "the job was dismissed by somebody else";
 
 	if (w->err)
-		return print_error(w->err);
+		return print_err(w->err);
 	if (!w->reason && !w->gone && !w->left) {
 		printf("%s: done, %s\n", p->what, text_size(w->target_bytes, target));
 		return print_flush();
@@ -310,7 +310,7 @@ int watch_print_jobs(struct client *client)
 	json_t *list = NULL;
 
 	if (client_call(client, "query-jobs", NULL, &list, &err))
-		return print_error(err);
+		return print_err(err);
 	if (json_array_size(list))
 		printf("%-24s %-18s %-10s %10s  %s\n", "JOB", "TYPE", "STATUS", "PROGRESS",
 		       "STOPPED BECAUSE");
@@ -325,6 +325,6 @@ int watch_cancel_job(struct client *client, const char *id)
 	struct err *err = NULL;
 
 	if (client_call(client, "job-cancel", json_pack("{s:s}", "id", id), NULL, &err))
-		return print_error(err);
+		return print_err(err);
 	return 0;
 }
