@@ -185,6 +185,9 @@ static bool port_follow(struct port *p)
 		type = vmem_plug_bytes(&p->vmem, p->plugged, wanted - p->plugged);
 	else
 		type = vmem_unplug_bytes(&p->vmem, wanted, p->plugged - wanted);
+	/* Overtaken by another size, or by a stop: again. */
+	if (type == VMEM_RESP_NACK || type == VMEM_RESP_BUSY)
+		return true;
 	check_equal(type, VMEM_RESP_ACK, "hotplug-request");
 	p->plugged = vmem_plugged(&p->vmem);
 	console_printf("hotplug %u plugged=%lu\n", port_number(p), p->plugged);

@@ -113,7 +113,9 @@ bool virtio_open(struct virtio *v, unsigned int type, unsigned int nth)
 					 : VIRTIO_MSIX;
 	if (v->irq == VIRTIO_MSIX && v->msix.vectors < 2)
 		return false;
-	v->vector = VECTOR_FIRST + 2 * vectors++;
+	/* One that is opened again keeps what it has. */
+	if (v->vector == 0)
+		v->vector = VECTOR_FIRST + 2 * vectors++;
 	pci_enable(v->pci);
 	virtio_set_interrupts(v);
 	return true;

@@ -25,9 +25,11 @@ bool vmem_open(struct vmem *v, unsigned int nth)
 
 	if (!virtio_open(&v->virtio, VMEM_DEVICE_ID, nth) || v->virtio.config == 0)
 		return false;
-	pages = (uint64_t)mem_pages(2);
-	v->req = (struct vmem_req *)(pages + MEM_PAGE_BYTES - sizeof(struct vmem_req));
-	v->resp = (struct vmem_resp *)(pages + MEM_PAGE_BYTES);
+	if (v->req == NULL) {
+		pages = (uint64_t)mem_pages(2);
+		v->req = (struct vmem_req *)(pages + MEM_PAGE_BYTES - sizeof(struct vmem_req));
+		v->resp = (struct vmem_resp *)(pages + MEM_PAGE_BYTES);
+	}
 	v->block_size = virtio_config64(&v->virtio, offsetof(struct vmem_config, block_size));
 	v->addr = virtio_config64(&v->virtio, offsetof(struct vmem_config, addr));
 	v->region_size = virtio_config64(&v->virtio, offsetof(struct vmem_config, region_size));
