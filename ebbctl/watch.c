@@ -174,6 +174,18 @@ static void watch_interrupt(struct watch *w)
 	client_send(w->client, "job-cancel", json_pack("{s:s}", "id", w->id), NULL, NULL);
 }
 
+/* Where a question was under way, that has told of the end of the connection. */
+static void watch_work(struct watch *w)
+{
+	struct err *err = NULL;
+
+	client_work(w->client, &err);
+	if (w->err)
+		err_free(err);
+	else
+		w->err = err;
+}
+
 /* Until the job is over, or left. @signals: a signalfd. */
 static void watch_loop(struct watch *w, int signals)
 {
@@ -195,9 +207,8 @@ static void watch_loop(struct watch *w, int signals)
 			continue;
 		if (fds[0].revents && read(signals, &info, sizeof(info)) == sizeof(info))
 			watch_interrupt(w);
-		/* Every question is ended with the sentence when the connection is. */
 		if (fds[1].revents)
-			client_work(w->client, w->err ? NULL : &w->err);
+			watch_work(w);
 		if (w->err)
 			w->over = true;
 	}

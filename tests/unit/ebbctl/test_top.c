@@ -239,8 +239,7 @@ static void test_hostile(void **state)
 		"[{\"data\": 1}]",
 		"{\"cells\": []}",
 		"{\"cells\": 1, \"cell-size\": 1, \"region-size\": 1}",
-		"{\"cells\": [-1, \"x\", 9223372036854775807], \"cell-size\": 0, \"region-size\": "
-		"0}",
+		"{\"cells\": [-1, [], 4611686018427387904], \"cell-size\": 0, \"region-size\": 7}",
 		"{\"cells\": [1, 1, 1], \"cell-size\": 9223372036854775807, \"region-size\": 5}",
 		"{\"cells\": [1], \"cell-size\": -1, \"region-size\": -1}",
 		"{\"base-memory\": -5}",
