@@ -48,8 +48,8 @@ struct chr_port {
 	pthread_mutex_t lock;
 	struct chr_ring out;
 	bool connected;
-	bool refused;  /* a write was cut short: writable() is due */
-	bool awaited;  /* writable() is due when no more than this waits: */
+	bool refused; /* a write was cut short: writable() is due */
+	bool awaited; /* writable() is due when no more than this waits: */
 	size_t await_bytes;
 };
 
