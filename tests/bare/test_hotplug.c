@@ -5,6 +5,7 @@
  *
  *	answer=HOW	to the attention button: off (default) gives the device up, ignore nothing,
  *			blink lets the power indicator blink and no more
+ *	follow=0	plug nothing, whatever is asked for
  *
  * It prints:
  *	hotplug: ready ports=N
@@ -179,7 +180,7 @@ static bool port_follow(struct port *p)
 	uint64_t wanted = p->up ? vmem_requested(&p->vmem) : 0;
 	uint16_t type;
 
-	if (!p->up || wanted == p->plugged)
+	if (!p->up || wanted == p->plugged || arg_number("follow", 1) == 0)
 		return false;
 	if (wanted > p->plugged)
 		type = vmem_plug_bytes(&p->vmem, p->plugged, wanted - p->plugged);

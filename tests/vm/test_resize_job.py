@@ -422,6 +422,25 @@ def test_reset(folder):
         assert vm.sizes() == [GIB]
 
 
+def test_device_is_removed(folder):
+    """The guest gives the device up, which it was to plug memory of."""
+    args = ["-machine", "q35", "-m", "128M,maxmem=4G", "-device", "pcie-root-port,id=p0,slot=0"]
+    args += ["-object", "memory-backend-ram,id=m0,size=256M"]
+    with Machine(folder, "test=hotplug follow=0", args, qmp=True) as machine:
+        qmp = machine.qmp()
+        machine.console.expect("^hotplug: ready ports=1$")
+        qmp.execute("device_add", driver="virtio-mem-pci", id="d0", memdev="m0", bus="p0")
+        machine.console.expect("^hotplug 0 came ")
+        qmp.execute("virtio-mem-resize", device="d0", size=64 * MIB)
+        machine.type("off 0")
+        qmp.wait_event("DEVICE_DELETED")
+        qmp.wait_event("JOB_STATUS_CHANGE", {"id": "resize-d0", "status": "concluded"})
+        check(qmp.execute("query-jobs")[0], "device-removed", "'d0' was removed")
+        assert qmp.error("virtio-mem-resize", {"device": "d0", "size": 0}).error_class == (
+            "DeviceNotFound"
+        )
+
+
 def test_quit(folder):
     """A job, and somebody who waits for it, do not keep a machine from its end."""
     with Vm(folder, append="most=512M") as vm:

@@ -81,8 +81,18 @@ static uint64_t part_patience_ms(const struct resize_part *p)
 	return p->was_reset ? RESIZE_BOOT_MS : VIRTIO_MEM_STALL_MS;
 }
 
+/* Also where nobody could be told that it went, for lack of memory. */
+static bool part_is_there(const struct resize_part *p, const struct vm *vm)
+{
+	for (size_t i = 0; i < vm_nr_memory_devices(vm); i++)
+		if (vm_memory_device(vm, i) == p->device)
+			return true;
+	return false;
+}
+
 /* *ret_left: bytes to move. *ret_wait_ms: of a busy part, when it could be stuck. */
-static enum part_state part_look(struct resize_part *p, uint64_t *ret_left, uint64_t *ret_wait_ms)
+static enum part_state part_look(struct resize_part *p, const struct vm *vm, uint64_t *ret_left,
+				 uint64_t *ret_wait_ms)
 {
 	enum virtio_mem_progress progress;
 	struct virtio_mem_stats stats;
@@ -91,8 +101,10 @@ static enum part_state part_look(struct resize_part *p, uint64_t *ret_left, uint
 
 	*ret_left = 0;
 	*ret_wait_ms = 0;
-	if (!p->device)
+	if (!part_is_there(p, vm)) {
+		p->device = NULL;
 		return PART_GONE;
+	}
 	progress = virtio_mem_progress(p->device->mem);
 	virtio_mem_info(p->device->mem, &info);
 	*ret_left = num_max(info.plugged_size, p->target) - num_min(info.plugged_size, p->target);
@@ -243,7 +255,7 @@ static void resize_look(struct resize *resize, struct resize_state *ret)
 	for (size_t i = 0; i < resize->nr; i++) {
 		struct resize_part *p = &resize->parts[i];
 		uint64_t left, wait_ms;
-		enum part_state state = part_look(p, &left, &wait_ms);
+		enum part_state state = part_look(p, resize->resizer->control->vm, &left, &wait_ms);
 
 		ret->count[state]++;
 		ret->last[state] = p;
