@@ -12,6 +12,7 @@ guest is another. Its blocks, by the word behind the fence:
               message before them. Events that are not shown may come as well
     hmp       lines after the prompt "(qemu) " are typed, the others are to come
     console   lines after "$ " are run by a shell in the machine's folder
+    python    a program that has to run there
 
 Shown and said are the same but for numbers, and for the time in an event's timestamp. Blocks of
 programs that are not installed are skipped.
@@ -37,8 +38,9 @@ from qmp import Qmp, matches, parse
 
 DOCUMENT = ROOT / "docs" / "monitor.md"
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-KINDS = ("qmp", "hmp", "console")
+KINDS = ("qmp", "hmp", "console", "python")
 WIDTH = 98
+PATH = f"{BUILD / 'ebbctl'}:{os.environ['PATH']}"
 # Options of the document's machine that stand for its guest; the freestanding one has its own.
 GUEST_OPTIONS = ("-kernel", "-initrd", "-append")
 # It gives back all but what a guest that does something would keep.
@@ -167,23 +169,32 @@ class Sessions:
 
     def run_console(self, text):
         said = ""
-        path = f"{BUILD / 'ebbctl'}:{os.environ['PATH']}"
         for line in text.splitlines():
             if line.startswith("$ "):
-                done = subprocess.run(
-                    ["sh", "-c", line[2:]],
-                    cwd=self.folder,
-                    env={**os.environ, "PATH": path},
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    timeout=TIMEOUT_S,
-                    check=False,
-                )
-                said += f"{line}\n{done.stdout.decode()}".replace("\r", "")
+                output = self.process(["sh", "-c", line[2:]])
+                said += f"{line}\n{output}"
                 said += "" if said.endswith("\n") else "\n"
-                assert done.returncode == 0, said
         return said
+
+    def run_python(self, text):
+        assert "memaddr" in self.process([sys.executable, "-c", text])
+        return text
+
+    def process(self, words):
+        """What a program prints that ends well."""
+        done = subprocess.run(
+            words,
+            cwd=self.folder,
+            env={**os.environ, "PATH": PATH},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+        output = done.stdout.decode().replace("\r", "")
+        assert done.returncode == 0, f"status {done.returncode}: {output}"
+        return output
 
 
 def needs(block):
@@ -192,8 +203,7 @@ def needs(block):
         return []
     words = [line[2:].split("|") for line in block.text.splitlines() if line.startswith("$ ")]
     programs = {part.split()[0] for parts in words for part in parts}
-    path = f"{BUILD / 'ebbctl'}:{os.environ['PATH']}"
-    return sorted(p for p in programs - {"printf", "echo"} if not shutil.which(p, path=path))
+    return sorted(p for p in programs - {"printf", "echo"} if not shutil.which(p, path=PATH))
 
 
 def play(folder):
