@@ -45,7 +45,7 @@ struct qmp;
 struct qmp_session;
 
 #define QMP_QUEUE_MAX   8
-#define QMP_INPUT_BYTES (64 * 1024 * 1024)
+#define QMP_INPUT_BYTES (16 * 1024 * 1024)
 #define QMP_DEPTH_MAX   1024
 
 struct qmp_config {

@@ -98,7 +98,7 @@ static enum stream_result stream_put(struct qmp_stream *stream, unsigned char c)
 	char *grown;
 
 	if (stream->size == QMP_INPUT_BYTES)
-		return stream_bad(stream, c, E2BIG, "the value is longer than 64 MiB");
+		return stream_bad(stream, c, E2BIG, "the value is longer than 16 MiB");
 	if (stream->size == stream->room) {
 		grown = realloc(stream->text, room);
 		if (!grown)

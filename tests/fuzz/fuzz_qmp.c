@@ -297,8 +297,8 @@ static void client_output(struct client *client, const char *buf, size_t size)
 
 	check(size >= 2 && !memcmp(buf + size - 2, "\r\n", 2), "a message ends in CR LF");
 	for (size_t i = 0; i < size; i++)
-		check(buf[i] == '\r' || buf[i] == '\n' || (buf[i] >= 0x20 && buf[i] < 0x7F),
-		      "messages are printable ASCII");
+		check(buf[i] == '\r' || buf[i] == '\n' || buf[i] >= 0x20,
+		      "messages are ASCII text");
 	check(client->pretty || memchr(buf, '\n', size) == buf + size - 1, "a message is a line");
 	message = json_loadb(buf, size, JSON_REJECT_DUPLICATES, NULL);
 	check(message != NULL, "a message is JSON");

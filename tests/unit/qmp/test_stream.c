@@ -238,7 +238,7 @@ static void length_is_bounded(void **state)
 	} while (!ret && sent < 2 * (size_t)QMP_INPUT_BYTES);
 	assert_int_equal(ret, -E2BIG);
 	assert_int_equal(sent, (size_t)QMP_INPUT_BYTES + 1);
-	assert_string_equal(err_message(err), "JSON parse error, the value is longer than 64 MiB");
+	assert_string_equal(err_message(err), "JSON parse error, the value is longer than 16 MiB");
 	err_free(err);
 	assert_int_equal(qmp_stream_next(stream, "\n[]", 3, &used, &value, &err), 1);
 	json_decref(value);
