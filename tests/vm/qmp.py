@@ -124,31 +124,16 @@ def check_greeting(message):
         raise QmpProtocolError(f"capabilities {capabilities!r}")
 
 
-class Qmp:
-    """One session on the connected socket SOCK, which is its own."""
+class Session:
+    """The messages of one session; how its bytes come and go is a subclass's: raw, read_line,
+    send_fd and close."""
 
-    def __init__(self, sock, greet=True, timeout=None):
-        self.sock = sock
-        self.sock.setblocking(False)
+    def __init__(self, greet=True, timeout=None):
         self.timeout = timeout or TIMEOUT_S
         self.events = collections.deque()
         self._answers = {}
         self._next_id = 0
-        self._input = bytearray()
-        self._searched = 0
         self.greeting = self.read_greeting() if greet else None
-
-    @classmethod
-    def connect(cls, path, **kwargs):
-        """A new session on the unix socket PATH."""
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            sock.settimeout(TIMEOUT_S)
-            sock.connect(str(path))
-            return cls(sock, **kwargs)
-        except BaseException:
-            sock.close()
-            raise
 
     def __enter__(self):
         return self
@@ -157,58 +142,20 @@ class Qmp:
         self.close()
         return False
 
-    def close(self):
-        self.sock.close()
-
-    # Bytes.
-
-    def _wait(self, what, deadline, read=True):
-        left = deadline - time.monotonic()
-        sets = ([self.sock], []) if read else ([], [self.sock])
-        if left <= 0 or not any(select.select(*sets, [], left)):
-            raise QmpTimeout(f"{what}: nothing in time; kept events {list(self.events)!r}")
-
     def raw(self, data, timeout=None):
         """Send bytes as they are."""
-        deadline = time.monotonic() + (timeout or self.timeout)
-        view = memoryview(data)
-        while view:
-            try:
-                view = view[self.sock.send(view) :]
-            except BlockingIOError:
-                self._wait("sending", deadline, read=False)
+        raise NotImplementedError
 
     def send_fd(self, data, *fds):
         """Send bytes with file descriptors beside them."""
-        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))
-        sent = self.sock.sendmsg([data], [rights])
-        self.raw(data[sent:])
+        raise NotImplementedError
 
     def read_line(self, timeout=None, what="reading"):
         """The next line, with its end."""
-        deadline = time.monotonic() + (timeout or self.timeout)
-        while True:
-            at = self._input.find(b"\n", self._searched)
-            if at >= 0:
-                line = bytes(self._input[: at + 1])
-                del self._input[: at + 1]
-                self._searched = 0
-                return line
-            self._searched = len(self._input)
-            if self._searched > LINE_MAX:
-                raise QmpProtocolError("a line without end")
-            try:
-                data = self.sock.recv(1 << 20)
-            except BlockingIOError:
-                self._wait(what, deadline)
-                continue
-            except ConnectionResetError:
-                data = b""
-            if not data:
-                raise QmpClosed(f"{what}: closed by the monitor after {bytes(self._input)!r}")
-            self._input += data
+        raise NotImplementedError
 
-    # Messages.
+    def close(self):
+        raise NotImplementedError
 
     def read_greeting(self):
         """The first message of a session, checked."""
@@ -327,6 +274,75 @@ class Qmp:
                 self.read_line(timeout, "end of the connection")
         except QmpClosed:
             return True
+
+
+class Qmp(Session):
+    """A session on the connected socket SOCK, which is its own."""
+
+    def __init__(self, sock, greet=True, timeout=None):
+        self.sock = sock
+        self.sock.setblocking(False)
+        self._input = bytearray()
+        self._searched = 0
+        super().__init__(greet, timeout)
+
+    @classmethod
+    def connect(cls, path, **kwargs):
+        """A new session on the unix socket PATH."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(TIMEOUT_S)
+            sock.connect(str(path))
+            return cls(sock, **kwargs)
+        except BaseException:
+            sock.close()
+            raise
+
+    def close(self):
+        self.sock.close()
+
+    def _wait(self, what, deadline, read=True):
+        left = deadline - time.monotonic()
+        sets = ([self.sock], []) if read else ([], [self.sock])
+        if left <= 0 or not any(select.select(*sets, [], left)):
+            raise QmpTimeout(f"{what}: nothing in time; kept events {list(self.events)!r}")
+
+    def raw(self, data, timeout=None):
+        deadline = time.monotonic() + (timeout or self.timeout)
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[self.sock.send(view) :]
+            except BlockingIOError:
+                self._wait("sending", deadline, read=False)
+
+    def send_fd(self, data, *fds):
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))
+        sent = self.sock.sendmsg([data], [rights])
+        self.raw(data[sent:])
+
+    def read_line(self, timeout=None, what="reading"):
+        deadline = time.monotonic() + (timeout or self.timeout)
+        while True:
+            at = self._input.find(b"\n", self._searched)
+            if at >= 0:
+                line = bytes(self._input[: at + 1])
+                del self._input[: at + 1]
+                self._searched = 0
+                return line
+            self._searched = len(self._input)
+            if self._searched > LINE_MAX:
+                raise QmpProtocolError("a line without end")
+            try:
+                data = self.sock.recv(1 << 20)
+            except BlockingIOError:
+                self._wait(what, deadline)
+                continue
+            except ConnectionResetError:
+                data = b""
+            if not data:
+                raise QmpClosed(f"{what}: closed by the monitor after {bytes(self._input)!r}")
+            self._input += data
 
 
 def matches(data, match):
