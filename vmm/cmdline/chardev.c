@@ -240,6 +240,8 @@ static int chardev_read(const char *what, const struct chardev_class *class, con
 	if (props_init(class->props, chardev) < 0)
 		return cmdline_oom(err);
 	ret = props_apply(class->props, what, values, chardev, err);
+	if (!ret)
+		ret = cmdline_check_id(what, chardev->id, err);
 	if (!ret && class->type == VM_CHARDEV_SOCKET)
 		ret = socket_complete(what, values, chardev, err);
 	if (!ret && class->type == VM_CHARDEV_FILE)

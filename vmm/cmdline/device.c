@@ -365,6 +365,8 @@ int device_config_parse(const char *option, json_t *values, struct vm_device_con
 	if (!ret)
 		ret = props_apply(class->props, what, values, &device, err);
 	if (!ret)
+		ret = cmdline_check_id(what, device.id, err);
+	if (!ret)
 		ret = device_config_check(what, &device, err);
 	if (ret < 0)
 		device_config_done(&device);

@@ -177,6 +177,8 @@ int cmdline_apply(const struct props *table, const char *option, const char *arg
 #define CMDLINE_WHAT_MAX 160
 const char *cmdline_what(char buf[CMDLINE_WHAT_MAX], const char *option, const char *type,
 			 const char *id);
+/* 0 unless @id, NULL for none, is a name that every place of the object tree has already. */
+int cmdline_check_id(const char *what, const char *id, struct err **err);
 /* 0 when @path can be read; the sentence starts with @what otherwise. */
 int cmdline_check_file(const char *what, const char *path, struct err **err);
 

@@ -110,6 +110,8 @@ int object_config_parse(const char *option, json_t *values, struct object_config
 		ret = cmdline_oom(err);
 	else
 		ret = props_apply(class->props, what, values, &object, err);
+	if (!ret)
+		ret = cmdline_check_id(what, object.id, err);
 	if (!ret && object_is_memdev(object.type))
 		ret = memdev_complete(what, object_memdev_type(object.type), &object.memdev, err);
 	if (ret < 0)

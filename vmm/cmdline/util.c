@@ -76,6 +76,16 @@ const char *cmdline_what(char buf[CMDLINE_WHAT_MAX], const char *option, const c
 	return buf;
 }
 
+int cmdline_check_id(const char *what, const char *id, struct err **err)
+{
+	if (!id || strcmp(id, "type"))
+		return 0;
+	return err_set(err, EINVAL,
+		       "%s: id=type is not possible: it is a property of every object; allowed: "
+		       "any other",
+		       what);
+}
+
 int cmdline_check_file(const char *what, const char *path, struct err **err)
 {
 	struct stat st;

@@ -26,6 +26,9 @@ static const struct error_row rows[] = {
 	{"-device virtio-mem-pci,id=-x,memdev=a", EINVAL,
 	 "-device virtio-mem-pci,id=-x: id=-x is not an id; allowed: a letter, then letters, "
 	 "digits, '-', '.', '_'"},
+	{"-device virtio-mem-pci,id=type,memdev=a", EINVAL,
+	 "-device virtio-mem-pci,id=type: id=type is not possible: it is a property of every "
+	 "object; allowed: any other"},
 	{"-device virtio-mem-pci,memdev=a,foo=1", EINVAL,
 	 "-device virtio-mem-pci: foo is unknown; allowed: memdev, node, requested-size, "
 	 "block-size, memaddr, prealloc, unplugged-inaccessible, dynamic-memslots, guard, "

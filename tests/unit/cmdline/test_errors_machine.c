@@ -242,6 +242,12 @@ static const struct error_row rows[] = {
 	{"-object memory-backend-ram,id=1a,size=1G", EINVAL,
 	 "-object memory-backend-ram,id=1a: id=1a is not an id; allowed: a letter, then letters, "
 	 "digits, '-', '.', '_'"},
+	{"-object memory-backend-ram,id=type,size=1G", EINVAL,
+	 "-object memory-backend-ram,id=type: id=type is not possible: it is a property of every "
+	 "object; allowed: any other"},
+	{"-chardev null,id=type", EINVAL,
+	 "-chardev null,id=type: id=type is not possible: it is a property of every object; "
+	 "allowed: any other"},
 	{"-object memory-backend-ram,id=a/b,size=1G", EINVAL,
 	 "-object memory-backend-ram,id=a/b: id=a/b is not an id; allowed: a letter, then letters, "
 	 "digits, '-', '.', '_'"},
