@@ -3,6 +3,7 @@
  * hotplug: a driver of PCI Express root ports with slots (PCI Express 5.0, 6.7) and of the memory
  * devices that come and go behind them. Woken by the ports' interrupts; port P is the Pth there is.
  *
+ *	port-irq=intx	the ports use their pins, not messages (the devices: irq=, lib/virtio.h)
  *	answer=HOW	to the attention button: off (default) gives the device up, ignore nothing,
  *			blink lets the power indicator blink and no more
  *	follow=0	plug nothing, whatever is asked for
@@ -16,6 +17,8 @@
  */
 #include <stddef.h>
 
+#include "lib/acpi.h"
+#include "lib/apic.h"
 #include "lib/boot.h"
 #include "lib/check.h"
 #include "lib/cpu.h"
@@ -27,9 +30,9 @@
 #include "lib/vmem.h"
 #include "tests.h"
 
-#define PORTS_MAX    8u
+#define PORTS_MAX    4u
 #define LINES_VECTOR 0x28u
-#define PORT_VECTOR  0x2au
+#define PORT_VECTOR  0x2au /* and those behind it */
 #define PORT_ID      0x000cu
 #define PORT_VENDOR  0x1b36u
 
@@ -55,7 +58,8 @@
 struct port {
 	struct pci_dev pci;
 	unsigned int cap;
-	bool up; /* the device has a driver */
+	bool up;                  /* the device has a driver */
+	volatile uint32_t events; /* changed by the interrupt handler of a pin */
 	struct vmem vmem;
 	uint64_t plugged;
 };
@@ -78,6 +82,17 @@ static uint32_t port_read(const struct port *p, unsigned int reg)
 static void port_clear(const struct port *p, uint32_t events)
 {
 	pci_write(p->pci, p->cap + SLOT_STATUS, 2, events);
+}
+
+/* A pin stays up until what it tells of is taken. */
+static void port_on_pin(void *arg)
+{
+	struct port *p = arg;
+	uint32_t events = port_read(p, SLOT_STATUS) & STATUS_EVENTS;
+
+	port_interrupts++;
+	p->events |= events;
+	port_clear(p, events);
 }
 
 /* Each write is a command, and completes. */
@@ -159,11 +174,12 @@ static void port_asked(struct port *p)
 /* False: there was nothing to do. */
 static bool port_turn(struct port *p)
 {
-	uint32_t status = port_read(p, SLOT_STATUS);
+	uint32_t status = port_read(p, SLOT_STATUS) | p->events;
 	bool present = (status & STATUS_PRESENT) != 0;
 
 	if ((status & STATUS_EVENTS) == 0)
 		return false;
+	p->events = 0;
 	port_clear(p, status & STATUS_EVENTS);
 	if (present && !p->up)
 		port_up(p);
@@ -206,17 +222,28 @@ static bool hotplug_turn(void)
 	return any;
 }
 
-static void port_init(struct port *p)
+static bool port_set_interrupt(struct port *p)
 {
+	unsigned int vector = PORT_VECTOR + port_number(p);
 	struct pci_msix msix;
 
-	pci_enable(p->pci);
+	if (arg_is("port-irq", "intx")) {
+		trap_set_handler(vector, port_on_pin, p);
+		apic_route_gsi(acpi_ioapic_gpa(), pci_intx_gsi(p->pci), vector, true);
+		return true;
+	}
 	msix = pci_msix_find(p->pci);
-	if (!check_equal(msix.vectors, 1, "hotplug-msix"))
-		return;
-	trap_set_handler(PORT_VECTOR, port_on_interrupt, p);
-	pci_msix_route(&msix, 0, PORT_VECTOR);
+	trap_set_handler(vector, port_on_interrupt, p);
+	pci_msix_route(&msix, 0, vector);
 	pci_msix_enable(p->pci, &msix, true);
+	return check_equal(msix.vectors, 1, "hotplug-msix");
+}
+
+static void port_init(struct port *p)
+{
+	pci_enable(p->pci);
+	if (!port_set_interrupt(p))
+		return;
 	port_clear(p, STATUS_EVENTS);
 	if ((port_read(p, SLOT_STATUS) & STATUS_PRESENT) != 0)
 		port_up(p);

@@ -57,9 +57,11 @@ def finish(vm):
 
 
 @pytest.mark.parametrize("kind", ["q35", "pc"])
-def test_whole_way(folder, kind):
-    """Plugged, used, shrunk, asked back, gone: and the same memory again on the other port."""
-    with machine(folder, kind=kind) as vm:
+@pytest.mark.parametrize("irq", ["", "irq=intx", "port-irq=intx"])
+def test_whole_way(folder, kind, irq):
+    """Plugged, used, shrunk, asked back, gone: and the same memory again on the other port. With
+    messages, and with the pins of devices behind ports or of the ports."""
+    with machine(folder, irq, kind=kind) as vm:
         qmp = vm.qmp()
         vm.console.expect("^hotplug: ready ports=2$")
         places = []
