@@ -26,12 +26,18 @@ struct chr_port *chr_port_new(struct chardev *chr, const struct chr_ops *ops, vo
 	return port;
 }
 
+/* What nobody took. */
+static void chr_port_close_fds(struct chr_port *port)
+{
+	while (port->fd_count)
+		close(port->fds[--port->fd_count]);
+}
+
 /* The port is off the list. */
 void chr_port_destroy(struct chr_port *port)
 {
 	chr_stream_free(port->stream);
-	while (port->fd_count)
-		close(port->fds[--port->fd_count]);
+	chr_port_close_fds(port);
 	chr_ring_done(&port->out);
 	pthread_mutex_destroy(&port->lock);
 	free(port);
@@ -57,6 +63,8 @@ void chr_port_set_open(struct chr_port *port, bool open)
 	if (!open)
 		chr_ring_clear(&port->out);
 	pthread_mutex_unlock(&port->lock);
+	if (!open)
+		chr_port_close_fds(port);
 	if (port->opened == open)
 		return;
 	port->opened = open;

@@ -118,6 +118,26 @@ static bool chr_port_busy(const struct chr_port *port)
 	return !port->given_up && port->opened && port->ops->busy && port->ops->busy(port->opaque);
 }
 
+/* The port's from now on, or closed. */
+static void chr_port_give_fd(struct chr_port *port, int fd)
+{
+	if (port->given_up || port->fd_count == CHR_PORT_FDS)
+		close(fd);
+	else
+		port->fds[port->fd_count++] = fd;
+}
+
+static void chr_stream_descriptor(void *opaque, int fd)
+{
+	struct chardev *chr = opaque;
+	struct chr_port *port = chr->mux ? NULL : chr_only_port(chr);
+
+	if (port)
+		chr_port_give_fd(port, fd);
+	else
+		close(fd);
+}
+
 static bool chr_stream_busy(void *opaque)
 {
 	const struct chardev *chr = opaque;
@@ -135,6 +155,7 @@ static const struct chr_stream_ops chr_own_ops = {
 	.output = chr_stream_output,
 	.closed = chr_stream_closed,
 	.attended = chr_stream_attended,
+	.descriptor = chr_stream_descriptor,
 };
 
 /* A served client's stream. */
@@ -175,12 +196,7 @@ static void chr_client_closed(void *opaque)
 
 static void chr_client_descriptor(void *opaque, int fd)
 {
-	struct chr_port *port = opaque;
-
-	if (port->given_up || port->fd_count == CHR_PORT_FDS)
-		close(fd);
-	else
-		port->fds[port->fd_count++] = fd;
+	chr_port_give_fd(opaque, fd);
 }
 
 static void chr_client_attended(void *opaque, bool attended)

@@ -74,12 +74,16 @@ static int take_run(struct command_call *call, const json_t *args, json_t **ret_
 		    struct err **err)
 {
 	int fd = command_take_fd(call);
+	off_t size;
 
 	(void)args;
 	if (fd < 0)
 		return err_set(err, EINVAL, "no descriptor came along");
-	*ret_value = json_integer(lseek(fd, 0, SEEK_END));
+	size = lseek(fd, 0, SEEK_END);
 	close(fd);
+	if (size < 0)
+		return -errno;
+	*ret_value = json_integer(size);
 	return 0;
 }
 
@@ -421,6 +425,8 @@ static void one_program_on_a_connection(void **state)
 	PUMP(env->loop, reads(&a, "    }\r\n}\r\n"));
 	say(&a, HELLO);
 	PUMP(env->loop, reads(&a, "{\r\n    \"return\": {}\r\n}\r\n"));
+	say_with(&a, "{\"execute\": \"take\"}", fds[1]);
+	PUMP(env->loop, reads(&a, "\"desc\": \"Illegal seek\"\r\n    }\r\n}\r\n"));
 	chr_monitor_free(monitor);
 	chardev_free(chr);
 	close(a.fd);
