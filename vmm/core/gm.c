@@ -2,12 +2,12 @@
 /*
  * Guest memory: see gm.h for the contract.
  *
- * Regions are kept in an array sorted by address, with a readers-writer lock around it that an access
- * holds for reading while it lasts: no region goes under its hands. A device-memory region has such a
- * lock around its map of granted blocks: an access holds it for reading from the check to the last
- * byte copied, gm_revoke() takes it for writing, and that is all of I3. Writers are preferred, so that
- * a busy device cannot keep an unplug waiting. Order: the array's lock, then regions' in ascending
- * order.
+ * Regions are kept in an array sorted by address, with a readers-writer lock around it that an
+ * access holds for reading while it lasts: no region goes under its hands. A device-memory region
+ * has such a lock around its map of granted blocks: an access holds it for reading from the check
+ * to the last byte copied, gm_revoke() takes it for writing, and that is all of I3. Writers are
+ * preferred, so that a busy device cannot keep an unplug waiting. Order: the array's lock, then
+ * regions' in ascending order.
  */
 #include "vmm/core/gm.h"
 
@@ -226,7 +226,7 @@ static void gm_drop(struct gm *gm, struct gm_hold hold)
 	pthread_rwlock_unlock(&gm->lock);
 }
 
-/* Lock the array and the regions of the range, and check it; -EFAULT with nothing held otherwise. */
+/* Lock the array and the regions of the range, and check it; else -EFAULT, with nothing held. */
 static int gm_hold_range(struct gm *gm, uint64_t gpa, uint64_t size, struct gm_hold *ret_hold)
 {
 	struct gm_hold hold;

@@ -72,8 +72,9 @@ int gm_store_release(struct gm *gm, uint64_t gpa, unsigned int size, uint64_t va
  * Let @fn work on the host bytes of [gpa, gpa + size), in order, one or more pieces; for system
  * calls that read or write guest memory directly (read(2), getrandom(2)). The pieces stay
  * accessible during the call and not after it; a revoke waits for it, so @fn must not block, nor
- * access guest memory through this module; it may be left at any access of the piece (fault.h). Returns -EFAULT before calling @fn at all when the range
- * is not accessible, else the first non-zero result of @fn, else 0.
+ * access guest memory through this module; it may be left at any access of the piece (fault.h).
+ * Returns -EFAULT before calling @fn at all when the range is not accessible, else the first
+ * non-zero result of @fn, else 0.
  */
 int gm_access(struct gm *gm, uint64_t gpa, uint64_t size,
 	      int (*fn)(void *opaque, void *host, size_t size), void *opaque);

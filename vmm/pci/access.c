@@ -5,8 +5,8 @@
  *
  * I1  An access that does not lie in one aligned doubleword, or whose function does not exist,
  *     reads as all ones and is dropped when written. The bridge makes no requests that cross one.
- * I2  A request for a bus behind a port reaches what is there while the port's link is up (pci.h, I5
- *     and I6).
+ * I2  A request for a bus behind a port reaches what is there while the port's link is up (pci.h,
+ *     I5 and I6).
  * I3  Only 4-byte accesses at 0xCF8 touch the address register. Narrower ones there are other
  *     devices' ports: whoever has one adds a region of its own to the bus, which is smaller than
  *     the bridge's and therefore answers (the reset control register at 0xCF9).

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The slot of a root port, with attention button, power controller and two indicators: PCI Express
- * 5.0, 6.7 "PCI Express Hot-Plug Support", 7.5.3.9 to 7.5.3.11 "Slot Capabilities, Control, Status".
+ * 5.0, 6.7 "PCI Express Hot-Plug Support", 7.5.3.9 to 7.5.3.11 "Slot Capabilities, Control,
+ * Status".
  *
  * I1  Presence Detect State is port->plugged. Each change of it, of the link's state, each press of
  *     the button and each completed command sets its event bit, which the guest clears.
  * I2  port->interrupting is: the interrupt is enabled, and so is an event that is set. While it is,
  *     the wired interrupt is asserted; when it becomes so, a message is sent (6.7.3.4).
- * I3  What is plugged leaves the slot when the guest has switched the slot's power off and its power
- *     indicator as well: with the power alone it may come back. A guest that writes both once more
- *     where they are off already ejects nothing: it has not looked at the slot before.
+ * I3  What is plugged leaves the slot when the guest has switched the slot's power off and its
+ *     power indicator as well: with the power alone it may come back. A guest that writes both once
+ *     more where they are off already ejects nothing: it has not looked at the slot before.
  * I4  A slot without hot-plug is always powered, and no event of it is enabled.
  *
  * Threads: host->lock is held.

@@ -2,8 +2,8 @@
 /*
  * Devices that come and go while the machine is there, behind root ports (vmm/pci/slot.c).
  *
- * I1  Adding is all or nothing: configuration, place in the address map, ACPI tables, parts, slot, in
- *     this order; a failure takes them back in reverse.
+ * I1  Adding is all or nothing: configuration, place in the address map, ACPI tables, parts, slot,
+ *     in this order; a failure takes them back in reverse.
  * I2  A device leaves when the guest has given it up, or at a reset if it was asked to; a memory
  *     device that was to have memory again since then stays. Whoever waits hears
  *     VM_EVENT_DEVICE_DELETED; what it does then finds its id, port, memory backend and addresses

@@ -3,8 +3,8 @@
  * A host bridge on two buses with a hypervisor made of arrays, for the tests of vmm/pci.
  *
  * The fake hypervisor's message sources are eventfds that nobody but the fixture reads; a signal
- * counts for the route that the source has when the fixture looks, which it does before every change
- * of a route. A signal without a route is `stray`: a test fails on it.
+ * counts for the route that the source has when the fixture looks, which it does before every
+ * change of a route. A signal without a route is `stray`: a test fails on it.
  */
 #ifndef TESTS_UNIT_PCI_FIXTURE_H
 #define TESTS_UNIT_PCI_FIXTURE_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Hot-plug: what a guest sees of a device that comes and goes, its interrupts, and what it can do to
- * the slot. See vmm/pci/slot.c.
+ * Hot-plug: what a guest sees of a device that comes and goes, its interrupts, and what it can do
+ * to the slot. See vmm/pci/slot.c.
  */
 #include "fixture.h"
 
@@ -380,8 +380,8 @@ static void test_reset(void **state)
 }
 
 /*
- * Whatever is written to the port, in whatever sizes: the rules of slot.c hold, and the owner is told
- * of each device once at most.
+ * Whatever is written to the port, in whatever sizes: the rules of slot.c hold, and the owner is
+ * told of each device once at most.
  */
 static void test_random_writes(void **state)
 {
