@@ -57,15 +57,21 @@ unsigned int progress_percent(uint64_t done, uint64_t total)
 	return part > 99 ? 99 : (unsigned int)part;
 }
 
-/* "1.2 GiB of 2 GiB", or nothing. */
-static void progress_sizes(const struct progress *p, char *buf, size_t room)
+const char *progress_sizes(uint64_t bytes, uint64_t target_bytes, char buf[PROGRESS_SIZES_MAX])
 {
 	char size[TEXT_SIZE_MAX], target[TEXT_SIZE_MAX];
 
+	snprintf(buf, PROGRESS_SIZES_MAX, "%s %s %s", text_size(bytes, size),
+		 bytes > target_bytes ? "on the way to" : "of", text_size(target_bytes, target));
+	return buf;
+}
+
+/* The sizes, or nothing. */
+static void progress_known_sizes(const struct progress *p, char buf[PROGRESS_SIZES_MAX])
+{
 	*buf = '\0';
 	if (p->target_known)
-		snprintf(buf, room, "%s of %s", text_size(p->size_bytes, size),
-			 text_size(p->target_bytes, target));
+		progress_sizes(p->size_bytes, p->target_bytes, buf);
 }
 
 static uint64_t progress_speed(const struct progress *p)
@@ -98,10 +104,10 @@ const char *progress_bar(const struct progress *p, size_t columns, bool utf8, ch
 			 size_t room)
 {
 	const char *full = utf8 ? "█" : "#", *empty = utf8 ? "░" : ".";
-	char sizes[2 * TEXT_SIZE_MAX + 8], pace[2 * TEXT_SIZE_MAX + 16], percent[16];
+	char sizes[PROGRESS_SIZES_MAX], pace[2 * TEXT_SIZE_MAX + 16], percent[16];
 	size_t used, width, filled;
 
-	progress_sizes(p, sizes, sizeof(sizes));
+	progress_known_sizes(p, sizes);
 	progress_pace(p, pace, sizeof(pace));
 	snprintf(percent, sizeof(percent), "%3u %%", progress_percent(p->done, p->total));
 	used = strlen(sizes) + strlen(pace) + strlen(percent) + text_columns(p->what) +
@@ -127,10 +133,10 @@ const char *progress_bar(const struct progress *p, size_t columns, bool utf8, ch
 
 const char *progress_line(const struct progress *p, char *buf, size_t room)
 {
-	char sizes[2 * TEXT_SIZE_MAX + 8], size[TEXT_SIZE_MAX];
+	char sizes[PROGRESS_SIZES_MAX], size[TEXT_SIZE_MAX];
 	uint64_t speed = progress_speed(p);
 
-	progress_sizes(p, sizes, sizeof(sizes));
+	progress_known_sizes(p, sizes);
 	if (speed)
 		snprintf(buf, room, "%s: %s%s%u %%, %s/s", p->what, sizes, *sizes ? ", " : "",
 			 progress_percent(p->done, p->total), text_size(speed, size));

@@ -39,6 +39,10 @@ struct progress {
 	int64_t bytes_per_s;
 };
 
+#define PROGRESS_SIZES_MAX 96
+
+/* "1.2 GiB of 2 GiB"; "1 GiB on the way to 512 MiB" where there is more than there shall be. */
+const char *progress_sizes(uint64_t bytes, uint64_t target_bytes, char buf[PROGRESS_SIZES_MAX]);
 /* 0 to 100; 100 only when all is done. */
 unsigned int progress_percent(uint64_t done, uint64_t total);
 /*

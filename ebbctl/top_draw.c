@@ -16,9 +16,11 @@
 #include "ebbctl/top_text.h"
 
 #define TOP_LINE_BYTES 512
-/* Rows that are not the list's: header and column heads above, state and keys below. */
+/* Rows that are not the list's: header and column heads above; below, what is said, and keys. */
 #define TOP_ROWS_ABOVE 2
-#define TOP_ROWS_BELOW 2
+#define TOP_ROWS_SAID  3
+/* A lower window has one row for what is said. */
+#define TOP_ROWS_LOW 16
 /* The columns of figures are laid out for this; what is more is the name's. */
 #define TOP_COLUMNS  80
 #define TOP_NAME_MAX 32
@@ -276,20 +278,44 @@ static void top_draw_map(const struct top_screen *screen, int y, const struct to
 	attrset(A_NORMAL);
 }
 
+/* How many rows there are for what is said. */
+static int top_rows_said(void)
+{
+	return LINES < TOP_ROWS_LOW ? 1 : TOP_ROWS_SAID;
+}
+
+/* @text in the rows above the keys, cut where words end if that can be. */
+static void top_draw_said(const char *text)
+{
+	int rows = top_rows_said();
+
+	for (int i = 0; i < rows && *text; i++) {
+		size_t size = text_fit(text, (size_t)COLS), word = size;
+		char line[TOP_LINE_BYTES];
+
+		while (text[size] && i + 1 < rows && word && text[word] != ' ')
+			word--;
+		size = num_min(word ? word : size, sizeof(line) - 1);
+		memcpy(line, text, size);
+		line[size] = '\0';
+		top_put(LINES - 1 - rows + i, 0, (size_t)COLS, line);
+		text += size;
+		text += strspn(text, " ");
+	}
+}
+
 static void top_draw_below(const struct top_view *view)
 {
-	char line[TOP_LINE_BYTES], state[TOP_TEXT_MAX], step[TOP_TEXT_MAX], host[TOP_TEXT_MAX];
+	char line[2 * TOP_LINE_BYTES], state[TOP_TEXT_MAX], step[TOP_TEXT_MAX];
 	const struct top_device *device = top_selected(view);
 
 	if (view->message) {
-		top_put(LINES - 2, 0, (size_t)COLS, view->message);
+		top_draw_said(view->message);
 	} else if (device) {
-		snprintf(line, sizeof(line), "%.100s: %s%s%s%s%.200s", device->label,
-			 top_state_text(device, view->now_ms, state),
-			 device->host_known ? ", the host holds " : "",
-			 device->host_known ? top_size_text(device->host_bytes, host) : "",
-			 device->reason ? ": " : "", device->reason ? device->reason : "");
-		top_put(LINES - 2, 0, (size_t)COLS, line);
+		snprintf(line, sizeof(line), "%.100s: %s%s%.700s", device->label,
+			 top_state_text(device, view->now_ms, state), device->reason ? ": " : "",
+			 device->reason ? device->reason : "");
+		top_draw_said(line);
 	}
 	snprintf(line, sizeof(line), "q quit  arrows choose  +/- resize by %s  p %s",
 		 device ? top_size_text(top_device_step(device), step) : "a step",
@@ -301,7 +327,7 @@ static void top_draw_below(const struct top_view *view)
 
 static size_t top_list_rows(void)
 {
-	int rows = LINES - TOP_ROWS_ABOVE - TOP_ROWS_BELOW;
+	int rows = LINES - TOP_ROWS_ABOVE - top_rows_said() - 1;
 
 	return rows > 0 ? (size_t)rows : 0;
 }

@@ -93,7 +93,6 @@ static struct top_device *top_device_new(const struct device_info *info)
 		return NULL;
 	device->id = strdup(info->id);
 	device->label = top_clean(*info->id ? info->id : "(no id)");
-	device->from_bytes = info->plugged_bytes;
 	device->requested_bytes = info->requested_bytes;
 	if (device->id && device->label)
 		return device;
@@ -120,7 +119,8 @@ static void top_device_update(struct top_device *device, const struct device_inf
 			      uint64_t now_ms)
 {
 	if (device->requested_bytes != info->requested_bytes) {
-		device->from_bytes = info->plugged_bytes;
+		device->from_bytes = device->plugged_bytes;
+		device->from_known = true;
 		top_set_text(&device->reason, NULL);
 	}
 	device->node = info->node;
@@ -205,8 +205,8 @@ void top_machine_take_blocks(struct top_machine *machine, const char *id, const 
 	device->nr_cells = cells ? nr : 0;
 }
 
-/* Why the size is not what was asked for, in a person's words. */
-static const char *top_request_reason(const char *status)
+/* Why the size is not what was asked for, in a person's words: the monitor's, or ours. */
+static const char *top_request_reason(const char *explanation, const char *status)
 {
 	static const struct {
 		const char *status, *reason;
@@ -216,6 +216,8 @@ static const char *top_request_reason(const char *status)
 		{"no-driver", "the guest has no driver for it"},
 	};
 
+	if (explanation)
+		return explanation;
 	for (size_t i = 0; status && i < ARRAY_SIZE(reasons); i++)
 		if (!strcmp(status, reasons[i].status))
 			return reasons[i].reason;
@@ -229,12 +231,13 @@ void top_machine_take_virtio_mem(struct top_machine *machine, const json_t *list
 		const json_t *violations = json_object_get(element, "violations");
 		const char *id = json_string_value(json_object_get(element, "id"));
 		const char *status = json_string_value(json_object_get(element, "request-status"));
+		const char *why = json_string_value(json_object_get(element, "explanation"));
 		struct top_device *device = top_machine_device(machine, id ? id : "");
 		uint64_t writes = 0, reads = 0;
 
 		if (!device)
 			continue;
-		top_set_text(&device->reason, top_request_reason(status));
+		top_set_text(&device->reason, top_request_reason(why, status));
 		if (!device_number(violations, "writes", &writes) ||
 		    !device_number(violations, "reads", &reads))
 			continue;
@@ -312,17 +315,19 @@ int64_t top_device_rate(const struct top_device *device, uint64_t now_ms)
 	return progress_rate_get(&device->plugged_rate, now_ms);
 }
 
-unsigned int top_device_percent(const struct top_device *device)
+int top_device_percent(const struct top_device *device)
 {
 	uint64_t plugged = device->plugged_bytes, requested = device->requested_bytes;
 	uint64_t from = device->from_bytes;
 
 	if (plugged < requested) {
 		from = num_min(from, plugged);
-		return progress_percent(plugged - from, requested - from);
+		return (int)progress_percent(plugged - from, requested - from);
 	}
+	if (!device->from_known && plugged > requested)
+		return -1;
 	from = num_max(from, plugged);
-	return progress_percent(from - plugged, from - requested);
+	return (int)progress_percent(from - plugged, from - requested);
 }
 
 enum top_state top_device_state(const struct top_device *device, uint64_t now_ms)
@@ -356,6 +361,7 @@ uint64_t top_device_stepped(const struct top_device *device, bool more)
 void top_device_ask(struct top_device *device, uint64_t bytes)
 {
 	device->from_bytes = device->plugged_bytes;
+	device->from_known = true;
 	device->requested_bytes = bytes;
 	top_set_text(&device->reason, NULL);
 }

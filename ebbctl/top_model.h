@@ -34,11 +34,12 @@ struct top_device {
 	int64_t node;
 	uint64_t plugged_bytes, requested_bytes, max_bytes, block_bytes;
 	uint64_t from_bytes; /* plugged when the size was asked for */
+	bool from_known;     /* somebody was looking then; what grows is taken to begin at 0 */
 	struct progress_rate plugged_rate, requests_rate;
 	uint8_t *cells; /* how full; NULL: not known */
 	size_t nr_cells;
-	bool requests_known, violations_known, host_known;
-	uint64_t requests, violations, host_bytes;
+	bool requests_known, violations_known;
+	uint64_t requests, violations;
 	char *reason; /* why it is not where it shall be; NULL: nobody said */
 };
 
@@ -75,8 +76,8 @@ enum top_state { TOP_STEADY, TOP_GROWING, TOP_SHRINKING, TOP_STUCK };
 
 /* What it does; stuck: it shall be of another size, and nothing moved lately. */
 enum top_state top_device_state(const struct top_device *device, uint64_t now_ms);
-/* How much of the way to the requested size is done. */
-unsigned int top_device_percent(const struct top_device *device);
+/* How much of the way to the requested size is done; -1: not known. */
+int top_device_percent(const struct top_device *device);
 /* Bytes in a second. */
 int64_t top_device_rate(const struct top_device *device, uint64_t now_ms);
 /* How much one key press changes the size. */

@@ -54,11 +54,12 @@ const char *top_state_text(const struct top_device *device, uint64_t now_ms, cha
 {
 	enum top_state state = top_device_state(device, now_ms);
 
-	if (state == TOP_STEADY)
+	int percent = top_device_percent(device);
+
+	if (state == TOP_STEADY || percent < 0)
 		snprintf(buf, TOP_TEXT_MAX, "%s", top_state_name(state));
 	else
-		snprintf(buf, TOP_TEXT_MAX, "%s %u %%", top_state_name(state),
-			 top_device_percent(device));
+		snprintf(buf, TOP_TEXT_MAX, "%s %d %%", top_state_name(state), percent);
 	return buf;
 }
 
@@ -99,6 +100,7 @@ static void top_put_quoted(FILE *out, const char *key, const char *text)
 char *top_line(const struct top_machine *machine, const struct top_device *device, uint64_t now_ms)
 {
 	enum top_state state = top_device_state(device, now_ms);
+	int percent = top_device_percent(device);
 	char rate[TOP_TEXT_MAX], *line = NULL;
 	size_t size;
 	FILE *out = open_memstream(&line, &size);
@@ -117,11 +119,9 @@ char *top_line(const struct top_machine *machine, const struct top_device *devic
 			progress_rate_get(&device->requests_rate, now_ms));
 	if (device->violations_known)
 		fprintf(out, " violations=%" PRIu64, device->violations);
-	if (device->host_known)
-		top_put_size(out, "host", device->host_bytes);
 	fprintf(out, " state=%s", top_state_name(state));
-	if (state != TOP_STEADY)
-		fprintf(out, " progress=%u%%", top_device_percent(device));
+	if (state != TOP_STEADY && percent >= 0)
+		fprintf(out, " progress=%d%%", percent);
 	if (state != TOP_STEADY && device->reason)
 		top_put_quoted(out, "reason", device->reason);
 	if (fclose(out)) {

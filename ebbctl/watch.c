@@ -218,7 +218,7 @@ static void watch_loop(struct watch *w, int signals)
 static int watch_report(struct watch *w)
 {
 	struct progress *p = &w->progress;
-	char size[TEXT_SIZE_MAX], target[TEXT_SIZE_MAX], where[2 * TEXT_SIZE_MAX + 16];
+	char target[TEXT_SIZE_MAX], where[PROGRESS_SIZES_MAX];
 	const char *reason = w->reason ? w->reason : "the job was dismissed by somebody else";
 
 	if (w->err)
@@ -228,8 +228,7 @@ static int watch_report(struct watch *w)
 		return print_flush();
 	}
 	if (w->device && p->target_known)
-		snprintf(where, sizeof(where), "%s of %s", text_size(p->size_bytes, size),
-			 text_size(w->target_bytes, target));
+		progress_sizes(p->size_bytes, w->target_bytes, where);
 	else
 		snprintf(where, sizeof(where), "%u %% of the way to %s",
 			 progress_percent(p->done, p->total), text_size(w->target_bytes, target));
@@ -262,6 +261,7 @@ int watch_job(struct client *client, const char *id, const char *what, const cha
 			  .target_bytes = target_bytes,
 			  .progress = {.what = what, .total = 1}};
 	json_t *list = NULL;
+	struct signalfd_siginfo info;
 	sigset_t set, before;
 	int signals, status;
 
@@ -283,6 +283,9 @@ int watch_job(struct client *client, const char *id, const char *what, const cha
 		printf("\r\033[K");
 	status = watch_report(&w);
 	free(w.reason);
+	/* One that came too late has nothing to interrupt. */
+	while (read(signals, &info, sizeof(info)) == sizeof(info))
+		;
 	close(signals);
 	sigprocmask(SIG_SETMASK, &before, NULL);
 	return status;

@@ -229,6 +229,9 @@ static void test_bar(void **state)
 			    columns);
 	assert_string_equal(progress_line(&p, buf, sizeof(buf)),
 			    "reg0: 3 GiB of 4 GiB, 50 %, 512 MiB/s");
+	p.target_bytes = GIB;
+	assert_string_equal(progress_line(&p, buf, sizeof(buf)),
+			    "reg0: 3 GiB on the way to 1 GiB, 50 %, 512 MiB/s");
 	p.target_known = false;
 	p.bytes_per_s = 0;
 	assert_string_equal(progress_line(&p, buf, sizeof(buf)), "reg0: 50 %");

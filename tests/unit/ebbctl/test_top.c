@@ -144,6 +144,10 @@ static void test_reasons(void **state)
 	assert_int_equal(a->violations, 7);
 	assert_false(machine->devices[1]->violations_known);
 	take_text(machine, top_machine_take_virtio_mem,
+		  "[{\"id\": \"a\", \"request-status\": \"vm-oom\", \"explanation\": \"it \\u001b "
+		  "sleeps\"}]");
+	assert_string_equal(a->reason, "it \\x1b sleeps");
+	take_text(machine, top_machine_take_virtio_mem,
 		  "[{\"id\": \"a\", \"request-status\": \"done\"}]");
 	assert_null(a->reason);
 	top_device_ask(a, 3 * GIB);

@@ -122,13 +122,14 @@ static json_t *machine_jobs(struct machine *m, struct server *server)
 	case END_CANCEL:
 		if (m->cancelled)
 			return machine_job(m, "concluded", "it was cancelled");
-		kill(getpid(), SIGINT);
-		return machine_job(m, "running", NULL);
+		break;
 	default:
-		kill(getpid(), SIGINT);
-		machine_changed(m, server, "aborting");
-		return machine_job(m, "aborting", NULL);
+		break;
 	}
+	/* Interrupted once, at a time when nothing else is under way. */
+	if (m->queries == 3)
+		kill(getpid(), SIGINT);
+	return machine_job(m, m->cancelled ? "aborting" : "running", NULL);
 }
 
 static json_t *machine_answer(void *opaque, struct server *server, const char *command,
@@ -147,6 +148,8 @@ static json_t *machine_answer(void *opaque, struct server *server, const char *c
 	machine_note(m, command, args);
 	if (!strcmp(command, "job-cancel")) {
 		m->cancelled = true;
+		if (m->end == END_LEAVE)
+			kill(getpid(), SIGINT);
 		machine_changed(m, server, "aborting");
 	}
 	return json_object();
