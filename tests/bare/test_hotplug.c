@@ -5,7 +5,7 @@
  *
  *	port-irq=intx	the ports use their pins, not messages (the devices: irq=, lib/virtio.h)
  *	answer=HOW	to the attention button: off (default) gives the device up, ignore nothing,
- *			blink lets the power indicator blink and no more
+ *			blink lets the power indicator blink and no more, keep for a moment only
  *	follow=0	plug nothing, whatever is asked for
  *
  * It prints:
@@ -165,6 +165,11 @@ static void port_asked(struct port *p)
 	if (arg_is("answer", "blink")) {
 		port_command(p, CONTROL_BLINK);
 		console_printf("hotplug %u blinks\n", port_number(p));
+		return;
+	}
+	if (arg_is("answer", "keep")) {
+		port_command(p, CONTROL_BLINK);
+		port_command(p, CONTROL_ON);
 		return;
 	}
 	port_command(p, CONTROL_BLINK);

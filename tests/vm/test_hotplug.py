@@ -197,6 +197,23 @@ def test_guest_is_busy(folder):
         finish(vm)
 
 
+def test_guest_keeps_it(folder):
+    """A guest that says no is heard, and may be asked again at once."""
+    with machine(folder, "answer=keep") as vm:
+        qmp = vm.qmp()
+        vm.console.expect("^hotplug: ready")
+        qmp.execute("device_add", **memory())
+        came(vm, 0)
+        for _ in range(3):
+            qmp.execute("device_del", id="d0")
+            event = qmp.wait_event("DEVICE_UNPLUG_GUEST_ERROR")
+            assert event["data"] == {"device": "d0", "path": PATH + "d0"}
+        qmp.execute("system_reset")
+        came(vm, 0)
+        assert list(devices(qmp)) == ["d0"] and not qmp.take_events("DEVICE_DELETED")
+        finish(vm)
+
+
 def test_guest_takes_it_out(folder):
     """Nobody asked, and its memory is in use: it is the host's again, and the guest's loss."""
     with machine(folder) as vm:

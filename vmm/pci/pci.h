@@ -194,6 +194,11 @@ struct pci_port_config {
 	 * pci_port_request_unplug(); must not wait. May be NULL.
 	 */
 	void (*ejected)(void *opaque);
+	/*
+	 * The guest was busy with the slot (its power indicator blinked), and what is in it stays.
+	 * That is its answer to a request, if there was one. Called as the other. May be NULL.
+	 */
+	void (*kept)(void *opaque);
 	void *opaque;
 };
 

@@ -107,9 +107,14 @@ void pci_slot_command(struct pci_port *port)
 
 	port->control = control;
 	pci_slot_note(port, PCI_SLOT_STATUS_COMMAND);
-	if (port->plugged && (control & PCI_SLOT_OFF) == PCI_SLOT_OFF &&
-	    (before & PCI_SLOT_OFF) != PCI_SLOT_OFF)
+	if (!port->plugged)
+		return;
+	if ((control & PCI_SLOT_OFF) == PCI_SLOT_OFF && (before & PCI_SLOT_OFF) != PCI_SLOT_OFF)
 		pci_slot_eject(port);
+	else if ((before & PCI_SLOT_INDICATOR) == PCI_SLOT_INDICATOR_BLINK &&
+		 (control & (PCI_SLOT_INDICATOR | PCI_SLOT_POWER_OFF)) == PCI_SLOT_INDICATOR_ON &&
+		 port->config.kept)
+		port->config.kept(port->config.opaque);
 }
 
 void pci_slot_emptied(struct pci_port *port)

@@ -103,8 +103,9 @@ int vm_exit_status(const struct vm *vm);
 int vm_device_add(struct vm *vm, const json_t *values, struct err **err);
 /*
  * Ask the guest to give a device up. VM_EVENT_DEVICE_DELETED tells when it has: at once where the
- * slot has no power, at a reset at the latest. -ENODEV: there is no such device. A memory device that
- * has memory, or is to have some, is refused; so is asking again within VM_UNPLUG_WAIT_MS.
+ * slot has no power, at a reset at the latest; VM_EVENT_DEVICE_UNPLUG_GUEST_ERROR that it keeps it.
+ * -ENODEV: there is no such device. A memory device that has memory, or is to have some, is refused;
+ * so is asking again within VM_UNPLUG_WAIT_MS.
  */
 int vm_device_del(struct vm *vm, const char *id, struct err **err);
 

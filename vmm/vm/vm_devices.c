@@ -204,6 +204,7 @@ static int vm_build_port(struct vm *vm, struct vm_device *d, struct err **err)
 		.memory_reserve = c->memory_reserve,
 		.prefetch_reserve = c->prefetch_reserve,
 		.ejected = vm_port_ejected,
+		.kept = vm_port_kept,
 		.opaque = d,
 	};
 

@@ -8,11 +8,13 @@
  *     device that was to have memory again since then stays. Whoever waits hears
  *     VM_EVENT_DEVICE_DELETED; what it does then finds its id, port, memory backend and addresses
  *     free.
- * I3  What is plugged into a memory device that leaves all the same (the guest took it out of its
+ * I3  A guest that answers a request by keeping the device is heard:
+ *     VM_EVENT_DEVICE_UNPLUG_GUEST_ERROR, and it may be asked again at once.
+ * I4  What is plugged into a memory device that leaves all the same (the guest took it out of its
  *     slot with memory in use) is the host's again.
  *
- * Threads: the main one, with the vCPUs held while lists of devices change; vm_port_ejected() on a
- * vCPU's.
+ * Threads: the main one, with the vCPUs held while lists of devices change; vm_port_ejected()
+ * and vm_port_kept() on a vCPU's.
  * The guest controls: when it gives a device up, also one that nobody asked for.
  */
 #include <errno.h>
@@ -204,7 +206,7 @@ static char *vm_device_path(const struct vm *vm, const struct vm_device_config *
 	return n < 0 ? NULL : path;
 }
 
-/* I3, and what was done to the memory is told. vCPUs are held. */
+/* I4, and what was done to the memory is told. vCPUs are held. */
 static void vm_mem_clear(struct vm *vm, struct vm_device *d)
 {
 	struct vmem_device_info info;
@@ -275,6 +277,14 @@ void vm_port_ejected(void *opaque)
 	vm_request(port->vm, VM_REQUEST_EJECTED);
 }
 
+void vm_port_kept(void *opaque)
+{
+	struct vm_device *port = opaque;
+
+	port->kept = true;
+	vm_request(port->vm, VM_REQUEST_EJECTED);
+}
+
 /* What is behind a port; NULL: nothing. */
 static struct vm_device *vm_device_behind(const struct vm *vm, const struct vm_device *port)
 {
@@ -284,8 +294,39 @@ static struct vm_device *vm_device_behind(const struct vm *vm, const struct vm_d
 	return NULL;
 }
 
+/* I3 */
+static void vm_tell_kept(struct vm *vm, struct vm_device *d)
+{
+	char *path = vm_device_path(vm, d->config);
+	struct vm_event event = {
+		.type = VM_EVENT_DEVICE_UNPLUG_GUEST_ERROR,
+		.id = d->config->id,
+		.path = path,
+		.memory_device = d->mem ? &d->memory : NULL,
+	};
+
+	d->unplug_requested = false;
+	if (path)
+		vm_emit(vm, &event);
+	free(path);
+}
+
+static void vm_tell_all_kept(struct vm *vm)
+{
+	for (size_t i = 0; i < vm->nr_devices; i++) {
+		struct vm_device *port = vm->devices[i], *behind;
+
+		if (!port->port || !atomic_exchange(&port->kept, false))
+			continue;
+		behind = vm_device_behind(vm, port);
+		if (behind && behind->unplug_requested)
+			vm_tell_kept(vm, behind);
+	}
+}
+
 void vm_remove_ejected(struct vm *vm)
 {
+	vm_tell_all_kept(vm);
 	for (size_t i = 0; i < vm->nr_devices; i++) {
 		struct vm_device *port = vm->devices[i], *behind;
 

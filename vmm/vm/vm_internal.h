@@ -72,6 +72,7 @@ struct vm_device {
 	struct pci_port *port;
 	struct vm *vm;            /* of port */
 	_Atomic bool ejected;     /* of port: the guest gave up what is behind it */
+	_Atomic bool kept;        /* of port: it looked, and did not */
 	bool unplug_requested;    /* the guest was asked to give it up */
 	uint64_t unplug_asked_ms; /* when, by the monotonic clock */
 };
@@ -202,7 +203,8 @@ int vm_build_acpi(struct vm *vm, struct err **err);
 /* vm_hotplug.c */
 /* For pci_port_config; @opaque is a port's struct vm_device. */
 void vm_port_ejected(void *opaque);
-/* Remove what the guest gave up. */
+void vm_port_kept(void *opaque);
+/* Remove what the guest gave up, and tell of what it was asked for and keeps. */
 void vm_remove_ejected(struct vm *vm);
 /* A reset ends all waiting for the guest: remove what it was asked for as well. vCPUs are paused. */
 void vm_remove_requested(struct vm *vm);

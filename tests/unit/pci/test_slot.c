@@ -26,7 +26,7 @@ struct subject {
 	struct pci_fixture f;
 	struct pci_port *port;
 	struct pci_device *dev;
-	unsigned int ejected, downs;
+	unsigned int ejected, kept, downs;
 };
 
 static void subject_ejected(void *opaque)
@@ -34,6 +34,13 @@ static void subject_ejected(void *opaque)
 	struct subject *s = opaque;
 
 	s->ejected++;
+}
+
+static void subject_kept(void *opaque)
+{
+	struct subject *s = opaque;
+
+	s->kept++;
 }
 
 static void subject_link_down(void *opaque)
@@ -77,6 +84,7 @@ static int setup(void **state)
 			.memory_reserve = UINT64_MAX,
 			.prefetch_reserve = UINT64_MAX,
 			.ejected = subject_ejected,
+			.kept = subject_kept,
 			.opaque = s,
 		},
 		NULL);
@@ -278,6 +286,34 @@ static void test_busy(void **state)
 	assert_int_equal(status(s), PCI_SLOT_STATUS_PRESENT);
 }
 
+/* Blinking ends with the device still there: on its arrival, and when the guest says no. */
+static void test_kept(void **state)
+{
+	struct subject *s = *state;
+
+	driver_start(s, OFF);
+	control_set(s, PCI_SLOT_INDICATOR_BLINK | PCI_SLOT_POWER_OFF);
+	control_set(s, OFF);
+	assert_int_equal(s->kept, 0);
+	device_add(s);
+	assert_int_equal(pci_port_plug(s->port, NULL), 0);
+	control_set(s, PCI_SLOT_INDICATOR_BLINK);
+	control_set(s, POWERED);
+	assert_int_equal(s->kept, 1);
+	assert_int_equal(pci_port_request_unplug(s->port, NULL), 0);
+	control_set(s, PCI_SLOT_INDICATOR_BLINK);
+	control_set(s, PCI_SLOT_INDICATOR_BLINK);
+	assert_int_equal(s->kept, 1);
+	control_set(s, POWERED);
+	assert_int_equal(s->kept, 2);
+	assert_true(answers(s));
+	control_set(s, POWERED);
+	control_set(s, PCI_SLOT_INDICATOR_BLINK | PCI_SLOT_POWER_OFF);
+	control_set(s, OFF);
+	assert_int_equal(s->kept, 2);
+	assert_int_equal(s->ejected, 1);
+}
+
 static void test_no_hotplug(void **state)
 {
 	struct subject *s = *state;
@@ -431,6 +467,7 @@ int main(void)
 		T(test_power_cycle),
 		T(test_off_again_ejects_nothing),
 		T(test_busy),
+		T(test_kept),
 		T(test_no_hotplug),
 		T(test_enables),
 		T(test_wired),
