@@ -214,18 +214,29 @@ def test_figures(folder):
         )
 
 
+def schemas(ctl):
+    """Target -> figure -> its schema."""
+    answer = ctl.execute("query-stats-schemas")
+    return {a["target"]: {s["name"]: s for s in a["stats"]} for a in answer}
+
+
+def check_values(stats, schema):
+    """Just the figures of the schema, each in the form that it has there."""
+    assert set(stats) == set(schema)
+    for name, value in stats.items():
+        assert isinstance(value, list) == schema[name]["type"].endswith("histogram"), name
+        assert isinstance(value, bool) == (schema[name].get("unit") == "boolean"), name
+
+
 def test_stats_are_the_same(folder):
     """query-stats, its schema, and the text."""
     with Vm(folder) as vm:
         vm.console.expect("^follow: ready$")
         ctl = vm.qmp()
-        schema = {s["name"]: s for s in ctl.execute("query-stats-schemas")[0]["stats"]}
         result = ctl.execute("query-stats", target="virtio-mem")
         assert [r["qom-path"] for r in result] == ["/machine/peripheral/d0/virtio-backend"]
         stats = {s["name"]: s["value"] for s in result[0]["stats"]}
-        assert set(stats) == set(schema)
-        for name, value in stats.items():
-            assert isinstance(value, list) == (schema[name]["type"] == "log2-histogram"), name
+        check_values(stats, schemas(ctl)["virtio-mem"])
         m = scrape(vm.path)
         for kind in ("plug", "unplug", "unplug-all", "state", "other"):
             answers = {}
@@ -242,9 +253,41 @@ def test_stats_are_the_same(folder):
             providers=[{"provider": "virtio-mem", "names": ["plugged-size"]}],
         )
         assert picked[0]["stats"] == [{"name": "plugged-size", "value": 64 * MIB}]
-        assert ctl.execute("query-stats", target="vm") == []
+        other = [{"provider": "kvm"}]
+        assert ctl.execute("query-stats", target="virtio-mem", providers=other) == []
         wrong = {"target": "virtio-mem", "devices": ["x"]}
         assert ctl.error("query-stats", wrong).error_class == "DeviceNotFound"
+
+
+def test_stats_of_kvm(folder):
+    """What the kernel counts, of the machine and of each vCPU, while they run."""
+    with Vm(folder, ["-m", "64M", "-smp", "3"], "test=echo") as vm:
+        vm.console.expect("^echo: ready$")
+        ctl = vm.qmp()
+        schema = schemas(ctl)
+        if "vcpu" not in schema:
+            pytest.skip("this kernel does not tell what it counts")
+        result = ctl.execute("query-stats", target="vm")
+        assert len(result) == 1 and "qom-path" not in result[0]
+        check_values({s["name"]: s["value"] for s in result[0]["stats"]}, schema["vm"])
+        paths = [cpu["qom-path"] for cpu in ctl.execute("query-cpus-fast")]
+        result = ctl.execute("query-stats", target="vcpu")
+        assert [r["qom-path"] for r in result] == paths and len(paths) == 3
+        for r in result:
+            check_values({s["name"]: s["value"] for s in r["stats"]}, schema["vcpu"])
+        picked = ctl.execute(
+            "query-stats",
+            target="vcpu",
+            vcpus=paths[:1],
+            providers=[{"provider": "kvm", "names": ["exits"]}],
+        )
+        assert [r["qom-path"] for r in picked] == paths[:1]
+        assert [s["name"] for s in picked[0]["stats"]] == ["exits"]
+        assert picked[0]["stats"][0]["value"] > 0
+        assert ctl.execute("query-stats", target="vcpu", vcpus=["/nowhere"]) == []
+        human = vm.monitor()
+        assert "exits (cumulative): " in human.run("info stats vcpu")
+        assert "allowed are vm, vcpu" in human.run("info stats disk")
 
 
 def test_blocks(folder):

@@ -1,107 +1,61 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Figures of memory devices for programs: query-stats and query-stats-schemas, provider and target
- * "virtio-mem"; and where memory is plugged, query-virtio-mem-blocks.
+ * Figures for programs: query-stats and query-stats-schemas, of memory devices (provider and target
+ * "virtio-mem"), and of the machine and its vCPUs (provider "kvm", targets "vm" and "vcpu"); and
+ * where memory is plugged, query-virtio-mem-blocks.
  *
- * A log2-histogram has one value for each power of two of microseconds: the first counts what took
- * up to one, the next up to two, then four, and so on; the last everything that took longer.
+ * A log2-histogram of ours has one value for each power of two of microseconds: the first counts
+ * what took up to one, the next up to two, then four, and so on; the last everything that took
+ * longer.
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-
-#include <vmem/guard.h>
 
 #include "base/err.h"
 #include "base/num.h"
 #include "vmm/control/answer.h"
+#include "vmm/control/figures.h"
 #include "vmm/control/internal.h"
 #include "vmm/control/stats.h"
 
-#define STATS_PROVIDER "virtio-mem"
+/* ---- one source of figures ---- */
 
-/* ---- what there is ---- */
+enum stats_provider { STATS_KVM, STATS_MEM };
 
-void control_mem_sample(const struct vm_memory_device *device, struct mem_sample *ret)
-{
-	virtio_mem_info(device->mem, &ret->info);
-	virtio_mem_stats(device->mem, &ret->stats);
-	virtio_mem_violations(device->mem, &ret->violations);
-	virtio_mem_guard_info(device->mem, &ret->guard);
-}
+static const char *const stats_providers[] = {[STATS_KVM] = "kvm", [STATS_MEM] = "virtio-mem"};
 
-struct figure {
-	const char *name, *type;
-	const char *unit; /* NULL: none */
-	int base, exponent;
-	const uint64_t *values;
-	size_t nr; /* 1: a scalar */
+/* The machine (both unset), a vCPU, or a memory device. */
+struct stats_source {
+	const struct vm *vm;
+	const struct vm_memory_device *device;
+	int cpu; /* -1: none */
 };
 
-struct stats_visit {
-	void (*fn)(void *opaque, const struct figure *figure);
-	void *opaque;
-};
-
-static void stats_scalar(const struct stats_visit *v, const char *name, const char *type,
-			 const char *unit, uint64_t value)
+static void stats_each(const struct stats_source *source, const struct figure_visit *visit)
 {
-	const struct figure figure = {
-		.name = name, .type = type, .unit = unit, .values = &value, .nr = 1};
+	struct mem_sample sample;
 
-	v->fn(v->opaque, &figure);
-}
-
-static void stats_requests(const struct stats_visit *v, const struct virtio_mem_requests *r,
-			   enum virtio_mem_kind kind)
-{
-	struct figure figure = {
-		.type = "log2-histogram",
-		.unit = "seconds",
-		.base = 10,
-		.exponent = -6,
-		.values = r->latency,
-		.nr = VIRTIO_MEM_BUCKETS,
-	};
-	char name[64];
-
-	for (unsigned int a = 0; a < VIRTIO_MEM_ANSWERS; a++) {
-		snprintf(name, sizeof(name), "%s-%s", virtio_mem_kind_name(kind),
-			 virtio_mem_answer_name(a));
-		stats_scalar(v, name, "cumulative", NULL, r->answers[a]);
+	if (!source->device) {
+		control_kvm_figures(source->vm, source->cpu, visit);
+		return;
 	}
-	snprintf(name, sizeof(name), "%s-latency", virtio_mem_kind_name(kind));
-	figure.name = name;
-	v->fn(v->opaque, &figure);
+	control_mem_sample(source->device, &sample);
+	control_mem_figures(&sample, visit);
 }
 
-/* Everything there is about a device, in one order. */
-static void stats_each(const struct mem_sample *s, const struct stats_visit *v)
+static enum stats_provider stats_provider(const struct stats_source *source)
 {
-	stats_scalar(v, "plugged-size", "instant", "bytes", s->info.plugged_size);
-	stats_scalar(v, "requested-size", "instant", "bytes", s->info.requested_size);
-	stats_scalar(v, "usable-size", "instant", "bytes", s->info.usable_region_size);
-	stats_scalar(v, "max-size", "instant", "bytes", s->info.region_size);
-	stats_scalar(v, "faulted-size", "instant", "bytes", s->info.faulted_size);
-	stats_scalar(v, "plug-bytes", "cumulative", "bytes", s->stats.plugged_bytes);
-	stats_scalar(v, "unplug-bytes", "cumulative", "bytes", s->stats.unplugged_bytes);
-	stats_scalar(v, "reset-bytes", "cumulative", "bytes", s->stats.reset_bytes);
-	for (unsigned int k = 0; k < VIRTIO_MEM_KINDS; k++)
-		stats_requests(v, &s->stats.requests[k], k);
-	stats_scalar(v, "host-refusals", "cumulative", NULL, s->stats.refusals);
-	stats_scalar(v, "violation-writes", "cumulative", NULL, s->violations.writes);
-	stats_scalar(v, "violation-reads", "cumulative", NULL, s->violations.reads);
-	stats_scalar(v, "memory-slots", "instant", NULL, s->guard.memslots);
+	return source->device ? STATS_MEM : STATS_KVM;
 }
 
-/* ---- query-stats ---- */
-
-struct stats_answer {
-	struct control_list list;
-	const json_t *names; /* NULL: all */
-};
+/* NULL for the machine. */
+static json_t *stats_path(const struct stats_source *source)
+{
+	if (source->device)
+		return control_mem_path(source->vm, source->device);
+	return source->cpu < 0 ? NULL : json_sprintf(CONTROL_CPU_PATH, (unsigned int)source->cpu);
+}
 
 static bool stats_list_has(const json_t *list, const char *text)
 {
@@ -114,11 +68,51 @@ static bool stats_list_has(const json_t *list, const char *text)
 	return false;
 }
 
+/* Call @fn with each source of a target until it fails; those of @devices, @vcpus only. */
+static void stats_sources(const struct vm *vm, const json_t *args,
+			  void (*fn)(void *opaque, const struct stats_source *source), void *opaque)
+{
+	const json_t *devices = json_object_get(args, "devices");
+	const json_t *vcpus = json_object_get(args, "vcpus");
+	const char *target = control_text(args, "target");
+	struct stats_source source = {.vm = vm, .cpu = -1};
+
+	if (!strcmp(target, "vm"))
+		fn(opaque, &source);
+	for (unsigned int i = 0; !strcmp(target, "vcpu") && i < vm_config(vm)->smp.cpus; i++) {
+		char path[64];
+
+		source.cpu = (int)i;
+		snprintf(path, sizeof(path), CONTROL_CPU_PATH, i);
+		if (!vcpus || stats_list_has(vcpus, path))
+			fn(opaque, &source);
+	}
+	source.cpu = -1;
+	for (size_t i = 0; !strcmp(target, "virtio-mem") && i < vm_nr_memory_devices(vm); i++) {
+		source.device = vm_memory_device(vm, i);
+		if (!devices || (source.device->id && stats_list_has(devices, source.device->id)))
+			fn(opaque, &source);
+	}
+}
+
+/* ---- query-stats ---- */
+
+struct stats_answer {
+	struct control_list results;
+	const json_t *providers; /* NULL: all */
+	/* of the source that is being told */
+	struct control_list stats;
+	const json_t *names; /* NULL: all */
+	bool any;
+};
+
 static json_t *stats_value(const struct figure *figure)
 {
 	struct control_list list;
 
-	if (figure->nr == 1)
+	if (!figure->is_list && figure->unit && !strcmp(figure->unit, "boolean"))
+		return json_boolean(figure->values[0]);
+	if (!figure->is_list)
 		return json_integer((json_int_t)figure->values[0]);
 	control_list_init(&list);
 	for (size_t i = 0; i < figure->nr; i++)
@@ -130,43 +124,56 @@ static void stats_add_value(void *opaque, const struct figure *figure)
 {
 	struct stats_answer *answer = opaque;
 
-	if (!answer->names || stats_list_has(answer->names, figure->name))
-		control_list_add(&answer->list, json_pack("{s:s, s:o}", "name", figure->name,
-							  "value", stats_value(figure)));
+	if (answer->names && !stats_list_has(answer->names, figure->name))
+		return;
+	answer->any = true;
+	control_list_add(&answer->stats, json_pack("{s:s, s:o}", "name", figure->name, "value",
+						   stats_value(figure)));
 }
 
-static json_t *stats_device(const struct vm *vm, const struct vm_memory_device *d,
-			    const json_t *names)
+/* Is the provider asked for? *ret_names: which of its figures; NULL: all. */
+static bool stats_wanted(const json_t *providers, enum stats_provider provider,
+			 const json_t **ret_names)
 {
-	struct stats_answer answer = {.names = names};
-	const struct stats_visit visit = {stats_add_value, &answer};
-	struct mem_sample sample;
-
-	control_list_init(&answer.list);
-	control_mem_sample(d, &sample);
-	stats_each(&sample, &visit);
-	return json_pack("{s:s, s:o, s:o}", "provider", STATS_PROVIDER, "qom-path",
-			 control_mem_path(vm, d), "stats", control_list_end(&answer.list));
-}
-
-/* Is our provider asked for? *ret_names: which of its figures; NULL: all. */
-static bool stats_wanted(const json_t *args, const json_t **ret_names)
-{
-	const json_t *providers = json_object_get(args, "providers"), *request;
+	const json_t *request;
 	size_t i;
 
 	*ret_names = NULL;
-	if (strcmp(control_text(args, "target"), STATS_PROVIDER) != 0)
-		return false;
 	if (!providers)
 		return true;
 	json_array_foreach (providers, i, request) {
-		if (strcmp(control_text(request, "provider"), STATS_PROVIDER) != 0)
+		if (strcmp(control_text(request, "provider"), stats_providers[provider]) != 0)
 			continue;
 		*ret_names = json_object_get(request, "names");
 		return true;
 	}
 	return false;
+}
+
+static void stats_add_result(void *opaque, const struct stats_source *source)
+{
+	struct stats_answer *answer = opaque;
+	const struct figure_visit visit = {stats_add_value, answer};
+	enum stats_provider provider = stats_provider(source);
+	json_t *stats, *path = NULL, *value;
+
+	if (!stats_wanted(answer->providers, provider, &answer->names))
+		return;
+	answer->any = false;
+	control_list_init(&answer->stats);
+	stats_each(source, &visit);
+	stats = control_list_end(&answer->stats);
+	/* A kernel that tells nothing is no source. */
+	if (stats && !answer->any) {
+		json_decref(stats);
+		return;
+	}
+	value = json_pack("{s:s, s:o}", "provider", stats_providers[provider], "stats", stats);
+	if (source->device || source->cpu >= 0) {
+		path = stats_path(source);
+		control_set(&value, "qom-path", path);
+	}
+	control_list_add(&answer->results, value);
 }
 
 static int stats_check_devices(const struct vm *vm, const json_t *devices, struct err **err)
@@ -184,96 +191,150 @@ static int stats_run(struct command_call *call, const json_t *args, json_t **ret
 		     struct err **err)
 {
 	const struct control *control = command_ctx(call);
-	const json_t *devices = json_object_get(args, "devices"), *names;
-	struct control_list list;
-	int ret = stats_check_devices(control->vm, devices, err);
+	struct stats_answer answer = {.providers = json_object_get(args, "providers")};
+	int ret = stats_check_devices(control->vm, json_object_get(args, "devices"), err);
 
 	if (ret)
 		return ret;
-	control_list_init(&list);
-	for (size_t i = 0; stats_wanted(args, &names) && i < vm_nr_memory_devices(control->vm);
-	     i++) {
-		const struct vm_memory_device *d = vm_memory_device(control->vm, i);
-
-		if (!devices || (d->id && stats_list_has(devices, d->id)))
-			control_list_add(&list, stats_device(control->vm, d, names));
-	}
-	return control_answer(control_list_end(&list), ret_value, err);
+	control_list_init(&answer.results);
+	stats_sources(control->vm, args, stats_add_result, &answer);
+	return control_answer(control_list_end(&answer.results), ret_value, err);
 }
 
 /* ---- query-stats-schemas ---- */
 
-static void stats_add_schema(void *opaque, const struct figure *figure)
+static void stats_add_schema_value(void *opaque, const struct figure *figure)
 {
-	struct control_list *list = opaque;
+	struct stats_answer *answer = opaque;
 	json_t *value = json_pack("{s:s, s:s, s:i}", "name", figure->name, "type", figure->type,
 				  "exponent", figure->exponent);
 
 	if (figure->unit)
 		control_set(&value, "unit", json_string(figure->unit));
-	if (figure->base)
+	if (figure->exponent)
 		control_set(&value, "base", json_integer(figure->base));
-	control_list_add(list, value);
+	if (figure->bucket_size)
+		control_set(&value, "bucket-size", json_integer(figure->bucket_size));
+	answer->any = true;
+	control_list_add(&answer->stats, value);
+}
+
+static void stats_end_schema(struct stats_answer *answer, enum stats_provider provider,
+			     const char *target)
+{
+	json_t *stats = control_list_end(&answer->stats);
+
+	if (stats && !answer->any)
+		json_decref(stats);
+	else
+		control_list_add(&answer->results,
+				 json_pack("{s:s, s:s, s:o}", "provider", stats_providers[provider],
+					   "target", target, "stats", stats));
 }
 
 static int stats_run_schemas(struct command_call *call, const json_t *args, json_t **ret_value,
 			     struct err **err)
 {
 	static const struct mem_sample none;
-	struct control_list schemas, stats;
-	const struct stats_visit visit = {stats_add_schema, &stats};
+	static const char *const targets[] = {"vm", "vcpu"}; /* -1, and any vCPU */
+	const struct control *control = command_ctx(call);
+	const char *provider = json_string_value(json_object_get(args, "provider"));
+	struct stats_answer answer = {.any = false};
+	const struct figure_visit visit = {stats_add_schema_value, &answer};
 
-	(void)call;
-	(void)args;
-	control_list_init(&stats);
-	stats_each(&none, &visit);
-	control_list_init(&schemas);
-	control_list_add(&schemas,
-			 json_pack("{s:s, s:s, s:o}", "provider", STATS_PROVIDER, "target",
-				   STATS_PROVIDER, "stats", control_list_end(&stats)));
-	return control_answer(control_list_end(&schemas), ret_value, err);
+	control_list_init(&answer.results);
+	for (int i = 0; i < 2 && (!provider || !strcmp(provider, stats_providers[STATS_KVM]));
+	     i++) {
+		answer.any = false;
+		control_list_init(&answer.stats);
+		control_kvm_figures(control->vm, i - 1, &visit);
+		stats_end_schema(&answer, STATS_KVM, targets[i]);
+	}
+	if (!provider || !strcmp(provider, stats_providers[STATS_MEM])) {
+		control_list_init(&answer.stats);
+		control_mem_figures(&none, &visit);
+		stats_end_schema(&answer, STATS_MEM, stats_providers[STATS_MEM]);
+	}
+	return control_answer(control_list_end(&answer.results), ret_value, err);
 }
 
 /* ---- info stats ---- */
 
+/* The unit with its SI prefix, "us", where there is one; else "* 10^-5 seconds". */
+static void stats_print_unit(struct command_call *call, const struct figure *figure)
+{
+	static const char *const small[] = {"", "m", "u", "n"};
+	bool seconds = figure->unit && !strcmp(figure->unit, "seconds");
+	int thousands = -figure->exponent / 3;
+
+	if (!figure->unit && !figure->exponent)
+		return;
+	command_printf(call, ", ");
+	if (seconds && figure->base == 10 && figure->exponent <= 0 && figure->exponent % 3 == 0 &&
+	    thousands < (int)ARRAY_SIZE(small)) {
+		command_printf(call, "%ss", small[thousands]);
+		return;
+	}
+	if (figure->exponent)
+		command_printf(call, "* %d^%d%s", figure->base, figure->exponent,
+			       figure->unit ? " " : "");
+	if (figure->unit)
+		command_printf(call, "%s",
+			       strcmp(figure->unit, "bytes") || figure->exponent ? figure->unit
+										 : "B");
+}
+
 static void stats_print_one(void *opaque, const struct figure *figure)
 {
 	struct command_call *call = opaque;
-	bool seconds = figure->unit && !strcmp(figure->unit, "seconds");
 
-	command_printf(call, "    %s (%s%s%s):", figure->name, figure->type,
-		       figure->unit ? ", " : "",
-		       seconds        ? "microseconds"
-		       : figure->unit ? figure->unit
-				      : "");
-	for (size_t i = 0; i < figure->nr; i++)
-		command_printf(call, " %s%" PRIu64, figure->nr > 1 && !i ? "[" : "",
-			       figure->values[i]);
-	command_printf(call, "%s\n", figure->nr > 1 ? "]" : "");
+	command_printf(call, "    %s (%s", figure->name, figure->type);
+	stats_print_unit(call, figure);
+	if (figure->bucket_size)
+		command_printf(call, ", bucket size=%" PRIu32, figure->bucket_size);
+	command_printf(call, "): ");
+	if (figure->is_list)
+		for (size_t i = 0; i < figure->nr; i++)
+			command_printf(call, "[%zu]=%" PRIu64 " ", i, figure->values[i]);
+	else if (figure->unit && !strcmp(figure->unit, "boolean"))
+		command_printf(call, "%s", figure->values[0] ? "yes" : "no");
+	else
+		command_printf(call, "%" PRIu64, figure->values[0]);
+	command_printf(call, "\n");
+}
+
+static void stats_print_source(void *opaque, const struct stats_source *source)
+{
+	const struct figure_visit visit = {stats_print_one, opaque};
+	json_t *path = stats_path(source);
+
+	command_printf(opaque, "provider: %s\n", stats_providers[stats_provider(source)]);
+	if (path)
+		command_printf(opaque, "  %s\n", json_string_value(path));
+	stats_each(source, &visit);
+	json_decref(path);
 }
 
 static int stats_human(struct command_call *call, const json_t *args, json_t **ret_value,
 		       struct err **err)
 {
-	const char *id = json_string_value(json_object_get(args, "id"));
 	const struct control *control = command_ctx(call);
-	const struct stats_visit visit = {stats_print_one, call};
+	const char *target = control_text(args, "target");
 
 	(void)ret_value;
-	if (id && !vm_memory_device_by_id(control->vm, id))
-		return err_set(err, ENODEV, "Device '%s' not found", id);
-	for (size_t i = 0; i < vm_nr_memory_devices(control->vm); i++) {
-		const struct vm_memory_device *d = vm_memory_device(control->vm, i);
-		struct mem_sample sample;
-
-		if (id && d != vm_memory_device_by_id(control->vm, id))
-			continue;
-		control_mem_sample(d, &sample);
-		command_printf(call, "provider: %s\n  \"%s\":\n", STATS_PROVIDER,
-			       d->id ? d->id : "");
-		stats_each(&sample, &visit);
-	}
+	if (strcmp(target, "vm") && strcmp(target, "vcpu") && strcmp(target, "virtio-mem"))
+		return err_set(err, EINVAL,
+			       "'%s' is no target of figures; allowed are vm, vcpu and virtio-mem",
+			       target);
+	stats_sources(control->vm, args, stats_print_source, call);
 	return 0;
+}
+
+static void stats_complete(void *ctx, unsigned int index, struct hmp_words *words)
+{
+	(void)ctx;
+	for (size_t i = 0; index == 0 && i < 3; i++)
+		hmp_words_add(words, (const char *const[]){"vm", "vcpu", "virtio-mem"}[i]);
 }
 
 /* ---- query-virtio-mem-blocks ---- */
@@ -361,11 +422,12 @@ static const struct command stats_commands[] = {
 	},
 	{
 		.human = "info stats",
-		.human_args = "id:s?",
-		.params = "[id]",
-		.help = "show what the guest asked of its memory devices, and how long it took",
+		.human_args = "target:s",
+		.params = "target",
+		.help = "show what is counted of the machine (vm), its vCPUs (vcpu), its memory "
+			"devices (virtio-mem)",
 		.human_run = stats_human,
-		.complete = control_complete_memory_device,
+		.complete = stats_complete,
 	},
 	{
 		.name = "query-stats-schemas",
@@ -390,8 +452,8 @@ static const struct command stats_commands[] = {
 };
 
 static const struct qmp_type stats_types[] = {
-	{.name = "StatsProvider", .kind = QMP_ENUM, .members = STATS_PROVIDER},
-	{.name = "StatsTarget", .kind = QMP_ENUM, .members = "vm vcpu " STATS_PROVIDER},
+	{.name = "StatsProvider", .kind = QMP_ENUM, .members = "kvm virtio-mem"},
+	{.name = "StatsTarget", .kind = QMP_ENUM, .members = "vm vcpu virtio-mem"},
 	{
 		.name = "StatsType",
 		.kind = QMP_ENUM,
@@ -410,7 +472,7 @@ static const struct qmp_type stats_types[] = {
 		.kind = QMP_UNION,
 		.members = "target:StatsTarget *providers:[StatsRequest]",
 		.tag = "target",
-		.variants = "vcpu:StatsVCPUFilter " STATS_PROVIDER ":StatsVirtioMemFilter",
+		.variants = "vcpu:StatsVCPUFilter virtio-mem:StatsVirtioMemFilter",
 	},
 	{
 		.name = "StatsValue",

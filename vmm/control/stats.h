@@ -14,6 +14,7 @@
 
 #include "vmm/virtio/mem.h"
 
+struct figure_visit;
 struct vm;
 struct vm_memory_device;
 
@@ -25,6 +26,8 @@ struct mem_sample {
 };
 
 void control_mem_sample(const struct vm_memory_device *device, struct mem_sample *ret);
+/* For query-stats (figures.h). */
+void control_mem_figures(const struct mem_sample *sample, const struct figure_visit *visit);
 
 /* Where the device is in the object tree: a string, or NULL. In query_virtio_mem.c. */
 json_t *control_mem_path(const struct vm *vm, const struct vm_memory_device *device);

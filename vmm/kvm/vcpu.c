@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "vmm/kvm/kvm_stats.h"
 #include "vmm/kvm/vcpu_internal.h"
 
 #define VCPU_KICK_SIGNAL SIGUSR1
@@ -64,7 +65,7 @@ struct vcpus *vcpus_new(const struct vcpus_config *config, struct err **err)
 	for (unsigned int i = 0; i < config->count; i++) {
 		vcpus->vcpu[i].vcpus = vcpus;
 		vcpus->vcpu[i].index = i;
-		vcpus->vcpu[i].fd = -1;
+		vcpus->vcpu[i].fd = vcpus->vcpu[i].stats_fd = -1;
 		vcpus->vcpu[i].member.kick = vcpu_gate_kick;
 		vcpus->vcpu[i].member.opaque = &vcpus->vcpu[i];
 	}
@@ -102,6 +103,8 @@ int vcpus_create(struct vcpus *vcpus, unsigned int index, const struct vcpu_iden
 		v->msrs[i] = identity->msrs[i];
 	v->nr_msrs = identity->nr_msrs;
 	vcpu_msrs_set(v->fd, v->msrs, v->nr_msrs);
+	/* Now: later it would wait until the vCPU leaves the guest. */
+	v->stats_fd = kvm_stats_open(v->fd);
 	return 0;
 }
 
@@ -334,6 +337,8 @@ void vcpus_free(struct vcpus *vcpus)
 			pthread_join(v->thread, NULL);
 		if (v->run)
 			munmap(v->run, kvm_vm_run_size(vcpus->config.kvm));
+		if (v->stats_fd >= 0)
+			close(v->stats_fd);
 		if (v->fd >= 0)
 			close(v->fd);
 		vcpu_state_free(v->power_on);
@@ -347,6 +352,11 @@ void vcpus_free(struct vcpus *vcpus)
 unsigned int vcpus_count(const struct vcpus *vcpus)
 {
 	return vcpus->config.count;
+}
+
+int vcpus_stats_fd(const struct vcpus *vcpus, unsigned int index)
+{
+	return vcpus->vcpu[index].stats_fd;
 }
 
 pid_t vcpus_thread_id(const struct vcpus *vcpus, unsigned int index)

@@ -86,6 +86,8 @@ int vcpus_reset(struct vcpus *vcpus,
 
 unsigned int vcpus_count(const struct vcpus *vcpus);
 /* The host's thread id of a started vCPU. */
+/* What KVM counts of it (kvm_stats.h); the vcpus' own. -1: the kernel does not tell. */
+int vcpus_stats_fd(const struct vcpus *vcpus, unsigned int index);
 pid_t vcpus_thread_id(const struct vcpus *vcpus, unsigned int index);
 
 /* ---- the architecture's part, vcpu_x86.c ---- */

@@ -13,6 +13,7 @@ struct vcpu {
 	struct vcpus *vcpus;
 	unsigned int index;
 	int fd;
+	int stats_fd; /* kvm_stats.h; -1: none */
 	struct kvm_run *run;
 	struct vcpu_state *power_on;
 	struct kvm_msr_entry *msrs;

@@ -15,6 +15,7 @@
 #include "vmm/isa/power.h"
 #include "vmm/isa/pvpanic.h"
 #include "vmm/kvm/kvm.h"
+#include "vmm/kvm/kvm_stats.h"
 #include "vmm/machine/platform.h"
 #include "vmm/virtio/mem.h"
 #include "vmm/virtio/virtio.h"
@@ -455,6 +456,23 @@ pid_t vm_io_thread_id(const struct vm *vm)
 struct pci_host *vm_pci_host(const struct vm *vm)
 {
 	return vm->pci;
+}
+
+int vm_kvm_stats(const struct vm *vm, int index,
+		 void (*fn)(void *opaque, const struct kvm_stat *stat), void *opaque)
+{
+	int fd, ret;
+
+	if (index >= 0) {
+		fd = vcpus_stats_fd(vm->vcpus, (unsigned int)index);
+		return fd < 0 ? -ENOTSUP : kvm_stats_read(fd, fn, opaque);
+	}
+	fd = kvm_stats_open(kvm_vm_fd(vm->kvm));
+	if (fd < 0)
+		return -ENOTSUP;
+	ret = kvm_stats_read(fd, fn, opaque);
+	close(fd);
+	return ret;
 }
 
 pid_t vm_vcpu_thread_id(const struct vm *vm, unsigned int index)

@@ -33,6 +33,7 @@ struct err;
 struct loop;
 struct pci_device;
 struct pci_host;
+struct kvm_stat;
 struct virtio_mem;
 struct vm;
 
@@ -193,6 +194,12 @@ void vm_set_event_hook(struct vm *vm, void (*fn)(void *opaque, const struct vm_e
 uint64_t vm_node_bytes(const struct vm *vm, unsigned int node);
 
 struct chardev *vm_chardev(const struct vm *vm, const struct vm_chardev_config *config);
+/*
+ * What KVM counts, of a vCPU or (@index -1) of the machine; each is called as kvm_stats_read() says.
+ * 0, or -errno: -ENOTSUP where the kernel does not tell. Waits for nobody.
+ */
+int vm_kvm_stats(const struct vm *vm, int index,
+		 void (*fn)(void *opaque, const struct kvm_stat *stat), void *opaque);
 /* The host's thread id of a vCPU. */
 pid_t vm_vcpu_thread_id(const struct vm *vm, unsigned int index);
 /* The host's thread id of the thread of all virtqueues but those of memory devices. */
