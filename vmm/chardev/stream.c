@@ -32,8 +32,9 @@
 #define CHR_WRITE_BYTES 16384
 /* Descriptors accepted with one message. */
 #define CHR_MESSAGE_FDS 16
-/* Reads in one go, before the loop's other work gets its turn. */
-#define CHR_READS_MAX 8
+/* Reads, and writes, in one go, before the loop's other work gets its turn. */
+#define CHR_READS_MAX  8
+#define CHR_WRITES_MAX 8
 
 enum chr_kind { CHR_KIND_NONE, CHR_KIND_SOCKET, CHR_KIND_POLL, CHR_KIND_PLAIN };
 
@@ -154,9 +155,13 @@ static bool chr_stream_fill(struct chr_stream *stream)
 	return stream->written < stream->held;
 }
 
-/* Write until there is no more or no room. Returns whether something is left. */
+/*
+ * Write until there is no more, no room, or time for others: a guest may fill as fast as this
+ * writes. Returns whether something is left.
+ */
 static bool chr_stream_flush(struct chr_stream *stream)
 {
+	int turn = 0;
 	ssize_t n;
 
 	while (chr_stream_fill(stream)) {
@@ -164,6 +169,8 @@ static bool chr_stream_flush(struct chr_stream *stream)
 			stream->written = stream->held;
 			continue;
 		}
+		if (!stream->threaded && turn++ == CHR_WRITES_MAX)
+			return true;
 		n = chr_stream_send(stream, stream->wbuf + stream->written,
 				    stream->held - stream->written);
 		if (n == -EAGAIN)
