@@ -15,7 +15,7 @@ import os
 import pytest
 
 import qemu
-from ebbvm import Machine
+from ebbvm import Machine, memory_devices
 from qmp import QmpError, QmpProtocolError, QmpTimeout, parse
 from schema_cases import (
     ACTIONS,
@@ -24,6 +24,7 @@ from schema_cases import (
     DIFFERENT,
     EVENTS,
     MACHINE,
+    MIB,
     OWN_PROPERTIES,
     OWN_QUERIES,
     PROPERTIES,
@@ -379,6 +380,31 @@ def test_events(ours, theirs):
         for schema in (ours.schema, theirs.schema):
             kind = schema.infos[event["event"]]["arg-type"]
             assert schema.check(event.get("data", {}), kind, event["event"]) == []
+
+
+def test_events_of_resizes(ours, theirs, folder):
+    """A resize tells what both schemas say, its job as well as its device."""
+    args = ["-m", "128M,maxmem=4G", *memory_devices(("256M", "0", "2M", 0))]
+    with Machine(folder, "test=vmem-follow", args, qmp=True) as machine:
+        machine.console.expect("^follow: ready\n")
+        session = machine.qmp()
+        for size, job in ((64 * MIB, "one"), (0, "two")):
+            resize = {"device": "d0", "size": size, "job-id": job}
+            session.call("virtio-mem-resize", resize)
+            session.wait_event("MEMORY_DEVICE_SIZE_CHANGE", {"size": size})
+            done = session.wait_event("JOB_STATUS_CHANGE", {"id": job, "status": "concluded"})
+            answer = session.call("query-jobs")
+            session.call("job-dismiss", {"id": job})
+            gone = session.wait_event("JOB_STATUS_CHANGE", {"id": job, "status": "null"})
+            for event in (*session.take_events(), done, gone):
+                name = event["event"]
+                for schema in (ours.schema, theirs.schema):
+                    kind = schema.infos[name]["arg-type"]
+                    assert schema.check(event["data"], kind, name) == []
+            kind = ours.schema.infos["query-jobs"]["ret-type"]
+            assert ours.schema.check(answer, kind, "query-jobs") == []
+            kind = theirs.schema.infos["query-jobs"]["ret-type"]
+            assert unexplained(theirs.schema.check(answer, kind, "query-jobs gives")) == []
 
 
 def test_table_is_needed(ours, theirs):
