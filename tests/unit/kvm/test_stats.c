@@ -18,10 +18,17 @@
 #define NAME_SIZE 48
 #define NR        3
 
+/* As the kernel's, whose name has no size. */
 struct desc {
-	struct kvm_stats_desc desc;
+	uint32_t flags;
+	int16_t exponent;
+	uint16_t size;
+	uint32_t offset;
+	uint32_t bucket_size;
 	char name[NAME_SIZE];
 };
+
+_Static_assert(offsetof(struct desc, name) == sizeof(struct kvm_stats_desc), "as the kernel's");
 
 /* What lies in the file. */
 struct image {
@@ -44,9 +51,9 @@ static struct image image_new(void)
 			},
 		.descs =
 			{
-				{{KVM_STATS_TYPE_PEAK, 0, 1, 8, 0}, "second"},
-				{{KVM_STATS_TYPE_LOG_HIST, -9, 4, 16, 0}, "histogram"},
-				{{KVM_STATS_TYPE_LINEAR_HIST, 0, 1, 0, 5}, "first"},
+				{KVM_STATS_TYPE_PEAK, 0, 1, 8, 0, "second"},
+				{KVM_STATS_TYPE_LOG_HIST, -9, 4, 16, 0, "histogram"},
+				{KVM_STATS_TYPE_LINEAR_HIST, 0, 1, 0, 5, "first"},
 			},
 		.values = {10, 11, 12, 13, 14, 15},
 	};
@@ -149,16 +156,16 @@ static void test_nonsense(void **state)
 	memset(image.descs[2].name, 'x', NAME_SIZE);
 	check_bad(&image);
 	image = image_new();
-	image.descs[1].desc.size = 0;
+	image.descs[1].size = 0;
 	check_bad(&image);
-	image.descs[1].desc.size = UINT16_MAX;
+	image.descs[1].size = UINT16_MAX;
 	check_bad(&image);
-	image.descs[1].desc.size = 5;
+	image.descs[1].size = 5;
 	check_bad(&image);
 	image = image_new();
-	image.descs[0].desc.offset = 4;
+	image.descs[0].offset = 4;
 	check_bad(&image);
-	image.descs[0].desc.offset = UINT32_MAX - 7;
+	image.descs[0].offset = UINT32_MAX - 7;
 	check_bad(&image);
 	/* Nothing is something. */
 	image = image_new();
