@@ -96,7 +96,7 @@ static void test_revoke_waits_for_accesses(void **state)
  */
 static void test_regions_come_and_go_under_accesses(void **state)
 {
-	enum { WORKERS = 2, ROUNDS = 2000 };
+	enum { WORKERS = 2, ROUNDS = 300 };
 	struct worker worker[WORKERS];
 	struct world *w = *state;
 	atomic_bool stop = false;
