@@ -518,8 +518,7 @@ def test_memory_resize_of_parts(folder):
 def test_memory_resize_is_one_at_a_time(folder):
     with Vm(folder, TWO, devices=2, append="most=64M") as vm:
         job = vm.resize_all(128 * MIB + GIB)
-        vm.plugged(64 * MIB, device=0)
-        vm.plugged(64 * MIB, device=1)
+        vm.hmp.wait_for(vm.sizes, lambda s: s == [64 * MIB] * 2, "not both took what they can")
         for command, arguments in (
             ("memory-resize", {"total": 128 * MIB}),
             ("virtio-mem-resize", {"device": "d1", "size": 0}),
