@@ -29,7 +29,8 @@ static int qmp_make(struct qmp *qmp, const struct qmp_config *config,
 		return -EINVAL;
 	qmp->package = strdup(config->package);
 	qmp->events = qmp_events_new(qmp, config->uv);
-	if (!qmp->package || !qmp->events)
+	qmp->turns = qmp_turns_new(qmp, config->uv);
+	if (!qmp->package || !qmp->events || !qmp->turns)
 		return err_set(err, ENOMEM, "out of memory");
 	return 0;
 }
@@ -68,6 +69,7 @@ void qmp_free(struct qmp *qmp)
 		return;
 	assert(!qmp->sessions);
 	qmp_events_free(qmp->events);
+	qmp_turns_free(qmp->turns);
 	human_free(qmp->human);
 	schema_free(qmp->schema);
 	free(qmp->package);

@@ -24,6 +24,8 @@
  * I4  A session whose client does not take its output is dropped (its drop op, once).
  * I5  Events go to all sessions past I1, in their order, each at its rate (schema.h); the timestamp
  *     is that of when it happened. What is kept back for its rate is one per key.
+ * I6  A session that asks much at once (many commands, or few with long answers) is served a part in
+ *     each round of the loop, and takes no input meanwhile.
  *
  * Error classes follow the errno of *err: ENODEV DeviceNotFound, ENXIO DeviceNotActive, ENOSYS
  * CommandNotFound, all else GenericError.

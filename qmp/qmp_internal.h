@@ -2,7 +2,7 @@
 /*
  * What the parts of the monitor for programs share: qmp.c (the whole), session.c (clients), call.c
  * (commands that run), events.c, human.c (the human monitor of the same table), self.c (the commands
- * that answer for the monitor itself).
+ * that answer for the monitor itself), turns.c (sessions that ask much).
  *
  * A call belongs to the engine until its handler returns; while it is pending until command_done().
  * It has either a session (NULL once that is gone) or a human monitor's call.
@@ -16,11 +16,13 @@
 
 struct human;
 struct qmp_events;
+struct qmp_turns;
 
 struct qmp {
 	struct schema *schema;
 	struct human *human;
 	struct qmp_events *events;
+	struct qmp_turns *turns;
 	struct qmp_session *sessions; /* oldest first */
 	void *ctx;
 	int major, minor, micro;
@@ -70,6 +72,14 @@ int qmp_session_take_fd(struct qmp_session *session, const struct command_call *
 void qmp_session_negotiate(struct qmp_session *session, bool oob);
 /* Send @message to all sessions that may see events. */
 void qmp_sessions_tell(struct qmp *qmp, const json_t *message);
+/* Give a turn to each that has more to do than one. */
+void qmp_sessions_go_on(struct qmp *qmp);
+
+/* turns.c */
+struct qmp_turns *qmp_turns_new(struct qmp *qmp, uv_loop_t *uv);
+void qmp_turns_free(struct qmp_turns *turns);
+/* Have qmp_sessions_go_on() called soon. */
+void qmp_turns_wake(struct qmp_turns *turns);
 
 /* events.c */
 struct qmp_events *qmp_events_new(struct qmp *qmp, uv_loop_t *uv);

@@ -6,7 +6,7 @@
  * that moves it on; it does not enter itself. A session is freed at once, or, from inside one of
  * its own functions (`depth`), when that returns.
  *
- * I6  A descriptor belongs to the bytes that it came with. A command may take one that came no
+ * I7  A descriptor belongs to the bytes that it came with. A command may take one that came no
  *     later than its own last byte; what it leaves is closed when a command ends that is behind
  *     those bytes.
  */
@@ -24,6 +24,9 @@
 /* Bytes taken at once. */
 #define SESSION_HELD_BYTES 16384
 #define SESSION_FDS        16
+/* What a session may do in one turn: messages read and commands run, and bytes of answers. */
+#define SESSION_TURN_STEPS 64
+#define SESSION_TURN_BYTES 65536
 
 /* A message that waits: what was understood of it. */
 struct session_request {
@@ -56,9 +59,12 @@ struct qmp_session {
 	struct session_fd fds[SESSION_FDS];
 	unsigned int nr_fds;
 	unsigned int depth;
+	unsigned int turn_steps; /* of this turn */
+	size_t turn_bytes;
 	bool pretty, negotiated, oob_enabled;
 	bool ready;   /* qmp_session_new() is through */
 	bool pumping; /* qmp_session_pump() runs */
+	bool more;    /* its turn was over before its work */
 	bool dead;    /* the client did not take its output */
 	bool freed;   /* by its owner, while depth > 0 */
 };
@@ -145,6 +151,7 @@ static void session_send(struct qmp_session *session, const json_t *message)
 		return;
 	text = message ? json_dumps(message, flags) : NULL;
 	lines = text ? session_lines(text, &size) : NULL;
+	session->turn_bytes += size;
 	if (!lines || session->ops->write(session->opaque, lines, size) != size)
 		session_drop(session);
 	free(lines);
@@ -374,6 +381,16 @@ static void session_read(struct qmp_session *session)
 		session->queue[session->queue_count++] = request;
 }
 
+/* Is the turn over? Then there will be another one. */
+static bool session_yields(struct qmp_session *session)
+{
+	if (session->turn_steps++ < SESSION_TURN_STEPS && session->turn_bytes < SESSION_TURN_BYTES)
+		return false;
+	session->more = true;
+	qmp_turns_wake(session->qmp->turns);
+	return true;
+}
+
 static bool session_is_ready(const struct qmp_session *session)
 {
 	return !session->ops->ready || session->ops->ready(session->opaque);
@@ -387,7 +404,7 @@ static bool session_has_work(const struct qmp_session *session)
 	return session->held_used < session->held_size && session->queue_count < QMP_QUEUE_MAX;
 }
 
-/* Move on what can be moved on. */
+/* A turn: move on what can be moved on. */
 static void qmp_session_pump(struct qmp_session *session)
 {
 	struct session_request request;
@@ -395,8 +412,11 @@ static void qmp_session_pump(struct qmp_session *session)
 	if (session->pumping)
 		return;
 	session->pumping = true;
+	session->more = false;
+	session->turn_steps = 0;
+	session->turn_bytes = 0;
 	while (!session_is_over(session) && session_has_work(session) &&
-	       session_is_ready(session)) {
+	       session_is_ready(session) && !session_yields(session)) {
 		if (!session->call && session->queue_count) {
 			request = session->queue[0];
 			session->queue_count--;
@@ -513,6 +533,20 @@ void qmp_session_input(struct qmp_session *session, const char *buf, size_t size
 	session_collect_fds(session, size);
 	qmp_session_pump(session);
 	session_leave(session);
+}
+
+void qmp_sessions_go_on(struct qmp *qmp)
+{
+	struct qmp_session *session = qmp->sessions, *next;
+
+	while (session) {
+		session_enter(session);
+		if (session->more)
+			session_go_on(session);
+		next = session->next;
+		session_leave(session);
+		session = next;
+	}
 }
 
 void qmp_sessions_tell(struct qmp *qmp, const json_t *message)

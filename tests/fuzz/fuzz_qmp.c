@@ -503,13 +503,12 @@ static void client_probe(struct machine *m, struct client *client)
 	if (!client->program || client->dropped)
 		return;
 	qmp_session_writable(client->program);
-	while (client->program && sent < sizeof(probe) - 1) {
+	while (client->program && (sent < sizeof(probe) - 1 || qmp_session_busy(client->program))) {
 		while (m->nr_pending)
 			end(m, 0, false);
+		uv_run(&m->uv, UV_RUN_NOWAIT);
 		sent += client_send(client, probe + sent, sizeof(probe) - 1 - sent, SIZE_MAX);
 	}
-	while (m->nr_pending)
-		end(m, 0, false);
 	check(!client->program || client->last_id == 1001, "a session can be asked something");
 }
 

@@ -481,17 +481,34 @@ static size_t client_room(const struct client *client)
 	return client->human ? hmp_session_room(client->human) : 0;
 }
 
+/* A session that was given much does it in several rounds of the loop. */
+static void client_settle(const struct client *client)
+{
+	size_t before;
+
+	do {
+		before = client->count;
+		if (client->session && qmp_session_busy(client->session))
+			uv_run(&client->rig->uv, UV_RUN_NOWAIT);
+	} while (client->count != before);
+}
+
 size_t client_send(struct client *client, const void *buf, size_t size)
 {
 	size_t sent = 0, part;
 
-	while (sent < size && (part = num_min(size - sent, client_room(client)))) {
+	while (sent < size) {
+		client_settle(client);
+		part = num_min(size - sent, client_room(client));
+		if (!part)
+			break;
 		if (client->session)
 			qmp_session_input(client->session, (const char *)buf + sent, part);
 		else
 			hmp_session_input(client->human, (const char *)buf + sent, part);
 		sent += part;
 	}
+	client_settle(client);
 	return sent;
 }
 

@@ -316,6 +316,51 @@ static void urgent_commands_pass_what_waits(void **state)
 	client_close(&c);
 }
 
+static unsigned int count_lines(const struct client *c)
+{
+	unsigned int count = 0;
+
+	for (size_t i = 0; i < c->count; i++)
+		count += c->out[i] == '\n';
+	return count;
+}
+
+/* Who asks much at once has its turn in each round of the loop, and the others theirs. */
+static void sessions_take_turns(void **state)
+{
+	static const char ask[] = "{\"execute\": \"nothing\"}",
+			  schema[] = "{\"execute\": \"query-qmp-schema\"}";
+	struct client a = {0}, b = {0}, d = {0};
+	char text[16000], *at = text;
+	unsigned int rounds = 0;
+
+	client_open_ready(&a, *state, false);
+	client_open_ready(&b, *state, false);
+	client_open_ready(&d, *state, false);
+	for (unsigned int i = 0; i < 500; i++)
+		at = stpcpy(at, ask);
+	qmp_session_input(a.session, text, (size_t)(at - text));
+	assert_int_equal(qmp_session_room(a.session), 0);
+	assert_in_range(count_lines(&a), 1, 100);
+	at = text;
+	for (unsigned int i = 0; i < 100; i++)
+		at = stpcpy(at, schema);
+	qmp_session_input(b.session, text, (size_t)(at - text));
+	assert_in_range(count_lines(&b), 1, 20);
+	ASK(&d, ask, EMPTY);
+	while (qmp_session_busy(a.session) || qmp_session_busy(b.session)) {
+		uv_run(&a.rig->uv, UV_RUN_NOWAIT);
+		assert_true(++rounds < 200);
+	}
+	assert_true(rounds > 5);
+	assert_int_equal(count_lines(&a), 500);
+	assert_int_equal(count_lines(&b), 100);
+	assert_int_equal(a.resumes, 1);
+	client_close(&a);
+	client_close(&b);
+	client_close(&d);
+}
+
 static void client_that_does_not_read_waits(void **state)
 {
 	struct client c = {0};
@@ -475,6 +520,7 @@ int main(void)
 		T(one_command_runs_at_a_time),
 		T(waiting_commands_are_bounded),
 		T(urgent_commands_pass_what_waits),
+		T(sessions_take_turns),
 		T(client_that_does_not_read_waits),
 		T(client_leaves_while_its_command_runs),
 		T(descriptors_belong_to_their_bytes),
