@@ -27,6 +27,8 @@
 #define CHR_MUX_BYTES 1024
 /* How often a background process looks whether it has the terminal now; no signal tells. */
 #define CHR_FOREGROUND_MS 1000
+/* Until a client that could not be taken is tried again. */
+#define CHR_ACCEPT_MS     100
 #define CHR_LINGER_MS     1000
 #define CHR_FREE_DRAIN_MS 500
 
@@ -70,6 +72,7 @@ struct chardev {
 	uv_poll_t listen_poll, connect_poll, watch_poll;
 	int handles;
 	bool listening; /* listen_poll is armed */
+	uint64_t accept_after_ms;
 	bool has_signals;
 	bool freed;
 

@@ -289,11 +289,12 @@ static unsigned int chr_client_count(const struct chardev *chr)
 /* Whether a further connection would be taken. */
 static bool chr_wants_client(const struct chardev *chr)
 {
-	if (!chr->started)
+	if (!chr->started || chr_now_ms() < chr->accept_after_ms)
 		return false;
 	return chr->server ? chr_client_count(chr) < CHR_CLIENTS_MAX : !chr->stream;
 }
 
+/* A client that cannot be taken (there are no descriptors left) is asked for again a little later. */
 static void chr_listen_ready(uv_poll_t *poll, int status, int events)
 {
 	struct chardev *chr = poll->data;
@@ -306,6 +307,8 @@ static void chr_listen_ready(uv_poll_t *poll, int status, int events)
 	fd = chr_socket_accept(&chr->socket);
 	if (fd >= 0)
 		chr_connection(chr, fd, fd);
+	else if (fd != -EAGAIN)
+		chr->accept_after_ms = chr_now_ms() + CHR_ACCEPT_MS;
 	chr_wake(chr);
 }
 
@@ -467,6 +470,7 @@ static void chr_service_terminal(struct chardev *chr)
 static void chr_service(struct chardev *chr)
 {
 	struct chr_port *port;
+	uint64_t now_ms;
 
 	chr_service_terminal(chr);
 	for (port = chr->ports; port; port = port->next)
@@ -477,7 +481,11 @@ static void chr_service(struct chardev *chr)
 	for (port = chr->ports; port; port = port->next)
 		if (port->given_up && port->served)
 			chr_timer_arm(chr, CHR_LINGER_MS);
+	/* Before the look at the listener: one of the two sees that the time has come. */
+	now_ms = chr_now_ms();
 	chr_listen_arm(chr);
+	if (chr->accept_after_ms > now_ms)
+		chr_timer_arm(chr, chr->accept_after_ms - now_ms);
 	if (chr_wants_connection(chr))
 		chr_timer_arm(chr, (uint64_t)chr->reconnect_s * 1000);
 }

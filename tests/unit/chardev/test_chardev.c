@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -215,6 +216,43 @@ static void output_is_bounded_and_resumes(void **state)
 	}
 	PUMP(env->loop, f.writable == 1);
 	assert_int_equal(chr_port_write(f.port, block, 1), 1);
+	close(peer);
+	chr_port_close(f.port);
+	chardev_free(chr);
+}
+
+/* Without a descriptor for it a client waits, and the loop does not run round and round for it. */
+static void client_waits_for_a_descriptor(void **state)
+{
+	struct env *env = *state;
+	struct chr_config config = base_config(CHR_SOCKET);
+	struct front f = {.room = SIZE_MAX};
+	struct rlimit before, none;
+	struct chardev *chr;
+	bool expired = false;
+	uv_timer_t timer = {.data = &expired};
+	int peer, turns = 0;
+
+	config.path = env->path;
+	config.server = true;
+	chr = must_open(env->loop, &config);
+	must_attach(chr, &f, &front_ops);
+	uv_timer_init(loop_uv(env->loop), &timer);
+	uv_run(loop_uv(env->loop), UV_RUN_NOWAIT);
+	peer = unix_connect(env->path);
+	getrlimit(RLIMIT_NOFILE, &before);
+	none = before;
+	none.rlim_cur = 0;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	uv_update_time(loop_uv(env->loop));
+	uv_timer_start(&timer, pump_expired, 250, 0);
+	for (; !expired && turns < 1000; turns++)
+		uv_run(loop_uv(env->loop), UV_RUN_ONCE);
+	setrlimit(RLIMIT_NOFILE, &before);
+	uv_close((uv_handle_t *)&timer, NULL);
+	assert_int_equal(f.opened, 0);
+	assert_in_range(turns, 1, 100);
+	PUMP(env->loop, f.opened == 1);
 	close(peer);
 	chr_port_close(f.port);
 	chardev_free(chr);
@@ -819,6 +857,7 @@ int main(void)
 		T(paths_that_cannot_be),
 		T(inherited_listener_and_tcp),
 		T(client_connects_again),
+		T(client_waits_for_a_descriptor),
 		T(several_clients_are_served),
 		T(client_that_never_reads_is_let_go),
 		T(half_closed_client_gets_its_answer),
