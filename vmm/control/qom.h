@@ -15,19 +15,19 @@
  * of their parts. Properties come from the tables that the command line reads them with; a class
  * has rows over these for what a table does not know (its name in listings, the present value).
  *
- *     qom.c           commands
- *     qom_tree.c      nodes and paths
- *     qom_class.c     the classes
- *     qom_rows.c      what their rows read and set
- *     qom_props.c     properties of a class and of a node
- *     qom_types.c     commands about types
- *     qom_options.c   query-command-line-options
- *     qom_show.c      info qom-tree, info qtree
+ *     qom.c                           commands
+ *     qom_tree.c, qom_path.c          nodes and their paths, and from a path to a node
+ *     qom_class.c                     the classes
+ *     qom_rows.c, qom_rows_device.c   what their rows read and set
+ *     qom_props.c                     properties of a class and of a node
+ *     qom_types.c, qom_options.c      commands about types and about the command line
+ *     qom_show.c                      info qom-tree, info qtree
  *
  * I1  What qom_child_at() gives of a node is what qom_resolve() finds below it; each node has one
  *     path, qom_path().
  * I2  Every property that is listed of a node can be read.
  * I3  Only a row with set() can be set. What is set is checked first; a refusal changes nothing.
+ * I4  A command's time is bounded by what there is, whatever path a client sends.
  *
  * Ownership: a node points into the configuration and lives no longer than its part: use it within
  * one command. Threads: the main loop's only.
