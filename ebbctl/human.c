@@ -269,7 +269,7 @@ int human_terminal(struct client *client)
 
 	fprintf(stderr, "The monitor for people on %s: Ctrl-] leaves, quit ends the machine.\n",
 		client_name(client));
-	ret = terminal_open(&term, &err);
+	ret = terminal_open(true, &term, &err);
 	if (ret)
 		return print_err(err);
 	text = client_text(client, &size);

@@ -258,7 +258,7 @@ static int prompt_loop(struct prompt *prompt, const struct terminal *term, struc
 static int prompt_talk(struct prompt *prompt, struct err **err)
 {
 	struct terminal *term;
-	int ret = terminal_open(&term, err);
+	int ret = terminal_open(false, &term, err);
 
 	if (ret)
 		return ret;

@@ -19,7 +19,7 @@ struct terminal {
 	int signals;
 };
 
-static int terminal_raw(struct terminal *term)
+static int terminal_raw(struct terminal *term, bool all)
 {
 	struct termios raw;
 
@@ -28,12 +28,14 @@ static int terminal_raw(struct terminal *term)
 	raw = term->saved;
 	raw.c_iflag &= ~(tcflag_t)(BRKINT | ICRNL | INPCK | ISTRIP | IXON);
 	raw.c_lflag &= ~(tcflag_t)(ECHO | ICANON | IEXTEN | ISIG);
+	if (all)
+		raw.c_oflag &= ~(tcflag_t)OPOST;
 	raw.c_cc[VMIN] = 1;
 	raw.c_cc[VTIME] = 0;
 	return tcsetattr(STDIN_FILENO, TCSADRAIN, &raw) ? -errno : 0;
 }
 
-int terminal_open(struct terminal **ret_term, struct err **err)
+int terminal_open(bool all, struct terminal **ret_term, struct err **err)
 {
 	struct terminal *term = calloc(1, sizeof(*term));
 	sigset_t set;
@@ -47,7 +49,7 @@ int terminal_open(struct terminal **ret_term, struct err **err)
 	sigaddset(&set, SIGHUP);
 	sigprocmask(SIG_BLOCK, &set, &term->before);
 	term->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	ret = term->signals < 0 ? -errno : terminal_raw(term);
+	ret = term->signals < 0 ? -errno : terminal_raw(term, all);
 	if (ret) {
 		if (term->signals >= 0)
 			close(term->signals);

@@ -8,13 +8,14 @@
 #ifndef EBBCTL_TERMINAL_H
 #define EBBCTL_TERMINAL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct err;
 struct terminal;
 
-/* stdin becomes raw; output keeps its line ends. */
-int terminal_open(struct terminal **ret_term, struct err **err);
+/* Input becomes raw; so does output with @all, else it keeps its line ends. */
+int terminal_open(bool all, struct terminal **ret_term, struct err **err);
 /* As before. NULL is allowed. */
 void terminal_close(struct terminal *term);
 /* Readable: a signal asks for the end. */

@@ -70,16 +70,22 @@ static void top_say(void *opaque, const char *text)
 
 /* ---- showing ---- */
 
-static void top_refresh(struct top *top)
+/* Which machines there are: after each call that may end some. */
+static void top_look(struct top *top)
 {
 	top->view.nr_machines = top_list_shown(top->list, &top->view.machines, &top->links);
+	top_select(&top->view, 0);
+}
+
+static void top_refresh(struct top *top)
+{
+	top_look(top);
 	top->view.now_ms = top_now_ms();
 	if (top->message && top->view.now_ms >= top->message_end_ms) {
 		free(top->message);
 		top->message = NULL;
 	}
 	top->view.message = top->message;
-	top_select(&top->view, 0);
 	if (top->screen)
 		top_screen_draw(top->screen, &top->view);
 }
@@ -152,10 +158,12 @@ static void top_begin(struct top *top)
 /* Nobody is there to look at. */
 static void top_fail(struct top *top)
 {
-	const struct top_machine *machine = top_link_machine(top_list_link(top->list, 0));
+	const struct top_link *link = top_list_link(top->list, 0);
+	const char *problem = top_link_machine(link)->problem;
 	struct err *err = NULL;
 
-	err_set(&err, ENOTCONN, "%s", machine->problem ? machine->problem : "no monitor is there");
+	err_set(&err, ENOTCONN, "%s: %s", top_link_where(link),
+		problem ? problem : "no monitor is there");
 	top->status = print_err(err);
 	top->leave = true;
 }
@@ -165,6 +173,7 @@ static void top_clock(struct top *top)
 	uint64_t now = top_now_ms();
 
 	top_list_tick(top->list, now);
+	top_look(top);
 	if (!top->begun && (top_list_is_ready(top->list) || top_list_has_folders(top->list)))
 		top_begin(top);
 	if (!top->screen && top_list_is_down(top->list)) {

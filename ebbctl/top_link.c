@@ -117,10 +117,16 @@ void top_link_poll(const struct top_link *link, struct pollfd *ret_pfd)
 /* There is no connection any more, because of @err, which is taken over. */
 static void top_link_down(struct top_link *link, struct err *err)
 {
+	const char *name = address_name(link->address), *why = err_message(err);
+	size_t size = strlen(name);
+
+	/* The machine's own row says where. */
+	if (!strncmp(why, name, size) && !strncmp(why + size, ": ", 2))
+		why += size + 2;
 	client_free(link->client);
 	link->client = NULL;
 	link->since_ms = link->now_ms;
-	top_machine_set_problem(&link->machine, err_message(err));
+	top_machine_set_problem(&link->machine, why);
 	err_free(err);
 }
 

@@ -101,8 +101,8 @@ class Screen:
             self.x = max(self.x - 1, 0)
         elif char == "\t":
             self.x = min(self.x // 8 * 8 + 8, self.columns - 1)
-        elif char == "\a":
-            pass
+        elif char in "\a\x0e\x0f\x00":
+            pass  # a bell, other character sets, padding
         else:
             assert unicodedata.category(char) != "Cc", f"control character {char!r}"
             if self.x == self.columns:
@@ -183,6 +183,8 @@ class Terminal:
         self.screen = Screen(rows, columns)
         self._fd, slave = pty.openpty()
         self._set_size(rows, columns)
+        self._slave = slave
+        self.before = termios.tcgetattr(slave)
         self.process = subprocess.Popen(
             [str(word) for word in argv],
             stdin=slave,
@@ -192,8 +194,6 @@ class Terminal:
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
             env={**os.environ, "LC_ALL": "C.UTF-8", "TERM": term, **(env or {})},
         )
-        self.before = termios.tcgetattr(slave)
-        self._slave = slave
 
     def __enter__(self):
         return self
@@ -245,6 +245,13 @@ class Terminal:
                     f"no {pattern!r} on the screen:\n{self.screen.text}\n"
                     f"(status {self.process.poll()})"
                 )
+
+    def until(self, wanted):
+        """Wait until WANTED(), of what the screen shows."""
+        end = time.monotonic() + TIMEOUT_S
+        while not wanted():
+            assert time.monotonic() < end, f"this does not come:\n{self.screen.text}"
+            self.read(0.2)
 
     def signal(self, number=signal.SIGINT):
         self.process.send_signal(number)
