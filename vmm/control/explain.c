@@ -16,12 +16,8 @@
 #define EXPLAIN_PART_BYTES (128 * MIB)
 #define EXPLAIN_PARTS_MAX  1024u
 
-/* What is known of a device, taken at one time. */
 struct explain {
-	const struct vm_memory_device *device;
-	enum virtio_mem_progress progress;
-	struct vmem_device_info info;
-	struct virtio_mem_stats stats;
+	const struct resize_facts *facts;
 	uint64_t moved, wanted; /* bytes, since the size was asked for */
 	struct resize_explanation *out;
 };
@@ -60,7 +56,7 @@ __attribute__((format(printf, 2, 3))) static void explain_add(struct explain *e,
 
 static void explain_ago(struct explain *e, uint64_t at_ms)
 {
-	uint64_t s = (e->stats.now_ms - num_min(at_ms, e->stats.now_ms)) / 1000;
+	uint64_t s = (e->facts->stats.now_ms - num_min(at_ms, e->facts->stats.now_ms)) / 1000;
 
 	if (s)
 		explain_add(e, "%" PRIu64 " s ago", s);
@@ -85,13 +81,13 @@ static uint64_t explain_requests(const struct explain *e, enum virtio_mem_kind k
 	uint64_t count = 0;
 
 	for (unsigned int a = 0; a < VIRTIO_MEM_ANSWERS; a++)
-		count += e->stats.requests[kind].resize_answers[a];
+		count += e->facts->stats.requests[kind].resize_answers[a];
 	return count;
 }
 
 static bool explain_grows(const struct explain *e)
 {
-	return e->info.plugged_size < e->info.requested_size;
+	return e->facts->info.plugged_size < e->facts->info.requested_size;
 }
 
 /* ---- hints ---- */
@@ -105,13 +101,13 @@ static void explain_refusals(struct explain *e)
 		[VIRTIO_MEM_REVOKE] = "taking the memory from the guest",
 		[VIRTIO_MEM_DISCARD] = "giving the memory back to the host",
 	};
-	const struct virtio_mem_refusal *r = &e->stats.refusal;
+	const struct virtio_mem_refusal *r = &e->facts->stats.refusal;
 
-	if (!e->stats.resize_refusals)
+	if (!e->facts->stats.resize_refusals)
 		return;
 	explain_add(e, "; the host could not do %" PRIu64 " request%s, the last %s ",
-		    e->stats.resize_refusals, e->stats.resize_refusals == 1 ? "" : "s",
-		    virtio_mem_kind_name(r->kind));
+		    e->facts->stats.resize_refusals,
+		    e->facts->stats.resize_refusals == 1 ? "" : "s", virtio_mem_kind_name(r->kind));
 	explain_ago(e, r->at_ms);
 	explain_add(e, " (%s: %s", r->answer == VIRTIO_MEM_NACK ? "NACK" : "BUSY", steps[r->step]);
 	if (r->error)
@@ -126,7 +122,7 @@ static void explain_errors(struct explain *e)
 
 	for (unsigned int k = 0; k < VIRTIO_MEM_KINDS; k++)
 		if (k != VIRTIO_MEM_STATE)
-			errors += e->stats.requests[k].resize_answers[VIRTIO_MEM_ERROR];
+			errors += e->facts->stats.requests[k].resize_answers[VIRTIO_MEM_ERROR];
 	if (errors)
 		explain_add(e, "; %" PRIu64 " of its requests made no sense (ERROR)", errors);
 }
@@ -135,39 +131,29 @@ static void explain_faults(struct explain *e)
 {
 	char size[SIZE_TEXT_MAX];
 
-	if (e->info.faulted_size)
+	if (e->facts->info.faulted_size)
 		explain_add(e, "; %s of it are out of the guest's reach since the host failed",
-			    size_format(e->info.faulted_size, size));
+			    size_format(e->facts->info.faulted_size, size));
 }
 
 /* Whether it looked, where it did not ask. */
 static bool explain_looked(struct explain *e)
 {
-	if (e->stats.resize_size_reads)
+	if (e->facts->stats.resize_size_reads)
 		explain_add(e, "it read the new size, and sent no request");
 	else
 		explain_add(e, "it did not even read the new size");
-	return e->stats.resize_size_reads;
+	return e->facts->stats.resize_size_reads;
 }
 
 /* How scattered what is plugged is. */
 static void explain_places(struct explain *e)
 {
-	uint64_t bytes[EXPLAIN_PARTS_MAX], cell_size;
-	size_t nr = virtio_mem_cells(e->device->mem, bytes, EXPLAIN_PARTS_MAX, &cell_size);
-	size_t per_part = (size_t)num_max(EXPLAIN_PART_BYTES / cell_size, 1), used = 0, parts = 0;
+	const struct resize_facts *f = e->facts;
 	char text[SIZE_TEXT_MAX];
 
-	for (size_t i = 0; i < nr; i += per_part) {
-		uint64_t part = 0;
-
-		for (size_t j = i; j < nr && j < i + per_part; j++)
-			part += bytes[j];
-		used += part != 0;
-		parts++;
-	}
-	explain_add(e, ", in %zu of %zu parts of %s", used, parts,
-		    size_format(cell_size * per_part, text));
+	explain_add(e, ", in %zu of %zu parts of %s", f->used_parts, f->parts,
+		    size_format(f->part_bytes, text));
 }
 
 /* ---- sentences ---- */
@@ -178,7 +164,7 @@ static void explain_stuck_grow(struct explain *e)
 
 	explain_add(e, "the guest took ");
 	explain_moved(e);
-	if (e->progress == VIRTIO_MEM_HOST_OOM) {
+	if (e->facts->progress == VIRTIO_MEM_HOST_OOM) {
 		e->out->reason = RESIZE_HOST_OUT_OF_MEMORY;
 		explain_add(e, ": the host has no memory for the rest");
 		explain_refusals(e);
@@ -187,8 +173,8 @@ static void explain_stuck_grow(struct explain *e)
 	e->out->reason = RESIZE_GUEST_TOOK_PART;
 	if (tried) {
 		explain_add(e, " and asks for no more: its last plug request came ");
-		explain_ago(e, e->stats.requests[VIRTIO_MEM_PLUG].last_ms);
-		if (!e->moved && e->stats.resize_refusals)
+		explain_ago(e, e->facts->stats.requests[VIRTIO_MEM_PLUG].last_ms);
+		if (!e->moved && e->facts->stats.resize_refusals)
 			e->out->reason = RESIZE_HOST_FAILED;
 	} else {
 		explain_add(e, ": ");
@@ -203,22 +189,22 @@ static void explain_stuck_shrink(struct explain *e)
 {
 	uint64_t tries =
 		explain_requests(e, VIRTIO_MEM_UNPLUG) + explain_requests(e, VIRTIO_MEM_UNPLUG_ALL);
-	uint64_t last_ms = num_max(e->stats.requests[VIRTIO_MEM_UNPLUG].last_ms,
-				   e->stats.requests[VIRTIO_MEM_UNPLUG_ALL].last_ms);
+	uint64_t last_ms = num_max(e->facts->stats.requests[VIRTIO_MEM_UNPLUG].last_ms,
+				   e->facts->stats.requests[VIRTIO_MEM_UNPLUG_ALL].last_ms);
 	char rest[SIZE_TEXT_MAX];
 
 	e->out->reason = RESIZE_GUEST_GAVE_PART;
 	explain_add(e, "the guest gave back ");
 	explain_moved(e);
 	explain_add(e, "; the other %s stay plugged",
-		    size_format(e->info.plugged_size - e->info.requested_size, rest));
+		    size_format(e->facts->info.plugged_size - e->facts->info.requested_size, rest));
 	explain_places(e);
 	explain_add(e, ": ");
 	if (tries) {
 		explain_add(e, "it tried %" PRIu64 " time%s, at last ", tries,
 			    tries == 1 ? "" : "s");
 		explain_ago(e, last_ms);
-		if (!e->moved && e->stats.resize_refusals)
+		if (!e->moved && e->facts->stats.resize_refusals)
 			e->out->reason = RESIZE_HOST_FAILED;
 		else
 			explain_add(e, "; for memory that it cannot empty it does not ask");
@@ -244,43 +230,73 @@ static void explain_progress(struct explain *e)
 /* After a reset a guest begins anew: what it had before does not count. */
 static void explain_measure(struct explain *e)
 {
-	uint64_t start = e->stats.resize_plugged_size, now = e->info.plugged_size;
+	uint64_t start = e->facts->stats.resize_plugged_size, now = e->facts->info.plugged_size;
 
 	if (explain_grows(e)) {
 		start = num_min(start, now);
 		e->moved = now - start;
-		e->wanted = e->info.requested_size - start;
+		e->wanted = e->facts->info.requested_size - start;
 	} else {
 		start = num_max(start, now);
 		e->moved = start - now;
-		e->wanted = start - e->info.requested_size;
+		e->wanted = start - e->facts->info.requested_size;
 	}
 }
 
-bool control_mem_explain(const struct vm *vm, const struct vm_memory_device *device,
-			 struct resize_explanation *ret)
+bool resize_explain(const struct resize_facts *facts, struct resize_explanation *ret)
 {
-	struct explain e = {.device = device, .out = ret};
+	struct explain e = {.facts = facts, .out = ret};
 
-	e.progress = virtio_mem_progress(device->mem);
-	virtio_mem_info(device->mem, &e.info);
-	virtio_mem_stats(device->mem, &e.stats);
-	if (e.info.plugged_size == e.info.requested_size)
+	if (facts->info.plugged_size == facts->info.requested_size)
 		return false;
 	ret->text[0] = '\0';
 	explain_measure(&e);
-	if (e.progress == VIRTIO_MEM_NO_DRIVER) {
+	if (facts->progress == VIRTIO_MEM_NO_DRIVER) {
 		ret->reason = RESIZE_NO_DRIVER;
-		explain_add(&e, "the guest has no driver for '%s'",
-			    device->id ? device->id : device->memdev_id);
-	} else if (e.progress == VIRTIO_MEM_IN_PROGRESS || e.progress == VIRTIO_MEM_DONE) {
+		explain_add(&e, "the guest has no driver for '%s'", facts->name);
+	} else if (facts->progress == VIRTIO_MEM_IN_PROGRESS ||
+		   facts->progress == VIRTIO_MEM_DONE) {
 		explain_progress(&e);
 	} else if (explain_grows(&e)) {
 		explain_stuck_grow(&e);
 	} else {
 		explain_stuck_shrink(&e);
 	}
-	if (vm_state(vm) != VM_RUNNING)
+	if (!facts->running)
 		explain_add(&e, "; the machine is stopped");
 	return true;
+}
+
+/* ---- facts ---- */
+
+static void explain_count_parts(const struct virtio_mem *mem, struct resize_facts *facts)
+{
+	uint64_t bytes[EXPLAIN_PARTS_MAX], cell_size;
+	size_t nr = virtio_mem_cells(mem, bytes, EXPLAIN_PARTS_MAX, &cell_size);
+	size_t per_part = (size_t)num_max(EXPLAIN_PART_BYTES / cell_size, 1);
+
+	facts->part_bytes = cell_size * per_part;
+	for (size_t i = 0; i < nr; i += per_part) {
+		uint64_t part = 0;
+
+		for (size_t j = i; j < nr && j < i + per_part; j++)
+			part += bytes[j];
+		facts->used_parts += part != 0;
+		facts->parts++;
+	}
+}
+
+bool control_mem_explain(const struct vm *vm, const struct vm_memory_device *device,
+			 struct resize_explanation *ret)
+{
+	struct resize_facts facts = {
+		.name = device->id ? device->id : device->memdev_id,
+		.progress = virtio_mem_progress(device->mem),
+		.running = vm_state(vm) == VM_RUNNING,
+	};
+
+	virtio_mem_info(device->mem, &facts.info);
+	virtio_mem_stats(device->mem, &facts.stats);
+	explain_count_parts(device->mem, &facts);
+	return resize_explain(&facts, ret);
 }

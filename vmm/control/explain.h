@@ -12,6 +12,10 @@
 #define VMM_CONTROL_EXPLAIN_H
 
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "vmm/virtio/mem.h"
 
 struct vm;
 struct vm_memory_device;
@@ -49,7 +53,21 @@ struct resize_explanation {
 		[RESIZE_TEXT_MAX]; /* a sentence without a full stop; begins with "the guest" or alike */
 };
 
+/* What a host knows of a device, taken at one time. */
+struct resize_facts {
+	const char *name;
+	enum virtio_mem_progress progress;
+	struct vmem_device_info info;
+	struct virtio_mem_stats stats;
+	bool running; /* the machine */
+	/* how scattered what is plugged is: parts of the region in which there is something */
+	size_t used_parts, parts;
+	uint64_t part_bytes;
+};
+
 /* False, and nothing is written, when the device is of the size that was asked for. */
+bool resize_explain(const struct resize_facts *facts, struct resize_explanation *ret);
+/* The same, with what there is to know now. */
 bool control_mem_explain(const struct vm *vm, const struct vm_memory_device *device,
 			 struct resize_explanation *ret);
 

@@ -151,7 +151,7 @@ static void resize_end(struct resize *resize, enum resize_reason reason, struct 
 }
 
 /* "reg0: why; reg1: why", or why, where there is one device only. */
-static enum resize_reason resize_explain(const struct resize *resize, char *buf, size_t size)
+static enum resize_reason resize_why(const struct resize *resize, char *buf, size_t size)
 {
 	enum resize_reason reason = RESIZE_IN_PROGRESS;
 	const char *between = "";
@@ -181,7 +181,7 @@ static enum resize_reason resize_explain(const struct resize *resize, char *buf,
 static void resize_end_stuck(struct resize *resize, bool timeout)
 {
 	char why[RESIZE_WHY_MAX], size[SIZE_TEXT_MAX];
-	enum resize_reason reason = resize_explain(resize, why, sizeof(why));
+	enum resize_reason reason = resize_why(resize, why, sizeof(why));
 	struct err *err = NULL;
 
 	if (resize->nr == 1)
