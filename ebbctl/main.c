@@ -47,7 +47,7 @@ static const char main_help[] =
 
 static int main_prompt(struct client *client)
 {
-	if (!isatty(STDIN_FILENO))
+	if (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO))
 		return human_script(client);
 	if (client_state(client) == CLIENT_HUMAN)
 		return human_terminal(client);
