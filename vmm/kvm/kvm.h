@@ -62,6 +62,13 @@ void kvm_vm_clock_start(struct kvm_vm *kvm);
 struct kvm_cpuid2 *kvm_supported_cpuid(const struct kvm_vm *kvm, struct err **err);
 struct kvm_msr_list *kvm_msr_indices(const struct kvm_vm *kvm, struct err **err);
 
+/*
+ * The interrupt controllers of the machine (those of the vCPUs are vcpus_reset()'s) as after
+ * kvm_vm_new(): nothing is requested, nothing unmasked. All vCPUs are paused, and no wired input is
+ * raised. After a failure some are reset.
+ */
+int kvm_vm_reset(struct kvm_vm *kvm, struct err **err);
+
 /* The architecture's part of kvm_vm_new(). */
 int kvm_vm_init_arch(struct kvm_vm *kvm, struct err **err);
 /* Fill @entries with the wired part of the routing table; returns how many (at most @max). */

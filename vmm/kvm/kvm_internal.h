@@ -10,6 +10,9 @@
 struct bitmap;
 struct gate;
 
+/* x86: the pair of 8259s and the I/O APIC. */
+#define KVM_IRQCHIPS 3
+
 /* What the kernel was told of a memory slot. */
 struct kvm_slot {
 	struct range gpa;
@@ -31,6 +34,8 @@ struct kvm_vm {
 	/* guarded by lock: the message part of the routing table; index + KVM_WIRED_GSIS is the GSI */
 	struct kvm_route *routes;
 	unsigned int nroutes;
+	/* immutable: the interrupt controllers, at first */
+	struct kvm_irqchip power_on[KVM_IRQCHIPS];
 	/* the main thread's */
 	uint64_t clock;
 	bool clock_stopped;

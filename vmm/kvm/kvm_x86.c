@@ -56,6 +56,39 @@ bool kvm_message_valid(uint64_t address)
 	       address - PLATFORM_LAPIC_BASE < PLATFORM_LAPIC_SIZE;
 }
 
+static int kvm_irqchips_save(struct kvm_vm *kvm, struct err **err)
+{
+	/* In the order of a reset: a request at the slave is one at the master as well. */
+	static const uint32_t ids[KVM_IRQCHIPS] = {KVM_IRQCHIP_PIC_SLAVE, KVM_IRQCHIP_PIC_MASTER,
+						   KVM_IRQCHIP_IOAPIC};
+
+	for (unsigned int i = 0; i < KVM_IRQCHIPS; i++) {
+		kvm->power_on[i].chip_id = ids[i];
+		if (ioctl(kvm->vm_fd, KVM_GET_IRQCHIP, &kvm->power_on[i]) < 0)
+			return err_set(err, errno,
+				       "KVM does not tell the state of an interrupt controller: %s",
+				       strerror(errno));
+	}
+	return 0;
+}
+
+/*
+ * Guests mask what they do not use: a request that nobody took waits in the 8259s for the next
+ * kernel, which has not masked them yet when it first allows interrupts.
+ */
+int kvm_vm_reset(struct kvm_vm *kvm, struct err **err)
+{
+	for (unsigned int i = 0; i < KVM_IRQCHIPS; i++) {
+		struct kvm_irqchip chip = kvm->power_on[i];
+
+		if (ioctl(kvm->vm_fd, KVM_SET_IRQCHIP, &chip) < 0)
+			return err_set(err, errno,
+				       "KVM refuses the reset state of an interrupt controller: %s",
+				       strerror(errno));
+	}
+	return 0;
+}
+
 int kvm_vm_init_arch(struct kvm_vm *kvm, struct err **err)
 {
 	/* VT-x needs these pages of guest addresses for itself, in real mode. */
@@ -69,7 +102,7 @@ int kvm_vm_init_arch(struct kvm_vm *kvm, struct err **err)
 		return err_set(err, errno, "KVM cannot create the interrupt controllers: %s",
 			       strerror(errno));
 	kvm_zap_slots_alone(kvm);
-	return 0;
+	return kvm_irqchips_save(kvm, err);
 }
 
 unsigned int kvm_wired_routes(struct kvm_irq_routing_entry *entries, unsigned int max)

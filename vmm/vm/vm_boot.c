@@ -205,7 +205,11 @@ int vm_reset_machine(struct vm *vm, struct err **err)
 	struct boot_cpu_state cpu;
 	int ret;
 
+	/* Before the controllers: devices lower their interrupt lines. */
 	vm_reset_devices(vm);
+	ret = kvm_vm_reset(vm->kvm, err);
+	if (ret)
+		return ret;
 	ret = boot_load(vm->gm, &boot, &cpu, err);
 	if (ret)
 		return ret;

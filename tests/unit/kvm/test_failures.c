@@ -450,6 +450,17 @@ static void test_reset_fails(void **state)
 		assert_non_null(strstr(err_message(err), strerror(EINVAL)));
 		err_free(err);
 	}
+	for (unsigned int i = 0; i < 2; i++) {
+		struct err *err = NULL;
+
+		kernel.fail_request = i ? KVM_GET_IRQCHIP : KVM_SET_IRQCHIP;
+		if (i)
+			assert_null(kvm_vm_new(&err));
+		else
+			assert_int_equal(kvm_vm_reset(m.kvm, &err), -EINVAL);
+		assert_non_null(strstr(err_message(err), "interrupt controller"));
+		err_free(err);
+	}
 	kernel.fail_request = 0;
 	machine_boot(&m, guest_spin);
 	vcpus_resume(m.vcpus);

@@ -391,6 +391,48 @@ static void test_wired_interrupts(void **state)
 	}
 }
 
+static struct kvm_irqchip irqchip(struct machine *m, uint32_t id)
+{
+	struct kvm_irqchip chip = {.chip_id = id};
+
+	assert_int_equal(ioctl(kvm_vm_fd(m->kvm), KVM_GET_IRQCHIP, &chip), 0);
+	return chip;
+}
+
+/* Requests that nobody took, and what a guest made of the controllers, are gone after a reset. */
+static void test_reset_controllers(void **state)
+{
+	const uint32_t ids[] = {KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_IRQCHIP_IOAPIC};
+	struct machine *m = *state;
+	struct kvm_irqchip before[3], after;
+
+	for (unsigned int i = 0; i < 3; i++)
+		before[i] = irqchip(m, ids[i]);
+	for (uint32_t gsi = 0; gsi < KVM_WIRED_GSIS; gsi++) {
+		hv_line_set(m->hv, gsi, true);
+		hv_line_set(m->hv, gsi, false);
+	}
+	after = before[2];
+	after.chip.ioapic.redirtbl[4].fields.mask = 0;
+	after.chip.ioapic.redirtbl[4].fields.vector = 0x41;
+	after.chip.ioapic.irr = 1u << 5;
+	assert_int_equal(ioctl(kvm_vm_fd(m->kvm), KVM_SET_IRQCHIP, &after), 0);
+	for (unsigned int i = 0; i < 3; i++) {
+		after = irqchip(m, ids[i]);
+		assert_memory_not_equal(&after, &before[i], sizeof(after));
+	}
+	assert_int_not_equal(irqchip(m, KVM_IRQCHIP_PIC_MASTER).chip.pic.irr & 1u << 4, 0);
+	assert_int_equal(kvm_vm_reset(m->kvm, NULL), 0);
+	for (unsigned int i = 0; i < 3; i++) {
+		after = irqchip(m, ids[i]);
+		assert_memory_equal(&after, &before[i], sizeof(after));
+	}
+	/* They work as before. */
+	hv_line_set(m->hv, 4, true);
+	assert_int_equal(ioapic_requests(m), 1u << 4);
+	hv_line_set(m->hv, 4, false);
+}
+
 static void test_clock_stands_still(void **state)
 {
 	struct machine *m = *state;
@@ -432,6 +474,7 @@ int main(void)
 		TEST(test_messages),
 		TEST(test_message_addresses),
 		TEST(test_wired_interrupts),
+		TEST(test_reset_controllers),
 		TEST(test_clock_stands_still),
 	};
 
