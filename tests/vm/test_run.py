@@ -15,6 +15,7 @@ import termios
 import pytest
 
 from ebbvm import EBB, GUEST, PROMPT, SIGNALS, TIMEOUT_S, Machine, Stream, passed, run_guest
+from qmp import QmpClosed
 
 SMALL = ["-m", "64M"]
 
@@ -77,6 +78,20 @@ def test_quit(folder):
         monitor.send("quit")
         assert monitor.closed()
         assert machine.wait() == 0
+
+
+def test_nothing_starts_again_behind_quit(folder):
+    """Lines that came with it find a machine that has ended."""
+    with Machine(folder, "test=none end=spin", SMALL, monitor=True, qmp=True) as machine:
+        monitor, program = machine.monitor(), machine.qmp()
+        machine.console.expect("^END$")
+        monitor.send("quit\nsystem_reset\ncont\ninfo status")
+        assert monitor.closed()
+        assert machine.wait() == 0
+        with pytest.raises(QmpClosed):
+            program.wait_event("none that there is")
+        assert [event["event"] for event in program.take_events()] == ["SHUTDOWN"]
+        assert machine.console.text.count("BARE") == 1
 
 
 def test_start_stopped(folder):

@@ -180,8 +180,18 @@ void vm_stop(struct vm *vm)
 		vm_halt_told(vm, VM_PAUSED);
 }
 
+/* What was asked for in one go with the end, or between it and the end of the loop. */
+static int vm_check_not_ended(const struct vm *vm, struct err **err)
+{
+	return vm->ended ? err_set(err, ESHUTDOWN, "the machine has ended") : 0;
+}
+
 int vm_cont(struct vm *vm, struct err **err)
 {
+	int ret = vm_check_not_ended(vm, err);
+
+	if (ret)
+		return ret;
 	if (vm->state == VM_SHUTDOWN || vm->state == VM_GUEST_PANICKED)
 		return err_set(err, EINVAL, "Resetting the Virtual Machine is required");
 	if (vm->state == VM_RUNNING)
@@ -223,8 +233,10 @@ int vm_reset(struct vm *vm, enum vm_cause cause, struct err **err)
 	/* A machine that runs goes on; one that had ended (-no-shutdown) waits for cont. */
 	bool running = vm->state == VM_RUNNING;
 	enum vm_state rest = vm->state == VM_PRELAUNCH ? VM_PRELAUNCH : VM_PAUSED;
-	int ret;
+	int ret = vm_check_not_ended(vm, err);
 
+	if (ret)
+		return ret;
 	vm_halt(vm, rest);
 	/* What was done to memory is told, though whoever did it is gone. */
 	atomic_fetch_and(&vm->requests, VM_REQUESTS_TOLD);

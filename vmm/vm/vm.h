@@ -80,7 +80,7 @@ bool vm_cause_is_guest(enum vm_cause cause);
 
 /* No-op when it is already so. */
 void vm_stop(struct vm *vm);
-/* -EINVAL when the guest is off and needs a reset first. */
+/* -EINVAL when the guest is off and needs a reset first; -ESHUTDOWN after vm_quit(), as vm_reset(). */
 int vm_cont(struct vm *vm, struct err **err);
 /* A failed reset (a boot file that vanished) leaves the machine stopped, with *err. */
 int vm_reset(struct vm *vm, enum vm_cause cause, struct err **err);
