@@ -127,6 +127,11 @@ class Monitor:
         answer = self._until_prompt()
         return answer.split("\n", 1)[1] if "\n" in answer else ""
 
+    def interrupt(self):
+        """Type Ctrl-C; what came until the prompt."""
+        self._sock.sendall(b"\x03")
+        return self._until_prompt()
+
     def closed(self):
         """Wait until the other side ends the connection."""
         while True:

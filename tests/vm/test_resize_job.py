@@ -583,6 +583,18 @@ def test_job_outlives_who_waits(folder):
         assert vm.sizes() == [GIB]
 
 
+def test_ctrl_c_ends_the_waiting(folder):
+    """And nothing else: the prompt comes back, the resize goes on."""
+    with Vm(folder, append="most=512M") as vm:
+        vm.hmp.send("virtio-mem d0 1024 -w")
+        vm.plugged(512 * MIB)
+        assert "done" not in vm.hmp.interrupt()
+        assert "resize-d0: type virtio-mem-resize, running" in vm.hmp.run("info jobs")
+        vm.order("most 0 1G", "^limits 0")
+        succeeded(vm.concluded("resize-d0"))
+        assert "running" in vm.hmp.run("info status")
+
+
 def test_others_while_one_waits(folder):
     """They are told that they cannot have it, and no connection is lost at the end."""
     with Vm(folder, append="most=512M") as vm:
