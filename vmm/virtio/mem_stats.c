@@ -11,14 +11,15 @@
 #define REFUSAL_STEP_SHIFT   16
 #define REFUSAL_ERROR_SHIFT  24
 
+/* Whoever sees a figure sees what was counted before it. */
 static uint64_t stats_get(const _Atomic uint64_t *field)
 {
-	return atomic_load_explicit(field, memory_order_relaxed);
+	return atomic_load_explicit(field, memory_order_acquire);
 }
 
 static void stats_set(_Atomic uint64_t *field, uint64_t value)
 {
-	atomic_store_explicit(field, value, memory_order_relaxed);
+	atomic_store_explicit(field, value, memory_order_release);
 }
 
 /* The one writer makes a plain add enough. */
@@ -65,7 +66,6 @@ void mem_stats_answered(struct mem_stats *s, enum virtio_mem_kind kind,
 {
 	stats_add(&s->latency_ns[kind], ns);
 	stats_add(&s->latency[kind][mem_stats_bucket(ns)], 1);
-	atomic_thread_fence(memory_order_release);
 	stats_add(&s->answers[kind][answer], 1);
 	stats_set(&s->last_ms[kind], now_ms);
 	if (after > before)
@@ -83,7 +83,6 @@ void mem_stats_refused(struct mem_stats *s, enum virtio_mem_kind kind,
 				       (uint64_t)error << REFUSAL_ERROR_SHIFT);
 	stats_set(&s->refusal_ms, now_ms);
 	/* The last one first: whoever sees a count above 0 sees a refusal. */
-	atomic_thread_fence(memory_order_release);
 	stats_add(&s->refusals, 1);
 }
 
@@ -123,7 +122,6 @@ static void stats_get_requests(const struct mem_stats *s, unsigned int kind,
 		ret->answers[a] = stats_get(&s->answers[kind][a]);
 		ret->resize_answers[a] = stats_since(ret->answers[a], &s->old_answers[kind][a]);
 	}
-	atomic_thread_fence(memory_order_acquire);
 	for (unsigned int b = 0; b < VIRTIO_MEM_BUCKETS; b++)
 		ret->latency[b] = stats_get(&s->latency[kind][b]);
 	ret->latency_ns = stats_get(&s->latency_ns[kind]);
@@ -134,7 +132,6 @@ void mem_stats_get(const struct mem_stats *s, struct virtio_mem_stats *ret)
 {
 	uint64_t refusals = stats_get(&s->refusals), word, size_reads = stats_get(&s->size_reads);
 
-	atomic_thread_fence(memory_order_acquire);
 	word = stats_get(&s->refusal);
 	*ret = (struct virtio_mem_stats){
 		.plugged_bytes = stats_get(&s->plugged_bytes),

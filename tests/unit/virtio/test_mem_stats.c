@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The virtio-mem device's figures: requests by kind and answer, latencies, why the host refused,
- * where memory is plugged, when changes are told; and a resize to what is plugged. mem.h.
+ * where memory is plugged, when changes are told, readers on other threads; and a resize to what is
+ * plugged. mem.h.
  */
 #include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -468,6 +470,71 @@ static void test_changes_are_told(void **state)
 	assert_true(told(r));
 }
 
+/* ---- readers ---- */
+
+struct reader {
+	struct rig *r;
+	atomic_bool stop;
+	uint64_t reads, bad;
+};
+
+/* An answer is never there without its latency; figures only grow; a cell is never overfull. */
+static void *reader_run(void *opaque)
+{
+	struct reader *reader = opaque;
+	uint64_t last = 0;
+
+	while (!reader->stop) {
+		uint64_t bytes[RIG_BLOCKS], cell_size, answers = 0, latencies = 0;
+		const struct virtio_mem_requests *plug;
+		struct virtio_mem_stats stats;
+		size_t nr;
+
+		virtio_mem_stats(reader->r->mem, &stats);
+		plug = &stats.requests[VIRTIO_MEM_PLUG];
+		for (unsigned int a = 0; a < VIRTIO_MEM_ANSWERS; a++)
+			answers += plug->answers[a];
+		for (unsigned int b = 0; b < VIRTIO_MEM_BUCKETS; b++)
+			latencies += plug->latency[b];
+		reader->bad += latencies < answers || answers < last;
+		last = answers;
+		nr = virtio_mem_cells(reader->r->mem, bytes, RIG_BLOCKS, &cell_size);
+		for (size_t i = 0; i < nr; i++)
+			reader->bad += bytes[i] > cell_size;
+		reader->reads++;
+	}
+	return NULL;
+}
+
+static void test_readers_do_not_wait(void **state)
+{
+	struct reader reader = {.reads = 0};
+	pthread_t thread;
+	struct rig r;
+
+	(void)state;
+	rig_init_thread(&r, NULL);
+	rig_start(&r);
+	reader.r = &r;
+	assert_int_equal(pthread_create(&thread, NULL, reader_run, &reader), 0);
+	for (unsigned int i = 0; i < 2000; i++) {
+		assert_int_equal(rig_request(&r, VMEM_REQ_PLUG, i % 12, 4), VMEM_RESP_ACK);
+		assert_int_equal(rig_request(&r, VMEM_REQ_UNPLUG_ALL, 0, 0), VMEM_RESP_ACK);
+	}
+	/* Also while the device is busy for long: it is the lock that would be waited for. */
+	virtio_lock(r.vdev);
+	assert_int_equal(stats_of(&r).requests[VIRTIO_MEM_PLUG].answers[VIRTIO_MEM_ACK], 2000);
+	check_cells(&r, 4, "0000");
+	virtio_mem_resize_here(r.mem);
+	assert_false(virtio_mem_resized(r.mem));
+	virtio_unlock(r.vdev);
+	reader.stop = true;
+	pthread_join(thread, NULL);
+	assert_int_equal(reader.bad, 0);
+	assert_true(reader.reads > 0);
+	rig_done(&r);
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
@@ -485,6 +552,7 @@ int main(void)
 		TEST(test_resize_here),
 		TEST(test_resize_here_during_a_plug),
 		TEST(test_changes_are_told),
+		cmocka_unit_test(test_readers_do_not_wait),
 	};
 
 	return cmocka_run_group_tests_name("virtio-mem stats", tests, NULL, NULL);
