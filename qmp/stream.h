@@ -23,7 +23,7 @@ struct err;
 struct qmp_stream;
 
 /* Commas, colons and brackets of one value. */
-#define QMP_TOKENS_MAX (1024 * 1024)
+#define QMP_TOKENS_MAX (128 * 1024)
 
 /* NULL when memory is out. */
 struct qmp_stream *qmp_stream_new(void);
