@@ -46,7 +46,7 @@ struct client *client_new(int fd, const char *name)
 	struct client *client = calloc(1, sizeof(*client));
 
 	if (client)
-		client->name = strdup(name);
+		client->name = text_clean(name, strlen(name), text_locale_utf8(), 0);
 	if (!client || !client->name) {
 		free(client);
 		close(fd);

@@ -27,7 +27,7 @@ struct top_link {
 	uint64_t now_ms;   /* of the last call */
 	uint64_t since_ms; /* of the connection, or when it ended */
 	unsigned int attempt;
-	bool was_ready, other;
+	bool guess, was_ready, other;
 	bool unknown[TOP_QUESTIONS];
 	size_t cells;
 };
@@ -43,8 +43,8 @@ static void top_link_event(void *opaque, const char *name, const json_t *event);
 
 static const struct client_ops top_link_client_ops = {.event = top_link_event};
 
-int top_link_new(const char *where, const char *label, const struct top_link_ops *ops, void *opaque,
-		 struct top_link **ret_link, struct err **err)
+int top_link_new(const char *where, const char *label, bool guess, const struct top_link_ops *ops,
+		 void *opaque, struct top_link **ret_link, struct err **err)
 {
 	struct top_link *link = calloc(1, sizeof(*link));
 	int ret;
@@ -53,6 +53,7 @@ int top_link_new(const char *where, const char *label, const struct top_link_ops
 		free(link);
 		return err_set(err, ENOMEM, "out of memory");
 	}
+	link->guess = guess;
 	link->ops = ops;
 	link->opaque = opaque;
 	ret = address_new(where, &link->address, err);
@@ -101,7 +102,7 @@ bool top_link_is_down(const struct top_link *link)
 
 bool top_link_is_idle(const struct top_link *link)
 {
-	return !link->client ||
+	return !link->client || (link->guess && !link->was_ready) ||
 	       (client_state(link->client) == CLIENT_READY && !client_pending(link->client));
 }
 
@@ -150,6 +151,8 @@ static void top_link_connect(struct top_link *link)
 
 void top_link_tick(struct top_link *link, uint64_t now_ms)
 {
+	bool guessing = link->guess && !link->was_ready;
+	unsigned int limit_ms = guessing ? TOP_GUESS_MS : CLIENT_GREETING_MS;
 	struct err *err = NULL;
 
 	link->now_ms = now_ms;
@@ -157,9 +160,9 @@ void top_link_tick(struct top_link *link, uint64_t now_ms)
 	    (!link->attempt || now_ms - link->since_ms >= TOP_RETRY_MS)) {
 		top_link_connect(link);
 	} else if (link->client && client_state(link->client) == CLIENT_GREETING &&
-		   now_ms - link->since_ms >= CLIENT_GREETING_MS) {
-		err_set(&err, ETIMEDOUT, "%s: no monitor's greeting in %d s",
-			address_name(link->address), CLIENT_GREETING_MS / 1000);
+		   now_ms - link->since_ms >= limit_ms) {
+		err_set(&err, ETIMEDOUT, "no monitor's greeting in %u s", limit_ms / 1000);
+		link->other = guessing;
 		top_link_down(link, err);
 	}
 }

@@ -24,15 +24,19 @@ struct top_link;
 struct top_machine;
 
 #define TOP_RETRY_MS 2000
+#define TOP_GUESS_MS 2000
 
 struct top_link_ops {
 	/* Something to tell a person, clean. */
 	void (*say)(void *opaque, const char *text);
 };
 
-/* @where is looked up once; @label names the machine. */
-int top_link_new(const char *where, const char *label, const struct top_link_ops *ops, void *opaque,
-		 struct top_link **ret_link, struct err **err);
+/*
+ * @where is looked up once; @label names the machine. @guess: nobody said that it is a monitor;
+ * then it is one when it greets within TOP_GUESS_MS, and else is let alone (I2).
+ */
+int top_link_new(const char *where, const char *label, bool guess, const struct top_link_ops *ops,
+		 void *opaque, struct top_link **ret_link, struct err **err);
 /* NULL is allowed. */
 void top_link_free(struct top_link *link);
 
@@ -44,7 +48,7 @@ bool top_link_was_ready(const struct top_link *link);
 bool top_link_is_other(const struct top_link *link);
 /* There is no connection, and none is under way. */
 bool top_link_is_down(const struct top_link *link);
-/* All that was asked has been answered. */
+/* Nothing is to be waited for: all that was asked has been answered. */
 bool top_link_is_idle(const struct top_link *link);
 
 /* What to poll(); fd -1 when there is nothing. */

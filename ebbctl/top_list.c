@@ -38,7 +38,8 @@ static int top_list_add(struct top_list *list, const char *where, bool found, st
 	if (!grown)
 		return err_set(err, ENOMEM, "out of memory");
 	list->found = grown;
-	ret = top_link_new(where, slash ? slash + 1 : where, list->ops, list->opaque, &link, err);
+	ret = top_link_new(where, slash ? slash + 1 : where, found, list->ops, list->opaque, &link,
+			   err);
 	if (ret)
 		return ret;
 	list->found[list->nr] = found;

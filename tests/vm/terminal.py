@@ -169,6 +169,13 @@ class Screen:
             for _ in range(count):
                 del self.lines[self.y]
                 self.lines.insert(self._scrolled[1], [" "] * self.columns)
+        elif final == "S":
+            for _ in range(count):
+                self._scroll()
+        elif final == "T":
+            for _ in range(count):
+                del self.lines[self._scrolled[1]]
+                self.lines.insert(self._scrolled[0], [" "] * self.columns)
         elif final == "b":
             for _ in range(count):
                 self._put(self.lines[self.y][self.x - 1])

@@ -430,9 +430,15 @@ def test_top_of_many(folder):
         (sockets / "one").symlink_to(one.socket)
         (sockets / "people").symlink_to(one.human)
         (sockets / "file").write_text("no socket")
+        silent = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        silent.bind(str(sockets / "silent"))  # as a guest's console
+        silent.listen(8)
         with Terminal([EBBCTL, "top", sockets, "--interval", "100ms"]) as term:
             term.expect(r"^ebbctl top: 1 machine, 2 devices")
             assert "people" not in term.screen.text
+            with silent.accept()[0] as peer:
+                assert peer.recv(1) == b""  # it is left, and not tried again
+            silent.settimeout(0)
             with Vm(second) as two:
                 (sockets / "two").symlink_to(two.socket)
                 term.expect(r"^ebbctl top: 2 machines, 4 devices")
@@ -445,6 +451,10 @@ def test_top_of_many(folder):
             term.expect(r"^two +.*the connection ended|^two +.*nobody listens")
             (sockets / "two").unlink()
             term.expect(r"^ebbctl top: 1 machine, 2 devices")
+            assert "silent" not in term.screen.text
+            with pytest.raises(BlockingIOError):
+                silent.accept()
+            silent.close()
             term.type("q")
             assert term.wait() == 0 and term.is_restored()
         with Terminal([EBBCTL, "top", one.socket, one.human]) as term:
