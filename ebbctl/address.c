@@ -119,6 +119,11 @@ const char *address_name(const struct address *address)
 	return address->name;
 }
 
+unsigned int address_nr(const struct address *address)
+{
+	return address->nr;
+}
+
 /* What is wrong with a path to which no connection was made. */
 static int address_path_refused(const char *path, int code, struct err **err)
 {

@@ -22,6 +22,9 @@ void address_free(struct address *address);
 /* As it was given. */
 const char *address_name(const struct address *address);
 
+/* How many there are behind the name: as many attempts try all. */
+unsigned int address_nr(const struct address *address);
+
 /*
  * A connected, non-blocking socket, or -errno with *err. @timeout_ms 0 does not wait: the
  * connection may still be on its way, and reading tells when it failed. A name with several

@@ -115,7 +115,12 @@ void top_link_poll(const struct top_link *link, struct pollfd *ret_pfd)
 	ret_pfd->events = client_poll_events(link->client);
 }
 
-/* There is no connection any more, because of @err, which is taken over. */
+static void top_link_connect(struct top_link *link);
+
+/*
+ * There is no connection any more, because of @err, which is taken over. As long as there was none,
+ * all addresses of the name are tried in turn.
+ */
 static void top_link_down(struct top_link *link, struct err *err)
 {
 	const char *name = address_name(link->address), *why = err_message(err);
@@ -129,6 +134,8 @@ static void top_link_down(struct top_link *link, struct err *err)
 	link->since_ms = link->now_ms;
 	top_machine_set_problem(&link->machine, why);
 	err_free(err);
+	if (!link->was_ready && !link->other && link->attempt < address_nr(link->address))
+		top_link_connect(link);
 }
 
 static void top_link_connect(struct top_link *link)

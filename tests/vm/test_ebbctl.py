@@ -219,6 +219,20 @@ def test_places(folder):
             assert "is not a monitor; it says: '\\x1b[2JSSH-2.0-nix" in err
 
 
+def test_tcp(folder):
+    """A name with several addresses, at one of which the monitor listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    place = f"tcp:127.0.0.1:{port},server=on,wait=off"
+    with Vm(folder, args=[*TWO, "-qmp", place]) as vm:
+        for where in (f"127.0.0.1:{port}", f"localhost:{port}"):
+            assert vm.run("info", "status", where=where)[0] == "VM status: running\n"
+            assert vm.run("top", "--count", "1", where=where)[0].count(" state=steady\n") == 2
+        vm.run("quit", where=f"localhost:{port}")
+        assert vm.wait() == 0
+        assert "nobody listens there" in fails(f"localhost:{port}", "top")
+
+
 # ---- the prompt ----
 
 
