@@ -487,10 +487,11 @@ int control_resize_start(struct control *control, const struct resize_target *ta
 		resize_free(resize);
 		return -EINVAL;
 	}
+	/* All that is to be done: a guest may be quick once it is asked. */
+	resize_look(resize, &s);
 	for (size_t i = 0; i < nr; i++)
 		virtio_mem_resize(targets[i].device->mem, targets[i].size, NULL);
 	job_start(resize->job);
-	resize_look(resize, &s);
 	job_set_remaining(resize->job, s.left_bytes);
 	*ret_id = job_id(resize->job);
 	resizer_kick(r);
