@@ -165,7 +165,7 @@ def test_resize_that_stops(folder):
 def test_job_cancelled_by_another(folder):
     with Vm(folder, "keep=128M") as vm:
         with vm.terminal("resize", "d0", "0", "--wait") as term:
-            term.expect(r"^d0 .*\[░+\]")
+            term.expect(r"^d0 .*\[█*░+\]")
             job = vm.run("jobs")[0].splitlines()[1].split()[0]
             vm.run("cancel", job)
             assert term.wait() == 1
