@@ -369,7 +369,7 @@ def test_top_violations(folder):
         attacker.lay("PU")
         with Terminal([EBBCTL, sock, "top", "--interval", "100ms"]) as term:
             term.expect(r"^> d0 .* 0 (?:steady|stuck)")
-            attacker.order("hit mov8")
+            machine.type("hit mov8")
             term.expect(r" MEMORY_DEVICE_VIOLATION\b")
             term.expect(r"^> d0 .* [1-9]\d* (?:steady|stuck)")
             term.type("q")
