@@ -423,17 +423,22 @@ static const struct virtio_device_ops virtio_mem_ops = {
 static void virtio_mem_apply(void *opaque)
 {
 	struct virtio_mem *mem = opaque;
+	struct vmem_device_info before;
 	uint64_t wanted, plugged;
 
 	virtio_lock(mem->vdev);
 	wanted = mem->wanted;
-	plugged = virtio_mem_plugged(mem);
+	vmem_device_info(mem->engine, &before);
+	plugged = before.plugged_size;
 	/* Unless another size was asked for this very moment, which wanted is then. */
 	if (wanted == VIRTIO_MEM_HERE &&
 	    atomic_compare_exchange_strong(&mem->wanted, &wanted, plugged))
 		wanted = plugged;
 	/* Cannot fail: virtio_mem_resize() checked what the engine checks. */
 	vmem_device_resize(mem->engine, wanted);
+	/* A driver that could not do it and waits for a better time is asked once more. */
+	if (wanted == before.requested_size && wanted != plugged)
+		virtio_config_changed_locked(mem->vdev);
 	mem_progress_moved(&mem->progress);
 	mem_stats_resized(&mem->stats, mem_progress_now_ms(&mem->progress), plugged);
 	if (mem_pace_clear(&mem->pace))

@@ -105,7 +105,8 @@ struct virtio_device *virtio_mem_device(struct virtio_mem *mem);
 
 /*
  * Ask the guest for another size, in bytes. -EINVAL with a sentence when it is not a multiple of
- * the block size or beyond the device's size; nothing changes then. Returns at once.
+ * the block size or beyond the device's size; nothing changes then. Returns at once. The driver is
+ * told, also when it is the same size again and the guest has not got there.
  */
 int virtio_mem_resize(struct virtio_mem *mem, uint64_t requested_size, struct err **err);
 /* Would virtio_mem_resize() take it? Its result. */

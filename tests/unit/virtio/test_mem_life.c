@@ -248,6 +248,30 @@ static void test_resize(void **state)
 	assert_int_equal(rig_request(r, VMEM_REQ_PLUG, 9, 1), VMEM_RESP_NACK);
 }
 
+/* The same size again: a driver that is there already is left alone, any other one is told. */
+static void test_resize_again(void **state)
+{
+	struct rig *r = *state;
+	struct vmem_config config;
+
+	rig_start(r);
+	rig_turn(r);
+	assert_int_equal(rig_request(r, VMEM_REQ_PLUG, 0, 3), VMEM_RESP_ACK);
+	assert_int_equal(virtio_mem_resize(r->mem, 4 * RIG_BLOCK, NULL), 0);
+	rig_turn(r);
+	assert_int_equal(atomic_load(&r->config_irqs), 1);
+	assert_int_equal(rig_request(r, VMEM_REQ_PLUG, 3, 1), VMEM_RESP_ACK);
+	assert_int_equal(virtio_mem_resize(r->mem, 4 * RIG_BLOCK, NULL), 0);
+	rig_turn(r);
+	assert_int_equal(atomic_load(&r->config_irqs), 1);
+	/* Neither is one that shall stay where it is. */
+	virtio_mem_resize_here(r->mem);
+	rig_turn(r);
+	assert_int_equal(atomic_load(&r->config_irqs), 1);
+	rig_config(r, &config);
+	assert_int_equal(le64toh(config.requested_size), 4 * RIG_BLOCK);
+}
+
 /* One that the loop did not come to before the device went. */
 static void test_resize_then_free(void **state)
 {
@@ -395,6 +419,7 @@ int main(void)
 		TEST(test_generations),
 		TEST(test_resize_refuses),
 		TEST(test_resize),
+		TEST(test_resize_again),
 		cmocka_unit_test(test_resize_then_free),
 		TEST(test_device_reset_keeps_blocks),
 		TEST(test_system_reset_unplugs_all),
