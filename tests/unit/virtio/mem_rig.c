@@ -461,3 +461,28 @@ uint64_t rig_plugged_bytes(struct rig *r)
 	virtio_mem_info(r->mem, &info);
 	return info.plugged_size;
 }
+
+_Thread_local uint64_t rig_now_ms;
+
+uint64_t rig_clock_ms(void)
+{
+	return rig_now_ms;
+}
+
+int rig_setup(void **state, void (*tweak)(struct virtio_mem_config *config))
+{
+	struct rig *r = malloc(sizeof(*r));
+
+	assert_non_null(r);
+	rig_now_ms = 1000000;
+	rig_init(r, tweak);
+	*state = r;
+	return 0;
+}
+
+int rig_teardown(void **state)
+{
+	rig_done(*state);
+	free(*state);
+	return 0;
+}

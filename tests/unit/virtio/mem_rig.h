@@ -63,6 +63,14 @@ void rig_init(struct rig *r, void (*tweak)(struct virtio_mem_config *config));
 void rig_init_thread(struct rig *r, void (*tweak)(struct virtio_mem_config *config));
 void rig_done(struct rig *r);
 
+/* A clock for config.now_ms that stands still until the test moves it. */
+extern _Thread_local uint64_t rig_now_ms;
+uint64_t rig_clock_ms(void);
+
+/* For fixtures: *state becomes a rig of its own, the clock stands at 1000 s. */
+int rig_setup(void **state, void (*tweak)(struct virtio_mem_config *config));
+int rig_teardown(void **state);
+
 /* The driver gets as far as FEATURES_OK, and all the way. */
 void rig_negotiate(struct rig *r, uint64_t features);
 void rig_start(struct rig *r);

@@ -24,19 +24,7 @@ static void with_four_blocks(struct virtio_mem_config *config)
 
 static int setup(void **state)
 {
-	struct rig *r = malloc(sizeof(*r));
-
-	assert_non_null(r);
-	rig_init(r, with_four_blocks);
-	*state = r;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	rig_done(*state);
-	free(*state);
-	return 0;
+	return rig_setup(state, with_four_blocks);
 }
 
 /* ---- features ---- */
@@ -408,7 +396,7 @@ static void test_resize_while_requests_run(void **state)
 	rig_done(&r);
 }
 
-#define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+#define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, rig_teardown)
 
 int main(void)
 {

@@ -13,35 +13,15 @@
 
 #include "tests/unit/virtio/mem_rig.h"
 
-static _Thread_local uint64_t clock_now_ms;
-
-static uint64_t clock_ms(void)
-{
-	return clock_now_ms;
-}
-
 static void with_clock(struct virtio_mem_config *config)
 {
-	config->now_ms = clock_ms;
+	config->now_ms = rig_clock_ms;
 	config->device.requested_size = 4 * RIG_BLOCK;
 }
 
 static int setup(void **state)
 {
-	struct rig *r = malloc(sizeof(*r));
-
-	assert_non_null(r);
-	clock_now_ms = 1000000;
-	rig_init(r, with_clock);
-	*state = r;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	rig_done(*state);
-	free(*state);
-	return 0;
+	return rig_setup(state, with_clock);
 }
 
 /* ---- progress ---- */
@@ -56,32 +36,32 @@ static void test_progress(void **state)
 	struct rig *r = *state;
 
 	check_progress(r, "no-driver");
-	clock_now_ms += 10 * VIRTIO_MEM_STALL_MS;
+	rig_now_ms += 10 * VIRTIO_MEM_STALL_MS;
 	check_progress(r, "no-driver");
 	rig_negotiate(r, RIG_FEATURES);
 	check_progress(r, "no-driver");
 	rig_start(r);
 	check_progress(r, "in-progress");
-	clock_now_ms += VIRTIO_MEM_STALL_MS - 1;
+	rig_now_ms += VIRTIO_MEM_STALL_MS - 1;
 	check_progress(r, "in-progress");
-	clock_now_ms += 1;
+	rig_now_ms += 1;
 	check_progress(r, "vm-oom");
 	/* It starts again; asking for the state of blocks is no move. */
 	assert_int_equal(rig_request(r, VMEM_REQ_STATE, 0, 1), VMEM_RESP_ACK);
 	check_progress(r, "vm-oom");
 	assert_int_equal(rig_request(r, VMEM_REQ_PLUG, 0, 2), VMEM_RESP_ACK);
 	check_progress(r, "in-progress");
-	clock_now_ms += VIRTIO_MEM_STALL_MS;
+	rig_now_ms += VIRTIO_MEM_STALL_MS;
 	check_progress(r, "vm-oom");
 	assert_int_equal(rig_request(r, VMEM_REQ_PLUG, 2, 2), VMEM_RESP_ACK);
 	check_progress(r, "done");
-	clock_now_ms += VIRTIO_MEM_STALL_MS;
+	rig_now_ms += VIRTIO_MEM_STALL_MS;
 	check_progress(r, "done");
 	/* A new size counts from the call on, also while the loop did not come to it. */
 	assert_int_equal(virtio_mem_resize(r->mem, RIG_BLOCK, NULL), 0);
 	check_progress(r, "in-progress");
 	rig_turn(r);
-	clock_now_ms += VIRTIO_MEM_STALL_MS;
+	rig_now_ms += VIRTIO_MEM_STALL_MS;
 	check_progress(r, "vm-oom");
 	assert_int_equal(rig_request(r, VMEM_REQ_UNPLUG, 1, 3), VMEM_RESP_ACK);
 	check_progress(r, "done");
@@ -107,25 +87,25 @@ static void test_progress_of_a_stopped_machine(void **state)
 	rig_start(r);
 	assert_int_equal(virtio_mem_resize(r->mem, 4 * RIG_BLOCK, NULL), 0);
 	rig_turn(r);
-	clock_now_ms += VIRTIO_MEM_STALL_MS - 1;
+	rig_now_ms += VIRTIO_MEM_STALL_MS - 1;
 	virtio_mem_stop(r->mem);
-	clock_now_ms += 10 * VIRTIO_MEM_STALL_MS;
+	rig_now_ms += 10 * VIRTIO_MEM_STALL_MS;
 	virtio_mem_stop(r->mem);
 	check_progress(r, "in-progress");
 	virtio_mem_cont(r->mem);
 	virtio_mem_cont(r->mem);
 	check_progress(r, "in-progress");
-	clock_now_ms += 1;
+	rig_now_ms += 1;
 	check_progress(r, "vm-oom");
 	virtio_mem_stop(r->mem);
 	check_progress(r, "vm-oom");
 	/* A size asked for meanwhile has all its time when the machine goes on. */
 	assert_int_equal(virtio_mem_resize(r->mem, 2 * RIG_BLOCK, NULL), 0);
-	clock_now_ms += 10 * VIRTIO_MEM_STALL_MS;
+	rig_now_ms += 10 * VIRTIO_MEM_STALL_MS;
 	virtio_mem_cont(r->mem);
-	clock_now_ms += VIRTIO_MEM_STALL_MS - 1;
+	rig_now_ms += VIRTIO_MEM_STALL_MS - 1;
 	check_progress(r, "in-progress");
-	clock_now_ms += 1;
+	rig_now_ms += 1;
 	check_progress(r, "vm-oom");
 }
 
@@ -153,7 +133,7 @@ static void check_host_oom(bool fault)
 	assert_int_equal(info.host_faults, fault);
 	assert_int_equal(info.host_failures, !fault);
 	check_progress(&r, "in-progress");
-	clock_now_ms += VIRTIO_MEM_STALL_MS;
+	rig_now_ms += VIRTIO_MEM_STALL_MS;
 	check_progress(&r, "host-oom");
 	/* A driver that asks again and again gets no further. */
 	if (!fault)
@@ -163,13 +143,13 @@ static void check_host_oom(bool fault)
 		rig_mend_block(&r, 0);
 	r.add_error = 0;
 	assert_int_equal(rig_request(&r, VMEM_REQ_PLUG, 0, 1), VMEM_RESP_ACK);
-	clock_now_ms += VIRTIO_MEM_STALL_MS;
+	rig_now_ms += VIRTIO_MEM_STALL_MS;
 	check_progress(&r, "vm-oom");
 	/* Asking for less than the guest has is the guest's to do, whatever was refused before. */
 	r.add_error = -ENOMEM;
 	assert_int_equal(rig_request(&r, VMEM_REQ_PLUG, 4, 1), VMEM_RESP_NACK);
 	assert_int_equal(virtio_mem_resize(r.mem, 0, NULL), 0);
-	clock_now_ms += VIRTIO_MEM_STALL_MS;
+	rig_now_ms += VIRTIO_MEM_STALL_MS;
 	check_progress(&r, "vm-oom");
 	/* A refusal that is not for want of memory. */
 	r.add_error = 0;
@@ -177,7 +157,7 @@ static void check_host_oom(bool fault)
 	assert_int_equal(rig_request(&r, VMEM_REQ_PLUG, 1, 1), VMEM_RESP_NACK);
 	assert_int_equal(virtio_mem_resize(r.mem, 4 * RIG_BLOCK, NULL), 0);
 	rig_turn(&r);
-	clock_now_ms += VIRTIO_MEM_STALL_MS;
+	rig_now_ms += VIRTIO_MEM_STALL_MS;
 	check_progress(&r, "vm-oom");
 	rig_done(&r);
 }
@@ -283,7 +263,7 @@ static void test_stop_ends_nothing_else(void **state)
 	rig_done(&r);
 }
 
-#define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+#define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, rig_teardown)
 
 int main(void)
 {

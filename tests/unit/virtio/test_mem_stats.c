@@ -18,35 +18,15 @@
 #include "vmm/virtio/mem_cells.h"
 #include "vmm/virtio/mem_stats.h"
 
-static _Thread_local uint64_t clock_now_ms;
-
-static uint64_t clock_ms(void)
-{
-	return clock_now_ms;
-}
-
 static void with_clock(struct virtio_mem_config *config)
 {
-	config->now_ms = clock_ms;
+	config->now_ms = rig_clock_ms;
 	config->device.requested_size = 8 * RIG_BLOCK;
 }
 
 static int setup(void **state)
 {
-	struct rig *r = malloc(sizeof(*r));
-
-	assert_non_null(r);
-	clock_now_ms = 1000000;
-	rig_init(r, with_clock);
-	*state = r;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	rig_done(*state);
-	free(*state);
-	return 0;
+	return rig_setup(state, with_clock);
 }
 
 static struct virtio_mem_stats stats_of(const struct rig *r)
@@ -120,7 +100,7 @@ static void test_kinds_and_answers(void **state)
 	stats = stats_of(r);
 	check_histograms(&stats);
 	assert_int_equal(rig_request(r, VMEM_REQ_PLUG, 0, 4), VMEM_RESP_ACK);
-	clock_now_ms += 10;
+	rig_now_ms += 10;
 	assert_int_equal(rig_request(r, VMEM_REQ_PLUG, 4, 4), VMEM_RESP_ACK);
 	check_answer(r, VIRTIO_MEM_PLUG, VIRTIO_MEM_ACK, 2);
 	assert_int_equal(rig_request(r, VMEM_REQ_PLUG, 8, 1), VMEM_RESP_NACK);
@@ -129,7 +109,7 @@ static void test_kinds_and_answers(void **state)
 	assert_int_equal(stats_of(r).refusals, 0);
 	assert_int_equal(rig_request(r, VMEM_REQ_PLUG, 0, 1), VMEM_RESP_ERROR);
 	check_answer(r, VIRTIO_MEM_PLUG, VIRTIO_MEM_ERROR, 1);
-	clock_now_ms += 10;
+	rig_now_ms += 10;
 	assert_int_equal(rig_request(r, VMEM_REQ_UNPLUG, 7, 1), VMEM_RESP_ACK);
 	check_answer(r, VIRTIO_MEM_UNPLUG, VIRTIO_MEM_ACK, 1);
 	assert_int_equal(rig_request(r, VMEM_REQ_STATE, 0, 1), VMEM_RESP_ACK);
@@ -183,17 +163,17 @@ static void test_since_the_last_size(void **state)
 	assert_int_equal(rig_request(r, VMEM_REQ_PLUG, 0, 2), VMEM_RESP_ACK);
 	rig_config(r, &config);
 	assert_int_equal(stats_of(r).size_reads, 1);
-	clock_now_ms += 70;
+	rig_now_ms += 70;
 	assert_int_equal(virtio_mem_resize(r->mem, 4 * RIG_BLOCK, NULL), 0);
 	rig_turn(r);
 	stats = stats_of(r);
 	plug = &stats.requests[VIRTIO_MEM_PLUG];
-	assert_int_equal(stats.resize_ms, clock_now_ms);
+	assert_int_equal(stats.resize_ms, rig_now_ms);
 	assert_int_equal(stats.resize_plugged_size, 2 * RIG_BLOCK);
 	assert_int_equal(stats.resize_size_reads, 0);
 	assert_int_equal(plug->answers[VIRTIO_MEM_ACK], 1);
 	assert_int_equal(plug->resize_answers[VIRTIO_MEM_ACK], 0);
-	clock_now_ms += 30;
+	rig_now_ms += 30;
 	assert_int_equal(stats_of(r).idle_ms, 30);
 	assert_int_equal(rig_request(r, VMEM_REQ_PLUG, 2, 1), VMEM_RESP_ACK);
 	assert_int_equal(stats_of(r).idle_ms, 0);
@@ -210,7 +190,7 @@ static void test_since_the_last_size(void **state)
 	assert_int_equal(plug->resize_answers[VIRTIO_MEM_ACK], 1);
 	/* Time stands still while the machine is stopped. */
 	virtio_mem_stop(r->mem);
-	clock_now_ms += 5000;
+	rig_now_ms += 5000;
 	assert_int_equal(stats_of(r).idle_ms, 0);
 	assert_int_equal(stats_of(r).now_ms, stats.now_ms);
 	virtio_mem_cont(r->mem);
@@ -243,7 +223,7 @@ static void check_refusal(struct rig *r, enum virtio_mem_kind kind, enum virtio_
 	assert_int_equal(stats.refusal.answer, answer);
 	assert_int_equal(stats.refusal.step, step);
 	assert_int_equal(stats.refusal.error, error);
-	assert_int_equal(stats.refusal.at_ms, clock_now_ms);
+	assert_int_equal(stats.refusal.at_ms, rig_now_ms);
 }
 
 static void test_refusals(void **state)
@@ -255,7 +235,7 @@ static void test_refusals(void **state)
 	assert_int_equal(rig_request(r, VMEM_REQ_PLUG, 0, 1), VMEM_RESP_NACK);
 	check_refusal(r, VIRTIO_MEM_PLUG, VIRTIO_MEM_NACK, VIRTIO_MEM_GRANT, ENOMEM, 1);
 	r->add_error = -EIO;
-	clock_now_ms += 5;
+	rig_now_ms += 5;
 	assert_int_equal(rig_request(r, VMEM_REQ_PLUG, 0, 1), VMEM_RESP_BUSY);
 	check_refusal(r, VIRTIO_MEM_PLUG, VIRTIO_MEM_BUSY, VIRTIO_MEM_GRANT, EIO, 2);
 	r->add_error = 0;
@@ -265,7 +245,7 @@ static void test_refusals(void **state)
 	rig_turn(r);
 	assert_int_equal(stats_of(r).resize_refusals, 0);
 	r->remove_error = -EPERM;
-	clock_now_ms += 5;
+	rig_now_ms += 5;
 	assert_int_equal(rig_request(r, VMEM_REQ_UNPLUG, 0, 2), VMEM_RESP_BUSY);
 	check_refusal(r, VIRTIO_MEM_UNPLUG, VIRTIO_MEM_BUSY, VIRTIO_MEM_REVOKE, EPERM, 3);
 	r->remove_error = 0;
@@ -535,7 +515,7 @@ static void test_readers_do_not_wait(void **state)
 	rig_done(&r);
 }
 
-#define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+#define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, rig_teardown)
 
 int main(void)
 {
