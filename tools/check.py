@@ -28,7 +28,7 @@ CHECK = ROOT / "build-check"
 PROGRAM = "vmm/main/ebb"
 SHOWN_LINES = 60
 # Longer than any command takes on two slow processors: one that hangs must not hang the rest.
-COMMAND_TIMEOUT_S = {"linux": 1080}
+COMMAND_TIMEOUT_S = {"linux": 1080, "bare": 900}
 COMMAND_TIMEOUT_DEFAULT_S = 600
 # Whoever waits for the result gives up a little later: what was found by then shall be told.
 TOTAL_TIMEOUT_S = 1400
