@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """ebbctl with real machines: its commands, its prompt and its live view on terminals of all kinds."""
 
+import json
 import os
 import pathlib
 import re
@@ -9,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 import pytest
@@ -296,6 +298,128 @@ def test_terminal_of_people(folder):
             term.type("quit\r")
             assert term.wait() in (0, 1) and term.is_restored()
         assert vm.wait() == 0
+
+
+# ---- whoever listens ----
+
+# What would set a window's title, ring, clear the screen, and turn the direction of writing.
+EVIL = "X\x1b]0;TITLE\x07\x1b[2J\x9b31M\u202e\r\n"
+EVIL_DEVICE = {
+    "id": EVIL,
+    "size": 1 << 30,
+    "requested-size": 1 << 31,
+    "max-size": 1 << 32,
+    "block-size": 1 << 21,
+    "memaddr": 1 << 32,
+    "node": 0,
+}
+EVIL_JOB = {"type": EVIL, "status": "concluded", "error": EVIL}
+EVIL_ANSWERS = {
+    "query-memory-devices": [{"type": "virtio-mem", "data": EVIL_DEVICE}],
+    "query-status": {"status": EVIL, "running": True},
+    "query-virtio-mem": [{"id": EVIL, "request-status": EVIL, "explanation": EVIL}],
+    "query-memdev": [{"id": EVIL}],
+    "query-chardev": [{"label": EVIL}],
+    "human-monitor-command": f"{EVIL} -- {EVIL}\nquit -- {EVIL}\nError: {EVIL}",
+}
+
+
+class EvilMonitor:
+    """A monitor whose every text would do something to a terminal."""
+
+    def __init__(self, path):
+        self.socket = str(path)
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener.bind(self.socket)
+        self._listener.listen(8)
+        self._job = None
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self):
+        while True:
+            try:
+                peer, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(peer,), daemon=True).start()
+
+    def _answer(self, request):
+        name, args = request["execute"], request.get("arguments", {})
+        if name == "virtio-mem-resize":
+            self._job = args["job-id"]
+        if name == "query-jobs":
+            return {"return": [{"id": self._job or EVIL, **EVIL_JOB}]}
+        if name == "query-stats":
+            return {"error": {"class": EVIL, "desc": EVIL}}
+        return {"return": EVIL_ANSWERS.get(name, {})}
+
+    def _serve(self, peer):
+        with peer, peer.makefile("r", encoding="utf-8", newline="\n") as lines:
+            try:
+                self._talk(peer, lines)
+            except (BrokenPipeError, ConnectionResetError):
+                pass
+
+    def _talk(self, peer, lines):
+        peer.sendall(b'{"QMP": {}}\r\n')
+        for line in lines:
+            request = json.loads(line)
+            event = {"event": EVIL, "data": {EVIL: EVIL, "list": [EVIL]}, "timestamp": {}}
+            for message in ({**self._answer(request), "id": request["id"]}, event):
+                peer.sendall(json.dumps(message, ensure_ascii=False).encode() + b"\r\n")
+
+
+def is_clean(raw):
+    """Nothing of EVIL is among the bytes that a terminal got."""
+    return not any(
+        part.encode() in raw for part in ("\x1b]0;", "\x07", "\x9b", "\u202e", "\x1b[2J\x9b")
+    )
+
+
+def test_evil_monitor(folder):
+    """On a terminal and off it: what it says is seen, and does nothing."""
+    with EvilMonitor(f"{folder}/evil") as evil:
+        for words in (
+            ("info", "status"),
+            ("jobs",),
+            ("qmp", "query-status"),
+            ("resize", EVIL, "1G", "--wait"),
+            ("resize", "nix", "1G"),
+            ("wait", EVIL.lower()),
+            ("top", "--count", "2", "--interval", "100ms"),
+        ):
+            done = subprocess.run(
+                [str(EBBCTL), evil.socket, *words],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=TIMEOUT_S,
+                env={**os.environ, "LC_ALL": "C.UTF-8"},
+                check=False,
+            )
+            said = done.stdout + done.stderr
+            assert done.returncode in (0, 1) and b"\x1b" not in said and is_clean(said), done
+            assert rb"\x1b]0;TITLE" in said or rb"\u001b]0;title" in said.lower(), done
+        with Terminal([EBBCTL, evil.socket], columns=200) as term:
+            term.expect(r"\(qemu\)")
+            term.type("info x\r")
+            term.expect(r"^X\\x1b\]0;TITLE")
+            term.type("q\t\t \t\t\x15\x04")
+            assert term.wait() == 0 and is_clean(term.screen.raw.replace(b"\x07", b""))
+        with Terminal([EBBCTL, evil.socket, "top", "--interval", "100ms"], columns=200) as term:
+            term.expect(r"^> X\\x1b\]0;TITL")
+            term.expect(r"^evil +X\\x1b")
+            term.type("+-\x1bOB")
+            term.type("q")
+            assert term.wait() == 0 and is_clean(term.screen.raw)
+        with Terminal([EBBCTL, evil.socket, "resize", EVIL, "1G", "--wait"]) as term:
+            assert term.wait() == 1 and is_clean(term.screen.raw)
 
 
 # ---- top ----
