@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""ebbctl with real machines: its commands, its prompt and its live view on terminals of all kinds."""
+"""ebbctl with real machines: commands, the prompt, and the live view on terminals of all kinds."""
 
 import json
 import os
@@ -445,7 +445,8 @@ def test_top(folder):
         term.expect(r"^> d0 +0 +256M +256M +1G +0 +\d+ +0 steady")
         term.until(lambda: set(rows_of(term, "d1")) == {"·"})
         cells = rows_of(term, "d0")
-        assert len(cells) >= 76 and cells == "█" * (len(cells) // 4) + "·" * (len(cells) * 3 // 4)
+        full, empty = len(cells) // 4, len(cells) * 3 // 4
+        assert len(cells) >= 76 and cells == "█" * full + "·" * empty
         term.type("\x1bOB")
         term.expect(r"^> d1 ")
         term.type("+")
@@ -503,7 +504,7 @@ def test_top_violations(folder):
 @pytest.mark.parametrize("locale, full", [("C.UTF-8", "█"), ("C", "#")])
 @pytest.mark.parametrize("name", ["xterm", "vt100", "xterm-mono", "tmux-256color", "screen"])
 def test_top_terminals(folder, name, locale, full):
-    """Of many types; block characters where the locale has them; colours where the terminal does."""
+    """Of many types; block characters where the locale has them, colours where the terminal has."""
     if not pathlib.Path("/usr/share/terminfo", name[0], name).exists() and not pathlib.Path(
         "/lib/terminfo", name[0], name
     ).exists():
