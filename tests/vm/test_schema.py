@@ -308,6 +308,21 @@ def test_answer(ours, theirs, index):
     assert unexplained(found) == []
 
 
+def test_answers_of_pc(ours, theirs, tmp_path_factory):
+    """The other type of machine, which has no slots for PCI Express, tells the same of itself."""
+    words = [word.replace(",bus=port0", "").replace("q35", "pc") for word in MACHINE]
+    ports = [i for i, word in enumerate(words) if word.startswith("pcie-root-port")]
+    words = [word for i, word in enumerate(words) if i not in ports and i + 1 not in ports]
+    answers = []
+    with Machine(tmp_path_factory.mktemp("ebb"), "test=echo", [*words, "-S"], qmp=True) as machine:
+        session = machine.qmp()
+        answers.append([outcome(session, *query) for query in QUERIES])
+    with qemu.Qemu(tmp_path_factory.mktemp("qemu"), [*words, "-accel", "tcg"]) as machine:
+        session = machine.qmp()
+        answers.append([outcome(session, *query) for query in QUERIES])
+    assert unexplained(found_in_answers(QUERIES, *answers, ours, theirs)) == []
+
+
 @pytest.mark.parametrize("index", range(len(ACTIONS)), ids=map(call_name, ACTIONS))
 def test_action(ours, theirs, index):
     our, their = ours.actions[index], theirs.actions[index]
