@@ -125,6 +125,9 @@ static void port_up(struct port *p)
 	unsigned int nth = 0;
 
 	port_command(p, CONTROL_ON);
+	/* While there was no power the host could take it back; the slot is ready for the next. */
+	if ((port_read(p, SLOT_STATUS) & STATUS_PRESENT) == 0)
+		return;
 	check((port_read(p, LINK_STATUS) & LINK_ACTIVE) != 0, "hotplug-link", "it is down");
 	if (!check(port_answers(p), "hotplug-answers", "nothing is there"))
 		return;
