@@ -37,6 +37,15 @@ ASAN_ENV = {
     "ASAN_OPTIONS": "detect_stack_use_after_return=1:strict_string_checks=1",
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
 }
+# Machines with ASan and UBSan: those tests in which parts come, go and end while others use them.
+SANITIZED = [
+    "tests/vm/test_qmp.py",
+    "tests/vm/test_hotplug.py",
+    "tests/vm/test_hotplug_random.py",
+    "tests/vm/test_commands_random.py",
+    "tests/vm/test_resizes_random.py",
+    "tests/vm/test_end_random.py",
+]
 TSAN_ENV = {"TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1"}
 
 
@@ -180,8 +189,8 @@ def meson_test(tally, folder, suite, env=None, slower=1, before=()):
         tally.failed.append(f"meson test ended with status {status}")
 
 
-def pytest(tally, folder, build_folder):
-    """Run the pytest tests in FOLDER and count them."""
+def pytest(tally, paths, build_folder, more_env=None, before=()):
+    """Run the pytest tests in PATHS (folders, files) and count them."""
     results = CHECK / f"{tally.name}.xml"
     results.unlink(missing_ok=True)
     env = {
@@ -189,12 +198,14 @@ def pytest(tally, folder, build_folder):
         "EBB_BUILD": str(build_folder),
         "EBB_BARE": str(build_folder / "tests/bare/bare-guest"),
         "PYTHONDONTWRITEBYTECODE": "1",
+        **(more_env or {}),
     }
-    words = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-v", "-rs"]
-    words += ["--tb=short", f"--junitxml={results}", ROOT / folder]
-    status = tally.run(words, env, f"{folder}, log in {tally.log.relative_to(ROOT)}")
+    words = [*before, sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-v", "-rs"]
+    words += ["--tb=short", f"--junitxml={results}", *(ROOT / path for path in paths)]
+    shown = paths[0] if len(paths) == 1 else f"{len(paths)} files of {paths[0].rpartition('/')[0]}"
+    status = tally.run(words, env, f"{shown}, log in {tally.log.relative_to(ROOT)}")
     if not results.exists():
-        raise PartFailed(f"pytest wrote no results for {folder} (status {status})")
+        raise PartFailed(f"pytest wrote no results for {shown} (status {status})")
     before = len(tally.failed)
     for case in xml.etree.ElementTree.parse(results).iter("testcase"):
         name = case.get("name")
@@ -214,7 +225,8 @@ def part_gcc(tally):
 
 
 def part_clang(tally):
-    """clang with ASan and UBSan, which also builds the fuzz targets: a short run of each."""
+    """clang with ASan and UBSan, which also builds the fuzz targets: a short run of each; and some
+    machines."""
     folder = build(
         tally,
         "clang",
@@ -223,6 +235,7 @@ def part_clang(tally):
     )
     meson_test(tally, folder, "unit", ASAN_ENV, slower=4, before=steady_addresses())
     meson_test(tally, folder, "fuzz", ASAN_ENV, slower=4, before=steady_addresses())
+    pytest(tally, SANITIZED, folder, {**ASAN_ENV, "EBB_TIMEOUT": "120"}, steady_addresses())
 
 
 def part_tsan(tally):
@@ -248,18 +261,18 @@ def part_arrows(tally):
 
 
 def part_lib(tally):
-    pytest(tally, "tests/libvmem", gcc_build(tally))
+    pytest(tally, ["tests/libvmem"], gcc_build(tally))
 
 
 def part_bare(tally):
-    pytest(tally, "tests/vm", gcc_build(tally))
+    pytest(tally, ["tests/vm"], gcc_build(tally))
 
 
 def part_linux(tally):
     folder = gcc_build(tally)
     if tally.run([sys.executable, "-B", TOOLS / "nest/fetch.py", "all"], shown="fetching kernels"):
         raise PartFailed("fetching the kernels failed")
-    pytest(tally, "tests/linux", folder)
+    pytest(tally, ["tests/linux"], folder)
 
 
 PARTS = {
