@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """One host for all tests with stock kernels, and what to do when the host itself fails.
 
-The program under test is $EBB (./check sets it), else build/vmm/main/ebb. The fixture "host" is a
+The program under test is $EBB (./check sets it), else build/vmm/main/ebb; its client is in the same
+build folder. The fixture "host" is a
 nest.Host that lives from the first test to the last: booting an emulated host for each would take
 most of the time. "old_host" is an emulated host with the older kernel, for the last tests; only
 one host is up at a time. A test that ends with NestInfraError has said nothing about ebb: it is run
@@ -19,9 +20,13 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools" / "demo"))
 sys.path.insert(0, str(ROOT / "tools" / "nest"))
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "attack"))
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE / "attack"))
+# Last: tests there have names of tests here.
+sys.path.append(str(ROOT / "tests" / "vm"))
 
 import attack  # noqa: E402  (the folders are only known now)
+import built  # noqa: E402
 import ebbcache  # noqa: E402
 import initrd  # noqa: E402
 import guests  # noqa: E402
@@ -29,6 +34,7 @@ import nest  # noqa: E402
 import scenario  # noqa: E402
 
 EBB = pathlib.Path(os.environ.get("EBB", ROOT / "build" / "vmm" / "main" / "ebb"))
+EBBCTL = EBB.parents[2] / "ebbctl" / "ebbctl"
 ATTEMPTS = 3
 # Beyond every guest's: the power button, its events, and the panic port.
 MODULES = ("button", "evdev", "pvpanic_mmio")
@@ -63,13 +69,25 @@ def add_attackers(files, folder):
         files[f"{kernel}/{guests.ATTACK_DISK}"] = image
 
 
+def add_holder(files, folder):
+    """A disk with the program that holds memory of the kernel."""
+    image = folder / "hold"
+    program = built.program(HERE / "hold.c")
+    initrd.build_guest(guests.NEWEST, image, MODULES, {"bin/hold": program})
+    files[f"{guests.NEWEST}/{guests.HOLD_DISK}"] = image
+
+
 @pytest.fixture(scope="session")
 def keeper(tmp_path_factory):
-    if not EBB.is_file():
-        pytest.exit(f"{EBB} is not there: build it, or set EBB", returncode=2)
+    for program in (EBB, EBBCTL):
+        if not program.is_file():
+            pytest.exit(f"{program} is not there: build it, or set EBB", returncode=2)
     with scenario.prepared(list(ebbcache.KERNELS), EBB, MODULES) as parts:
+        parts["programs"]["ebbctl"] = EBBCTL
         parts["files"][guests.VMLINUX] = ebbcache.kernel_dir(guests.NEWEST) / "vmlinux"
-        add_attackers(parts["files"], tmp_path_factory.mktemp("disks"))
+        folder = tmp_path_factory.mktemp("disks")
+        add_attackers(parts["files"], folder)
+        add_holder(parts["files"], folder)
         keeper = Keeper(parts)
         yield keeper
         keeper.discard()

@@ -9,6 +9,8 @@ NEWEST = "6.12-cloud"
 OLDEST = "6.1-cloud"
 # The disk with the attacking module, beside each kernel.
 ATTACK_DISK = "attack"
+# The disk with the program "hold" (hold.c), beside the newest kernel.
+HOLD_DISK = "hold"
 # Its ELF image, in the host's folder.
 VMLINUX = f"{NEWEST}/vmlinux"
 # Memory that only movable pages use can always be given back.
@@ -32,6 +34,20 @@ def power_off(vm):
     """The guest powers the machine off: ebb's status must say so."""
     vm.process.write("poweroff -f\n")
     assert vm.process.wait(END_TIMEOUT_S) == 0
+
+
+def await_power_button(vm, command):
+    """The guest's shell listens for the power button, puts the key into /tmp/key, and runs COMMAND
+    then; $key is the process that does it."""
+    devices = read(vm, "/proc/bus/input/devices").split("\n\n")
+    button = next(text for text in devices if 'N: Name="Power Button"' in text)
+    event = next(word for word in button.split() if word.startswith("event"))
+    wait = f"exec 3< /dev/input/{event}; dd bs=24 count=1 <&3 >/tmp/key 2>/dev/null; {command}"
+    done = vm.console.run(
+        f"sh -c '{wait}' & key=$!; "
+        f"until ls -l /proc/$key/fd | grep -q /dev/input/{event}; do :; done"
+    )
+    assert done.status == 0, done.output
 
 
 def read(vm, path):

@@ -4,7 +4,18 @@ and to begin again, its power button, its console."""
 
 import nest
 import scenario
-from guests import END_TIMEOUT_S, MIB, NEWEST, VMLINUX, files, machine, parse_list, power_off, read
+from guests import (
+    END_TIMEOUT_S,
+    MIB,
+    NEWEST,
+    VMLINUX,
+    await_power_button,
+    files,
+    machine,
+    parse_list,
+    power_off,
+    read,
+)
 
 
 def test_topology(host):
@@ -151,14 +162,7 @@ def test_power_button(host):
     """The monitor presses the power button; the guest's input layer sees the key."""
     with machine(host, NEWEST) as vm:
         vm.boot()
-        devices = read(vm, "/proc/bus/input/devices").split("\n\n")
-        button = next(text for text in devices if 'N: Name="Power Button"' in text)
-        event = next(word for word in button.split() if word.startswith("event"))
-        waiting = (
-            f"dd if=/dev/input/{event} of=/tmp/key bs=24 count=1 2>/dev/null & key=$!; "
-            f"until ls -l /proc/$key/fd | grep -q /dev/input/{event}; do :; done"
-        )
-        assert vm.console.run(waiting).status == 0
+        await_power_button(vm, "true")
         assert vm.hmp("system_powerdown") == ""
         pressed = vm.console.run("wait $key && hexdump -v -e '12/2 \"%u \"' /tmp/key")
         # A time stamp of 16 bytes, then EV_KEY (1), KEY_POWER (116).
