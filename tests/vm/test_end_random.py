@@ -19,10 +19,11 @@ from ebbvm import SIGNALS, TIMEOUT_S, Machine
 
 SEED = int(os.environ.get("EBB_SEED", str(random.SystemRandom().randrange(1 << 32))))
 ENDS = int(os.environ.get("EBB_ENDS", "24"))
+# None ends by itself, also if it finds what it did not expect after a reset.
 GUESTS = {
-    "follow": "test=vmem-follow",
-    "stuck": "test=vmem-follow most=64M",
-    "slots": "test=hotplug",
+    "follow": "test=vmem-follow end=spin",
+    "stuck": "test=vmem-follow most=64M end=spin",
+    "slots": "test=hotplug end=spin",
     "idle": "test=none end=spin",
 }
 ARGS = """-machine q35 -smp 2 -m 128M,maxmem=8G
