@@ -41,9 +41,9 @@ MOST_AWAY_S = 2.0
 MOST_ANSWER_S = 5.0
 # A client whose words are not taken for so long is kept waiting.
 STUCK_S = 1.0
-# What the program may hold beyond its own, for one client that does its worst: a value of 64 MiB
-# while it is read, taken apart or thrown away.
-MOST_RSS_BYTES = 256 * MIB
+# What the program may hold beyond its own, for one client that does its worst: a value of 16 MiB
+# while it is read, taken apart or thrown away; and for a hundred, which do not all do that.
+MOST_RSS_BYTES = 64 * MIB
 RSS_SLACK_BYTES = 16 * MIB
 
 
