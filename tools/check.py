@@ -168,7 +168,7 @@ def steady_addresses():
     return words if done.returncode == 0 else []
 
 
-def meson_test(tally, folder, suite, env=None, slower=1, before=()):
+def meson_test(tally, folder, suite, env=None, slower=4, before=()):
     """Run the meson tests of SUITE and count each test that their programs report."""
     log = folder / "meson-logs" / "testlog.json"
     log.unlink(missing_ok=True)
