@@ -4,7 +4,7 @@
  *
  *	test=NAME	one of the table below
  *	end=HOW		what to do afterwards: off (default), reset, reset-acpi, triple, panic, crash,
- *			halt, spin
+ *			halt, spin; panics, crashes: tell of it without end
  *
  * It needs nothing of a processor but integer instructions, so that it also runs where they are
  * interpreted one by one.
@@ -72,6 +72,10 @@ static void __attribute__((noreturn)) end(void)
 		power_crash_loaded();
 	if (arg_is("end", "halt"))
 		cpu_stop();
+	while (arg_is("end", "panics"))
+		power_tell_panic();
+	while (arg_is("end", "crashes"))
+		power_tell_crash_loaded();
 	while (arg_is("end", "spin"))
 		cpu_relax();
 	power_off();

@@ -320,6 +320,26 @@ def test_crash_loaded(folder):
         assert qmp.execute("query-status")["running"]
 
 
+@pytest.mark.parametrize(
+    "end, event, line",
+    [("panics", "GUEST_PANICKED", "panicked"), ("crashes", "GUEST_CRASHLOADED", "crashed")],
+)
+def test_guest_that_tells_without_end(folder, end, event, line):
+    """It fills neither the log nor what programs read: it is heard once a second."""
+    args = ["-S", "-device", "pvpanic", "-action", "panic=none"]
+    with machine(folder, f"test=none end={end}", args) as vm:
+        qmp = vm.qmp()
+        qmp.execute("cont")
+        stamps = [qmp.wait_event(event)["timestamp"] for _ in range(3)]
+        seconds = [stamp["seconds"] + stamp["microseconds"] / 1e6 for stamp in stamps]
+        assert seconds[2] - seconds[0] > 1.8
+        assert qmp.execute("query-status")["running"]
+        qmp.send("quit")
+        assert vm.wait() == 0
+        # One more may have come before the end.
+        assert 3 <= vm.errors.text.count(line) <= 4 + len(qmp.take_events(event))
+
+
 def test_set_action_is_whole(folder):
     """One member that is wrong, and nothing is set."""
     with machine(folder, "test=none end=reset", ["-S", "-no-reboot"]) as vm:

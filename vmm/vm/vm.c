@@ -261,6 +261,19 @@ void vm_powerdown(struct vm *vm)
 
 /* ---- carrying out what was asked for ---- */
 
+/* What a guest can say over and over, and nothing else comes of, is told so often at most. */
+#define VM_TELL_MS 1000
+
+static bool vm_may_tell(uint64_t *told_ms)
+{
+	uint64_t now_ms = uv_hrtime() / 1000000;
+
+	if (*told_ms && now_ms - *told_ms < VM_TELL_MS)
+		return false;
+	*told_ms = now_ms;
+	return true;
+}
+
 static void vm_on_shutdown(struct vm *vm, enum vm_cause cause)
 {
 	if (vm->action.shutdown != VM_SHUTDOWN_PAUSE) {
@@ -287,6 +300,8 @@ static void vm_on_panic(struct vm *vm)
 {
 	enum vm_panic_action action = vm->action.panic;
 
+	if (action == VM_PANIC_NONE && !vm_may_tell(&vm->panic_told_ms))
+		return;
 	report_guest(vm->config, "the guest panicked");
 	if (action == VM_PANIC_SHUTDOWN && vm->action.shutdown == VM_SHUTDOWN_PAUSE)
 		action = VM_PANIC_PAUSE;
@@ -308,6 +323,8 @@ static void vm_on_panic(struct vm *vm)
 
 static void vm_on_crash_loaded(struct vm *vm)
 {
+	if (!vm_may_tell(&vm->crash_told_ms))
+		return;
 	report_guest(vm->config, "the guest crashed and goes on in its crash kernel");
 	vm_emit_plain(vm, VM_EVENT_GUEST_CRASHLOADED);
 }
@@ -354,7 +371,7 @@ static void vm_on_requests(void *opaque)
 	vm_on_stops(vm, requests);
 	if (requests & VM_REQUEST_CRASH_LOADED)
 		vm_on_crash_loaded(vm);
-	if (requests & VM_REQUEST_TRIPLE_FAULT)
+	if (requests & VM_REQUEST_TRIPLE_FAULT && vm_may_tell(&vm->fault_told_ms))
 		report_guest(vm->config,
 			     "the guest shut its CPU down (triple fault): that is a reset");
 	if (requests & VM_REQUEST_PANICKED)

@@ -155,7 +155,7 @@ enum vm_event_type {
 	VM_EVENT_SHUTDOWN, /* cause; the machine stays with -no-shutdown */
 	VM_EVENT_POWERDOWN,
 	VM_EVENT_GUEST_PANICKED, /* panic */
-	VM_EVENT_GUEST_CRASHLOADED,
+	VM_EVENT_GUEST_CRASHLOADED, /* this, and a panic that the guest outlives: once a second */
 	VM_EVENT_DEVICE_DELETED,            /* id, path */
 	VM_EVENT_DEVICE_UNPLUG_GUEST_ERROR, /* id, path: the guest keeps the device */
 	/*

@@ -146,6 +146,8 @@ struct vm {
 	_Atomic unsigned int requests;
 	_Atomic bool failure_noted; /* failure[] belongs to the vCPU that set it, then to main */
 	char failure[256];
+	/* when a panic, a crash kernel, a triple fault was told last; the main thread's */
+	uint64_t panic_told_ms, crash_told_ms, fault_told_ms;
 };
 
 /* From any thread; never waits. */

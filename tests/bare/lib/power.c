@@ -70,15 +70,25 @@ void power_triple_fault(void)
 	power_unanswered("triple fault");
 }
 
-void power_panic(void)
+void power_tell_panic(void)
 {
 	cpu_outb(POWER_PVPANIC_PORT, PVPANIC_PANICED);
+}
+
+void power_tell_crash_loaded(void)
+{
+	cpu_outb(POWER_PVPANIC_PORT, PVPANIC_CRASHED);
+}
+
+void power_panic(void)
+{
+	power_tell_panic();
 	cpu_stop();
 }
 
 void power_crash_loaded(void)
 {
-	cpu_outb(POWER_PVPANIC_PORT, PVPANIC_CRASHED);
+	power_tell_crash_loaded();
 	cpu_stop();
 }
 

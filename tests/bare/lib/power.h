@@ -20,6 +20,9 @@ void power_triple_fault(void) __attribute__((noreturn));
 void power_panic(void) __attribute__((noreturn));
 /* The same of a guest that goes on in its crash kernel. */
 void power_crash_loaded(void) __attribute__((noreturn));
+/* Tell of either, and go on. */
+void power_tell_panic(void);
+void power_tell_crash_loaded(void);
 /* Report a failed test named @why and power off. */
 void power_die(const char *why) __attribute__((noreturn));
 
