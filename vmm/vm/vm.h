@@ -154,8 +154,9 @@ enum vm_event_type {
 	VM_EVENT_RESET,    /* cause */
 	VM_EVENT_SHUTDOWN, /* cause; the machine stays with -no-shutdown */
 	VM_EVENT_POWERDOWN,
+	/* These two, while the guest goes on: once a second at most. */
 	VM_EVENT_GUEST_PANICKED, /* panic */
-	VM_EVENT_GUEST_CRASHLOADED, /* this, and a panic that the guest outlives: once a second */
+	VM_EVENT_GUEST_CRASHLOADED,
 	VM_EVENT_DEVICE_DELETED,            /* id, path */
 	VM_EVENT_DEVICE_UNPLUG_GUEST_ERROR, /* id, path: the guest keeps the device */
 	/*
