@@ -42,26 +42,32 @@ static const char *introspect_json_type(const struct schema_builtin *builtin)
 	return names[builtin->kind];
 }
 
-/* Put @value (taken over, NULL: memory was out) under @key. */
-static void introspect_set(struct introspect *in, json_t *object, const char *key, json_t *value)
+/*
+ * Put @value (taken over, NULL: memory was out) under @key. It is returned, owned by @object (NULL:
+ * there was none), or else gone, and NULL is.
+ */
+static json_t *introspect_set(struct introspect *in, json_t *object, const char *key, json_t *value)
 {
-	if (json_object_set_new(object, key, value))
-		in->failed = true;
+	if (!json_object_set_new(object, key, value))
+		return value;
+	in->failed = true;
+	return NULL;
 }
 
-static void introspect_append(struct introspect *in, json_t *array, json_t *value)
+/* The same at the end of @array. */
+static json_t *introspect_append(struct introspect *in, json_t *array, json_t *value)
 {
-	if (json_array_append_new(array, value))
-		in->failed = true;
+	if (!json_array_append_new(array, value))
+		return value;
+	in->failed = true;
+	return NULL;
 }
 
-/* A new SchemaInfo in the list, owned by that. */
+/* A new SchemaInfo in the list, owned by that; NULL when memory is out. */
 static json_t *introspect_add(struct introspect *in, const char *name, const char *meta)
 {
-	json_t *info = json_pack("{s:s, s:s}", "name", name, "meta-type", meta);
-
-	introspect_append(in, in->list, info);
-	return info;
+	return introspect_append(in, in->list,
+				 json_pack("{s:s, s:s}", "name", name, "meta-type", meta));
 }
 
 /* @name's mask. The first time the type is put to the queue. NULL when memory is out. */
@@ -139,14 +145,12 @@ static void introspect_feature_words(struct introspect *in, json_t *info,
 static void introspect_members(struct introspect *in, json_t *info,
 			       const struct schema_members *members)
 {
-	json_t *list = json_array();
+	json_t *list = introspect_set(in, info, "members", json_array());
 
-	introspect_set(in, info, "members", list);
 	for (size_t i = 0; i < members->count; i++) {
 		const struct schema_member *m = &members->list[i];
-		json_t *one = json_object();
+		json_t *one = introspect_append(in, list, json_object());
 
-		introspect_append(in, list, one);
 		introspect_set(in, one, "name", json_string(m->name));
 		introspect_set(in, one, "type", introspect_type(in, m->type, strlen(m->type)));
 		if (m->optional)
@@ -198,16 +202,15 @@ static void introspect_event(struct introspect *in, const struct schema_event *r
 static void introspect_enum(struct introspect *in, const char *mask, const struct schema_type *type)
 {
 	json_t *info = introspect_add(in, mask, "enum");
-	json_t *members = json_array(), *values = json_array();
+	json_t *members = introspect_set(in, info, "members", json_array());
+	json_t *values = introspect_set(in, info, "values", json_array());
 
-	introspect_set(in, info, "members", members);
-	introspect_set(in, info, "values", values);
 	for (size_t i = 0; i < type->members.count; i++) {
-		json_t *one = json_pack("{s:s}", "name", type->members.list[i].name);
+		const char *name = type->members.list[i].name;
+		json_t *one = introspect_append(in, members, json_pack("{s:s}", "name", name));
 
-		introspect_append(in, members, one);
 		introspect_features(in, one, type->members.list[i].features);
-		introspect_append(in, values, json_string(type->members.list[i].name));
+		introspect_append(in, values, json_string(name));
 	}
 	introspect_feature_words(in, info, &type->features);
 }
@@ -216,14 +219,12 @@ static void introspect_alternate(struct introspect *in, const char *mask,
 				 const struct schema_type *type)
 {
 	json_t *info = introspect_add(in, mask, "alternate");
-	json_t *members = json_array();
+	json_t *members = introspect_set(in, info, "members", json_array());
 
-	introspect_set(in, info, "members", members);
 	for (size_t i = 0; i < type->members.count; i++) {
 		const char *text = type->members.list[i].type;
-		json_t *one = json_object();
+		json_t *one = introspect_append(in, members, json_object());
 
-		introspect_append(in, members, one);
 		introspect_set(in, one, "type", introspect_type(in, text, strlen(text)));
 	}
 	introspect_feature_words(in, info, &type->features);
@@ -236,17 +237,16 @@ static void introspect_variants(struct introspect *in, json_t *info, const struc
 	const struct schema_member *tag = schema_members_find(&type->members, type->def->tag);
 	const struct schema_type *values =
 		schema_type_find(in->schema, tag->type, strlen(tag->type));
-	json_t *variants = json_array();
+	json_t *variants;
 
 	introspect_set(in, info, "tag", json_string(tag->name));
-	introspect_set(in, info, "variants", variants);
+	variants = introspect_set(in, info, "variants", json_array());
 	for (size_t i = 0; i < values->members.count; i++) {
 		const char *value = values->members.list[i].name;
 		const struct schema_type *variant = schema_variant(in->schema, type, value);
-		json_t *one = json_pack("{s:s}", "case", value);
 		const char *name = variant ? variant->def->name : NULL;
+		json_t *one = introspect_append(in, variants, json_pack("{s:s}", "case", value));
 
-		introspect_append(in, variants, one);
 		introspect_set(in, one, "type",
 			       name ? introspect_type(in, name, strlen(name))
 				    : introspect_data(in, &none, "", ""));

@@ -5,6 +5,7 @@
  */
 #include "tests/unit/qmp/rig.h"
 
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -201,6 +202,29 @@ json_t *__wrap_json_loadb(const char *buffer, size_t size, size_t flags, json_er
 	return value;
 }
 
+/*
+ * Who uses it once more shall not get away with it: it is nobody else's for a while, and zeros, which
+ * are an object's type and no object.
+ */
+static void *spoiled[256];
+
+static void spoiling_free(void *memory)
+{
+	static size_t next;
+
+	if (memory)
+		explicit_bzero(memory, malloc_usable_size(memory));
+	free(spoiled[next]);
+	spoiled[next] = memory;
+	next = (next + 1) % ARRAY_SIZE(spoiled);
+}
+
+static void spoiling_end(void)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(spoiled); i++)
+		spoiling_free(NULL);
+}
+
 static void life_without_memory(struct rig *rig)
 {
 	static const char text[] =
@@ -235,7 +259,7 @@ static void json_runs_out_of_memory(void **state)
 	struct rig *rig = *state;
 	unsigned int failed;
 
-	json_set_alloc_funcs(failing_malloc, free);
+	json_set_alloc_funcs(failing_malloc, spoiling_free);
 	for (int once = 0; once < 2; once++) {
 		for (long left = 0;; left += once ? 1 : 1 + left / 50) {
 			failed = allocations_failed;
@@ -249,6 +273,7 @@ static void json_runs_out_of_memory(void **state)
 	}
 	assert_true(allocations_failed > 1000);
 	json_set_alloc_funcs(malloc, free);
+	spoiling_end();
 }
 
 static void random_commands_and_rubbish(void **state)
