@@ -17,6 +17,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -32,6 +33,8 @@ import scenario  # noqa: E402
 BUILD = ROOT / "build"
 PROGRAM = "vmm/main/ebb"
 MONITOR_WIDTH, GUEST_WIDTH = 43, 21
+# Lines that fit stay as the monitor wrote them.
+KEPT = {"drop_whitespace": False, "break_on_hyphens": False, "subsequent_indent": "    "}
 
 
 class DemoFailed(Exception):
@@ -137,7 +140,9 @@ def show_moment(screen, moment):
     """The three sources side by side, and the verdict."""
     monitor = []
     for command, text in moment.shown:
-        monitor += [f"(monitor) {command}", *text.rstrip("\n").split("\n")]
+        monitor.append(f"(monitor) {command}")
+        for line in text.rstrip("\n").split("\n"):
+            monitor += textwrap.wrap(line, MONITOR_WIDTH - 1, **KEPT) or [""]
     guest = []
     for node, total in sorted(moment.guest_mib.items()):
         guest += [f"node {node}:", f"{total:9.1f} MB MemTotal"]
@@ -223,7 +228,7 @@ def run_play(screen, kernel, program):
         with nest.open_host(**parts) as host:
             screen.stage("the guest boots; try there: meminfo, fill 512, unfill, poweroff -f")
             screen.line("         and at the monitor: info numa, info memory-devices,")
-            screen.line("         info virtio-mem reg0, virtio-mem reg0 2048, help, quit")
+            screen.line("         info virtio-mem reg0, virtio-mem reg0 2048 -w, help, quit")
             # At a terminal, Ctrl-C would end ebb; here it is for the guest's shell.
             typed = scenario.command_line(host, kernel)
             command = [w.replace("stdio,id=serial", "stdio,id=serial,signal=off") for w in typed]

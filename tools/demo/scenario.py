@@ -11,8 +11,8 @@ the guest's kernel (what it uses) and the host's /proc (what ebb holds). A figur
 RFC's, or on which monitor and guest differ, becomes a sentence in Moment.problems; only what
 keeps the scenario from going on is raised.
 
-Nothing here waits for a fixed time: a resize is followed through the monitor, and the reading is
-taken once the guest's own figures stand still and agree, or a time limit has passed.
+Nothing here waits for a fixed time: a resize is a job of the monitor that is followed to its end
+("virtio-mem ID SIZE -w"), and the reading is taken once the guest's own figures stand still and agree, or a time limit has passed.
 """
 
 import contextlib
@@ -186,6 +186,23 @@ class Machine:
     def request(self, device):
         return parse_request(self.hmp(f"info virtio-mem {device}"))
 
+    def resize(self, device, size_mib, progress=None):
+        """Ask for another size, as a person who waits for it, and follow the job to its end. Returns
+        the command and the monitor's last words, which tell how it ended."""
+        command = f"virtio-mem {device} {size_mib} -w"
+
+        def watch(line):
+            if progress and " moved (" in line:
+                progress(line)
+
+        text = self.host.hmp(self.socket, command, RESIZE_TIMEOUT_S, watch)
+        end = text.strip().splitlines()[-1]
+        job = re.match(r"(?:Error: )?(\S+): ", end)
+        if job is None:
+            raise nest.CommandFailed(f"the monitor does not take '{command}': {end}")
+        self.hmp(f"job_dismiss {job[1]}")
+        return command, end
+
     def plugged(self):
         """{node: plugged bytes} as the monitor says, over all devices."""
         nodes = {}
@@ -245,10 +262,14 @@ class Machine:
                 raise nest.NestTimeout(f"the guest's nodes have {total} after {timeout} s")
 
 
+def little_left(request):
+    """Whether a guest that shrinks has nearly nothing left."""
+    return mib(request["Requested size"]) < mib(request["Plugged size"]) <= LITTLE_MIB
+
+
 def patience(request):
     """How many seconds a guest may stand still before it is taken to have stopped."""
-    plugged, wanted = mib(request["Plugged size"]), mib(request["Requested size"])
-    return STILL_S if wanted < plugged <= LITTLE_MIB else STALL_S
+    return STILL_S if little_left(request) else STALL_S
 
 
 def mib(text):
@@ -317,22 +338,33 @@ class Play:
         self.base = {n: total[n] - plugged[n] for n in CPUS}
 
     def resize(self, step):
-        self.machine.hmp(f"virtio-mem reg0 {step.target_mib}")
-        return self.machine.await_request("reg0", progress=self.progress)
+        """Returns what Machine.resize() does. In a host that is slow itself a guest may do nothing
+        for so long that the job is over: it is asked again, as long as it moves."""
+        last = moved = None
+        while True:
+            said = self.machine.resize("reg0", step.target_mib, self.progress)
+            request = self.machine.request("reg0")
+            now = time.monotonic()
+            if request["Plugged size"] != last:
+                last, moved = request["Plugged size"], now
+            stopped = little_left(request) or now - moved > STALL_S
+            if request["Request status"] == "done" or stopped:
+                return said
 
-    def read(self, step):
-        """What monitor and guest say, all of it between two changes of the guest's memory."""
+    def read(self, step, said):
+        """What monitor and guest say, all of it between two changes of the guest's memory; SAID is
+        what the monitor said before."""
         commands = (*step.shows, "info virtio-mem reg0")
         for _ in range(READ_ATTEMPTS):
             plugged, total = self.machine.await_agreement(self.base)
-            shown = [(command, self.machine.hmp(command)) for command in commands]
+            shown = said + [(command, self.machine.hmp(command)) for command in commands]
             if plugged == self.machine.plugged():
                 break
         return plugged, total, shown
 
-    def moment(self, step, begin, notes):
+    def moment(self, step, begin, said, notes):
         """Read everything after STEP."""
-        plugged, total, shown = self.read(step)
+        plugged, total, shown = self.read(step, said)
         seconds = time.monotonic() - begin
         texts = dict(shown)
         sizes, cpus = parse_numa(texts["info numa"])
@@ -372,16 +404,16 @@ class Play:
     def steps(self):
         for step in STEPS:
             begin = time.monotonic()
-            notes = []
+            said, notes = [], []
             if step.target_mib is None:
                 self.start()
             else:
-                self.resize(step)
+                said.append(self.resize(step))
             if step.number == 4:
                 seconds = time.monotonic() - begin
                 notes.append(self.use_memory())
                 begin = time.monotonic() - seconds
-            moment = self.moment(step, begin, notes)
+            moment = self.moment(step, begin, said, notes)
             if step.left:
                 moment.problems.extend(self.judge_return(moment))
                 notes.append(explain_left(moment))

@@ -185,10 +185,11 @@ class Host:
         """Wait for PATTERN in the output of the process NAME."""
         return self._processes[name].expect(pattern, timeout)
 
-    def hmp(self, path, command, timeout=30):
+    def hmp(self, path, command, timeout=30, watch=None):
         """Give COMMAND to the human monitor on socket PATH and return what it printed.
 
-        The connection is made once and kept, as a person would keep it.
+        The connection is made once and kept, as a person would keep it. WATCH(line) is called with
+        each line as it comes; TIMEOUT is for each then.
         """
         stream = self._monitors.get(path)
         if stream is None or stream.ended:
@@ -198,7 +199,9 @@ class Host:
         stream.take()
         before = stream.take_mark()
         stream.write(command + "\n")
-        stream.expect(MONITOR_PROMPT, timeout)
+        pattern = rf"^(.*)\n|{MONITOR_PROMPT}" if watch else MONITOR_PROMPT
+        while (found := stream.expect(pattern, timeout)).group().endswith(b"\n"):
+            watch(found[1].decode(errors="replace").strip())
         return clean_monitor(stream.output[before:], command)
 
     def rss_bytes(self, pid):
