@@ -243,7 +243,6 @@ def people_resize(run):
     lines = text.splitlines()
     assert all(re.fullmatch(r"resize-reg0: .* moved \(\d+ %\)", line) for line in lines[:-1]), text
     assert len(lines) > 1 and lines[-1] == "resize-reg0: done"
-    run.qmp.execute("job-dismiss", id="resize-reg0")
     text = run.ebbctl("{} resize reg0 -512M --wait")
     assert text.splitlines()[-1] == "reg0: done, 3.5 GiB"
     assert run.qmp.execute("query-jobs") == []

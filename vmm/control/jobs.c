@@ -21,6 +21,7 @@
 #define WAIT_STEP_PERCENT 10
 
 struct job_wait {
+	struct jobs *jobs;
 	struct command_call *call; /* NULL: it is finished */
 	unsigned int shown;        /* percent; more than 100: none yet */
 };
@@ -67,6 +68,9 @@ static bool job_wait_watch(void *opaque, const struct job_info *info)
 		else if (info)
 			command_printf(wait->call, "%s: done\n", info->id);
 		job_wait_finish(wait, err);
+		/* Who waited has seen what came of it. */
+		if (info)
+			jobs_dismiss(wait->jobs, info->id, NULL);
 	}
 	if (wait->call && !over)
 		return true;
@@ -89,6 +93,7 @@ int control_job_wait(struct command_call *call, const char *id, struct err **err
 
 	if (!wait)
 		return err_set(err, ENOMEM, "out of memory");
+	wait->jobs = control->jobs;
 	wait->call = call;
 	wait->shown = UINT32_MAX;
 	ret = jobs_watch(control->jobs, id, job_wait_watch, wait, err);
