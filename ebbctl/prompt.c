@@ -26,8 +26,9 @@ struct prompt {
 	struct client *client;
 	struct hmp_line *line;
 	struct prompt_words *words;
-	bool busy; /* a command runs */
-	bool quit; /* that command ends the machine */
+	struct prompt_words *fresh; /* ids that are being told anew */
+	bool busy;                  /* a command runs */
+	bool quit;                  /* that command ends the machine */
 	bool leave;
 	unsigned int interrupts; /* since the command began */
 	unsigned char ahead[PROMPT_AHEAD_BYTES];
@@ -50,14 +51,14 @@ static void prompt_show(const char *text)
 	free(clean);
 }
 
-/* Ids come and go: asked for anew after each command. */
+/* Ids come and go: asked for anew after each command. Till all are told Tab offers those before. */
 static void prompt_ids_told(void *opaque, const json_t *value, const struct err *err)
 {
 	struct prompt *prompt = opaque;
 
 	(void)err;
-	prompt_words_take_ids(prompt->words, PROMPT_IDS, value, "id");
-	prompt_words_take_ids(prompt->words, PROMPT_IDS, value, "label");
+	prompt_words_take_ids(prompt->fresh, PROMPT_IDS, value, "id");
+	prompt_words_take_ids(prompt->fresh, PROMPT_IDS, value, "label");
 }
 
 static void prompt_jobs_told(void *opaque, const json_t *value, const struct err *err)
@@ -65,7 +66,9 @@ static void prompt_jobs_told(void *opaque, const json_t *value, const struct err
 	struct prompt *prompt = opaque;
 
 	(void)err;
-	prompt_words_take_ids(prompt->words, PROMPT_JOBS, value, "id");
+	prompt_words_take_ids(prompt->fresh, PROMPT_JOBS, value, "id");
+	prompt_words_replace(prompt->words, PROMPT_IDS, prompt->fresh);
+	prompt_words_replace(prompt->words, PROMPT_JOBS, prompt->fresh);
 }
 
 static void prompt_ask_ids(struct prompt *prompt)
@@ -73,8 +76,6 @@ static void prompt_ask_ids(struct prompt *prompt)
 	static const char *const lists[] = {"query-memory-devices", "query-memdev",
 					    "query-chardev"};
 
-	prompt_words_forget(prompt->words, PROMPT_IDS);
-	prompt_words_forget(prompt->words, PROMPT_JOBS);
 	for (size_t i = 0; i < ARRAY_SIZE(lists); i++)
 		client_send(prompt->client, lists[i], NULL, prompt_ids_told, prompt);
 	client_send(prompt->client, "query-jobs", NULL, prompt_jobs_told, prompt);
@@ -289,9 +290,10 @@ int prompt_run(struct client *client)
 	if (prompt) {
 		prompt->client = client;
 		prompt->words = prompt_words_new();
+		prompt->fresh = prompt_words_new();
 		prompt->line = hmp_line_new(CLIENT_PROMPT, &prompt_line_ops, prompt);
 	}
-	if (!prompt || !prompt->words || !prompt->line)
+	if (!prompt || !prompt->words || !prompt->fresh || !prompt->line)
 		ret = err_set(&err, ENOMEM, "out of memory");
 	else
 		ret = prompt_talk(prompt, &err);
@@ -302,6 +304,7 @@ int prompt_run(struct client *client)
 	}
 	if (prompt) {
 		prompt_words_free(prompt->words);
+		prompt_words_free(prompt->fresh);
 		hmp_line_free(prompt->line);
 	}
 	free(prompt);

@@ -30,6 +30,15 @@ void prompt_words_forget(struct prompt_words *words, enum prompt_kind kind)
 	words->kinds[kind].nr = 0;
 }
 
+void prompt_words_replace(struct prompt_words *words, enum prompt_kind kind,
+			  struct prompt_words *from)
+{
+	prompt_words_forget(words, kind);
+	words->kinds[kind] = from->kinds[kind];
+	from->kinds[kind].words = NULL;
+	from->kinds[kind].nr = 0;
+}
+
 void prompt_words_free(struct prompt_words *words)
 {
 	if (!words)

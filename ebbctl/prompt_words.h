@@ -43,6 +43,9 @@ void prompt_words_take_help(struct prompt_words *words, enum prompt_kind kind, c
 void prompt_words_take_ids(struct prompt_words *words, enum prompt_kind kind, const json_t *list,
 			   const char *key);
 void prompt_words_forget(struct prompt_words *words, enum prompt_kind kind);
+/* What @from has of a kind instead of what is there; @from has none afterwards. */
+void prompt_words_replace(struct prompt_words *words, enum prompt_kind kind,
+			  struct prompt_words *from);
 
 /* What the last word of @text may become. 0 or -ENOMEM. */
 int prompt_words_match(const struct prompt_words *words, const char *text,

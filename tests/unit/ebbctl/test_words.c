@@ -106,10 +106,30 @@ static void test_hostile(void **state)
 	check(words, "", 0, 0, "");
 }
 
+/* Ids that are told anew come all at once. */
+static void test_replace(void **state)
+{
+	struct prompt_words *words = *state, *fresh = prompt_words_new();
+	json_t *old = json_pack("[{s:s}, {s:s}]", "id", "d0", "id", "d1");
+	json_t *new = json_pack("[{s:s}, {s:s}]", "id", "d1", "id", "d2");
+
+	prompt_words_take_ids(words, PROMPT_IDS, old, "id");
+	prompt_words_take_ids(fresh, PROMPT_IDS, new, "id");
+	check(words, "virtio-mem d", 1, 1, "d0 d1");
+	prompt_words_replace(words, PROMPT_IDS, fresh);
+	check(words, "virtio-mem d", 1, 1, "d1 d2");
+	prompt_words_replace(words, PROMPT_IDS, fresh);
+	check(words, "virtio-mem d", 1, 0, "");
+	json_decref(old);
+	json_decref(new);
+	prompt_words_free(fresh);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_match, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_replace, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_hostile, setup, teardown),
 	};
 
