@@ -197,10 +197,8 @@ class Machine:
 
         text = self.host.hmp(self.socket, command, RESIZE_TIMEOUT_S, watch)
         end = text.strip().splitlines()[-1]
-        job = re.match(r"(?:Error: )?(\S+): ", end)
-        if job is None:
+        if not re.match(r"(?:Error: )?resize-\S+: ", end):
             raise nest.CommandFailed(f"the monitor does not take '{command}': {end}")
-        self.hmp(f"job_dismiss {job[1]}")
         return command, end
 
     def plugged(self):
