@@ -6,7 +6,6 @@ import json
 
 import pytest
 
-import scenario
 from guests import MIB, NEWEST, OLDEST, machine, power_off, read
 
 ROOT_PORT = "0x1b36 0x000c"

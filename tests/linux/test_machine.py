@@ -3,7 +3,6 @@
 and to begin again, its power button, its console."""
 
 import nest
-import scenario
 from guests import (
     END_TIMEOUT_S,
     MIB,
