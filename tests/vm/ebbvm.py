@@ -124,6 +124,10 @@ class Monitor:
     def run(self, command):
         """The answer to COMMAND, without the echo of the line."""
         self.send(command)
+        return self.answer()
+
+    def answer(self):
+        """The answer to a command that was sent."""
         answer = self._until_prompt()
         return answer.split("\n", 1)[1] if "\n" in answer else ""
 
