@@ -168,9 +168,21 @@ static void run_steps(struct vm_config *config, char *rest)
 	}
 }
 
+/* A text of these bytes up to a NUL; not strndup(), of which a sanitizer wants a NUL at their end. */
+static char *text_of(const uint8_t *data, size_t size)
+{
+	char *text = malloc(size + 1);
+
+	if (!text)
+		abort();
+	memcpy(text, data, size);
+	text[size] = '\0';
+	return text;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	char *text = strndup((const char *)data, size), *rest = text, *word;
+	char *text = text_of(data, size), *rest = text, *word;
 	char *argv[WORDS_MAX + 3] = {"ebb", "-kernel", KERNEL};
 	struct vm_config *config = NULL;
 	struct err *err = NULL;
