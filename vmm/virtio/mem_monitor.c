@@ -123,5 +123,5 @@ enum virtio_mem_progress virtio_mem_progress(struct virtio_mem *mem)
 
 	virtio_mem_info(mem, &info);
 	return virtio_mem_driven(mem) ? mem_progress_get(&mem->progress, &info)
-					      : VIRTIO_MEM_NO_DRIVER;
+				      : VIRTIO_MEM_NO_DRIVER;
 }
