@@ -8,6 +8,7 @@
 
 #include "base/num.h"
 #include "base/ptrs.h"
+#include "qmp/opts.h"
 #include "vmm/cmdline/device.h"
 #include "vmm/cmdline/internal.h"
 #include "vmm/cmdline/memdev.h"
@@ -50,6 +51,19 @@ static int device_choose_bus(const struct vm_config *config, const char *what,
 		       what);
 }
 
+/* The devices that may come while the machine runs. */
+#define DEVICES_LIVE "virtio-mem-pci, virtio-rng-pci"
+
+static int device_check_driver(const json_t *values, struct err **err)
+{
+	const char *driver = opts_string(values, "driver");
+
+	if (!driver || device_class_find(driver))
+		return 0;
+	return err_set(err, ENOENT, DEVICE_ADD ": there is no device %s; allowed: " DEVICES_LIVE,
+		       driver);
+}
+
 /* What is different from a device that is there from the start. */
 static int device_check_hotplug(const struct vm_config *config, const char *what,
 				struct vm_device_config *device, struct err **err)
@@ -58,8 +72,8 @@ static int device_check_hotplug(const struct vm_config *config, const char *what
 
 	if (device->type != VM_DEVICE_VIRTIO_MEM && device->type != VM_DEVICE_VIRTIO_RNG)
 		return err_set(err, ENOTSUP,
-			       "%s: this device cannot come while the machine runs; allowed: "
-			       "virtio-mem-pci, virtio-rng-pci",
+			       "%s: this device cannot come while the machine runs; "
+			       "allowed: " DEVICES_LIVE,
 			       what);
 	if (!device->pci.bus)
 		return device_choose_bus(config, what, device, err);
@@ -94,10 +108,14 @@ static int device_add(struct vm_config *config, struct vm_device_config *device,
 int cmdline_device_add(struct vm_config *config, const json_t *values,
 		       struct vm_device_config **ret_device, struct err **err)
 {
-	struct vm_device_config *device = calloc(1, sizeof(*device));
-	json_t *copy = json_copy((json_t *)values); /* only reads it */
-	int ret;
+	int ret = device_check_driver(values, err);
+	struct vm_device_config *device;
+	json_t *copy;
 
+	if (ret < 0)
+		return ret;
+	device = calloc(1, sizeof(*device));
+	copy = json_copy((json_t *)values); /* only reads it */
 	if (!device || !copy) {
 		free(device);
 		json_decref(copy);
