@@ -188,13 +188,14 @@ int human_script(struct client *client)
 }
 
 /* All of it, to a descriptor that may not take it at once. */
-static int human_write(int fd, const char *buf, size_t size)
+static int human_put(int fd, ssize_t (*some)(int fd, const void *buf, size_t size), const char *buf,
+		     size_t size)
 {
 	struct pollfd pfd = {.fd = fd, .events = POLLOUT};
 	ssize_t put;
 
 	while (size) {
-		put = write(fd, buf, size);
+		put = some(fd, buf, size);
 		if (put < 0 && errno == EAGAIN) {
 			poll(&pfd, 1, -1);
 			continue;
@@ -209,26 +210,17 @@ static int human_write(int fd, const char *buf, size_t size)
 	return 0;
 }
 
+static ssize_t human_send_some(int fd, const void *buf, size_t size)
+{
+	return send(fd, buf, size, MSG_NOSIGNAL);
+}
+
 /* The same to the monitor, whose end is no signal. */
 static int human_send(const struct client *client, const char *buf, size_t size, struct err **err)
 {
-	struct pollfd pfd = {.fd = client_fd(client), .events = POLLOUT};
-	ssize_t put;
+	int ret = human_put(client_fd(client), human_send_some, buf, size);
 
-	while (size) {
-		put = send(pfd.fd, buf, size, MSG_NOSIGNAL);
-		if (put < 0 && errno == EAGAIN) {
-			poll(&pfd, 1, -1);
-			continue;
-		}
-		if (put < 0 && errno == EINTR)
-			continue;
-		if (put < 0)
-			return err_set(err, errno, "%s: the connection ended", client_name(client));
-		buf += put;
-		size -= (size_t)put;
-	}
-	return 0;
+	return ret ? err_set(err, -ret, "%s: the connection ended", client_name(client)) : 0;
 }
 
 /* One turn of copying. 1: it is over, -errno with *err: it ended badly. */
@@ -254,7 +246,7 @@ static int human_copy(struct client *client, struct pollfd fds[2], struct err **
 		return 0;
 	if (got <= 0)
 		return err_set(err, ECONNRESET, "%s: the connection ended", client_name(client));
-	return human_write(STDOUT_FILENO, buf, (size_t)got) ? 1 : 0;
+	return human_put(STDOUT_FILENO, write, buf, (size_t)got) ? 1 : 0;
 }
 
 int human_terminal(struct client *client)
@@ -273,7 +265,7 @@ int human_terminal(struct client *client)
 	if (ret)
 		return print_err(err);
 	text = client_text(client, &size);
-	ret = human_write(STDOUT_FILENO, text, size) ? 1 : 0;
+	ret = human_put(STDOUT_FILENO, write, text, size) ? 1 : 0;
 	fds[2] = (struct pollfd){.fd = terminal_signal_fd(term), .events = POLLIN};
 	while (!ret) {
 		if (poll(fds, 3, -1) < 0)
