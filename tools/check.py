@@ -12,6 +12,7 @@ count as failures.
 """
 
 import argparse
+import itertools
 import json
 import os
 import pathlib
@@ -143,19 +144,26 @@ def build(tally, name, compiler, *options):
     return folder
 
 
+def reason_of(lines):
+    """What cmocka says of a test that failed, from the LINES after it."""
+    words = (re.fullmatch(r"#\s*(?!not ok)(.*\S)\s*", line) for line in lines)
+    return [word[1] for word in itertools.takewhile(bool, words)]
+
+
 def count_tap(text, result):
     """(passed, failed names, [(skipped name, reason)]) of a program that reports in TAP and that meson gave
     RESULT. Without any report, the program itself is the test. cmocka calls a skipped test "not
     ok", and has no place for a reason: the line before is taken for it."""
     passed, failed, skipped, planned, before = 0, [], [], 0, ""
-    for line in text.splitlines():
+    lines = text.splitlines()
+    for number, line in enumerate(lines):
         if plan := re.fullmatch(r"1\.\.(\d+)", line):
             planned += int(plan[1])
         elif skip := re.match(r"(?:not )?ok \d+ (?:- )?# SKIP (.*)", line):
             skipped.append((skip[1], before or "it gives no reason"))
         elif test := re.match(r"(not )?ok \d+ (?:- )?(.*)", line):
             if test[1]:
-                failed.append(test[2])
+                failed.append(" ".join([test[2], *reason_of(lines[number + 1 : number + 4])]))
             else:
                 passed += 1
         before = "" if re.match(r"(not )?ok |1\.\.", line) else line.strip()

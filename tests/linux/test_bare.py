@@ -10,6 +10,7 @@ import os
 import pathlib
 import re
 import sys
+import time
 
 import pytest
 
@@ -179,14 +180,17 @@ def test_storm(host):
         attacker = vm.attacker
         attacker.lay(LAYOUT)
         rss = host.rss_bytes(vm.process.pid)
+        began = time.monotonic()
         attacker.storm()
         took = attacker.watch_storm(STORM_S)
         assert host.rss_bytes(vm.process.pid) - rss < SLACK_BYTES
         answer = attacker.order("enough", "storm")
         told = vm.errors().count("which is not plugged")
+        lasted = time.monotonic() - began
         print(f"{answer['writes']} stores, {len(took)} answers, {max(took):.3f} s at most")
         assert answer["writes"] > 1000
-        assert 1 <= told <= STORM_S * 2, vm.errors()
+        # One a second, by the emulated host's clock: that may run faster than ours for a while.
+        assert 1 <= told <= lasted * 2 + 1, vm.errors()
         assert attacker.violations()[0] >= answer["writes"]
         attacker.open_hold("after the storm")
         attacker.open_kept("after the storm")

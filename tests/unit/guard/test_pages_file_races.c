@@ -120,7 +120,7 @@ static void race(const struct rig_kind *kind, bool (*write)(char *at, int pipe_i
 	struct sigaction fault = {.sa_handler = on_fault}, bus, segv;
 	struct writer w = {.written = 0};
 	struct rig rig;
-	uint64_t n = 4, beside, lost = 0;
+	uint64_t n = 4, beside, held, most = 0;
 
 	if (!rig_start(&rig, kind, n, 0)) {
 		print_message("no %s here\n", kind->name);
@@ -140,18 +140,23 @@ static void race(const struct rig_kind *kind, bool (*write)(char *at, int pipe_i
 			sched_yield();
 		assert_int_equal(rig_close(&rig, 0, n - 1), 0);
 		assert_int_equal(rig_discard(&rig, 0, n - 1), 0);
-		if (rig_held(&rig) > rig.block + 4096)
-			lost++;
+		held = rig_held(&rig);
+		if (held > most)
+			most = held;
 	}
-	assert_int_equal(lost, 0);
+	if (most > rig.block + 4096)
+		print_error("%s\n", kind->name);
+	assert_in_range(most, rig.block, rig.block + 4096);
 	rig_check_held(&rig, 1);
 	/* Closed blocks are all that it has left but one. */
 	beside = w.refused;
 	while (w.refused < beside + 1000)
 		sched_yield();
 	rig_check_held(&rig, 1);
+	/* It gets to the open one as well, however late it came to run. */
+	while (!w.written)
+		sched_yield();
 	writer_end(&w);
-	assert_true(w.written > 0);
 	assert_int_equal(rig_peek(&rig, n - 1, 7), 77);
 	sigaction(SIGBUS, &bus, NULL);
 	sigaction(SIGSEGV, &segv, NULL);
