@@ -54,7 +54,7 @@ GENERATED = ("dsdt.hex",)
 # What an object without system calls may ask of the C library and of the compiler's own.
 ALLOWED_SYMBOLS = {
     *("malloc", "calloc", "realloc", "reallocarray", "free"),
-    *("memcpy", "memmove", "memset", "memcmp", "strlen", "strcmp", "strncmp", "strchr", "strdup"),
+    *("memcpy", "memmove", "memset", "memcmp", "memchr", "strlen", "strcmp", "strncmp", "strchr", "strdup"),
     *("snprintf", "vsnprintf", "vasprintf", "abort", "__assert_fail", "__popcountdi2"),
     *("__stack_chk_fail", "_GLOBAL_OFFSET_TABLE_"),
     *("__snprintf_chk", "__vsnprintf_chk", "__memcpy_chk", "__memset_chk"),
