@@ -55,6 +55,7 @@ static const struct {
 	{"rings", test_rings},
 	{"attack", test_attack},
 	{"hotplug", test_hotplug},
+	{"pattern", test_pattern},
 };
 
 static void __attribute__((noreturn)) end(void)

@@ -27,5 +27,6 @@ void test_count(void);
 void test_echo(void);
 void test_powerbutton(void);
 void test_hotplug(void);
+void test_pattern(void);
 
 #endif
