@@ -102,6 +102,7 @@ void vm_config_free(struct vm_config *config)
 	free(config->initrd);
 	free(config->append);
 	free(config->name);
+	free(config->incoming);
 	free(config->pidfile);
 	free(config->metrics_path);
 	free(config);

@@ -372,6 +372,9 @@ struct vm_config {
 	bool has_uuid;
 	uint8_t uuid[16];  /* in the order of the text */
 	bool start_paused; /* -S */
+	/* Where the machine is loaded from before it runs: a URI, or "defer"; NULL: it boots. */
+	char *incoming;
+	bool only_migratable; /* shown; there is nothing that could not be migrated */
 	char *pidfile;
 	bool daemonize;
 	struct vm_action_config action;

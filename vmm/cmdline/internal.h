@@ -153,7 +153,8 @@ cmdline_handler cmdline_name, cmdline_uuid, cmdline_rtc, cmdline_action, cmdline
 
 /* process.c */
 cmdline_handler cmdline_kernel, cmdline_initrd, cmdline_append, cmdline_paused, cmdline_pidfile,
-	cmdline_daemonize, cmdline_nodefaults, cmdline_metrics, cmdline_ignored;
+	cmdline_daemonize, cmdline_nodefaults, cmdline_metrics, cmdline_ignored, cmdline_incoming,
+	cmdline_only_migratable;
 int cmdline_process_finish(struct cmdline *cl, struct err **err);
 
 /* util.c */

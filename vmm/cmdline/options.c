@@ -83,6 +83,8 @@ const struct cmdline_option cmdline_options[] = {
 	OPTION("metrics", "[path=]PATH", cmdline_metrics,
 	       "tell metrics to whoever connects to a Unix socket"),
 	FLAG("S", cmdline_paused, "do not start the CPUs until the monitor says so"),
+	OPTION("incoming", "tcp:HOST:PORT|unix:PATH|fd:N|exec:COMMAND|file:PATH|defer",
+	       cmdline_incoming, "run a machine that is migrated here, or was saved"),
 	OPTION("pidfile", "FILE", cmdline_pidfile, "write the process id to FILE"),
 	FLAG("daemonize", cmdline_daemonize, "go to the background once all is set up"),
 	OPTION("msg", "[timestamp=on][,guest-name=on]", cmdline_msg, "form of messages"),
@@ -99,6 +101,7 @@ const struct cmdline_option cmdline_options[] = {
 	       "no effect; only what management programs write"),
 	OPTION("watchdog-action", "ACTION", cmdline_watchdog_action, "as -action watchdog="),
 	FLAG("no-user-config", cmdline_ignored, "no effect"),
+	FLAG("only-migratable", cmdline_only_migratable, "no effect: all can be migrated"),
 	OPTION("vga", "none", cmdline_only_none, "no effect; likewise -net, -nic, -parallel"),
 	OTHER_NAME("net", "", cmdline_only_none),
 	OTHER_NAME("nic", "", cmdline_only_none),
@@ -111,7 +114,6 @@ const char *cmdline_missing_reason(const char *name)
 	static const struct {
 		const char *name, *reason;
 	} missing[] = {
-		{"incoming", "this version cannot take in a migration"},
 		{"drive", "there are no disks in this version"},
 		{"blockdev", "there are no disks in this version"},
 		{"hda", "there are no disks in this version"},
@@ -122,7 +124,8 @@ const char *cmdline_missing_reason(const char *name)
 		{"spice", "there is no display"},
 		{"gdb", "there is no debugger's stub in this version"},
 		{"s", "there is no debugger's stub in this version"},
-		{"loadvm", "there are no snapshots in this version"},
+		{"loadvm", "there are no snapshots in this version; a machine that was saved to a "
+			   "file is loaded by -incoming file:PATH"},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(missing); i++) {

@@ -61,6 +61,31 @@ int cmdline_metrics(struct cmdline *cl, const char *option, const char *arg, str
 	return ret;
 }
 
+int cmdline_incoming(struct cmdline *cl, const char *option, const char *arg, struct err **err)
+{
+	static const char *const schemes[] = {"tcp:", "unix:", "fd:", "exec:", "file:"};
+	bool known = !strcmp(arg, "defer");
+
+	for (size_t i = 0; i < ARRAY_SIZE(schemes); i++)
+		known = known || !strncmp(arg, schemes[i], strlen(schemes[i]));
+	if (!known)
+		return err_set(err, EINVAL,
+			       "%s: '%s' is no place to load a machine from; allowed: "
+			       "tcp:HOST:PORT, unix:PATH, fd:N, exec:COMMAND, file:PATH, defer",
+			       option, arg);
+	return cmdline_set_string(&cl->config->incoming, arg, err);
+}
+
+int cmdline_only_migratable(struct cmdline *cl, const char *option, const char *arg,
+			    struct err **err)
+{
+	(void)option;
+	(void)arg;
+	(void)err;
+	cl->config->only_migratable = true;
+	return 0;
+}
+
 int cmdline_paused(struct cmdline *cl, const char *option, const char *arg, struct err **err)
 {
 	(void)option;

@@ -17,7 +17,16 @@ static const struct error_row rows[] = {
 	 "'disk.img' is not an option; options start with '-', and there are no disk images"},
 	{"-m", EINVAL, "-m: its argument is missing"},
 	{"-kernel", EINVAL, "-kernel: its argument is missing"},
-	{"-incoming defer", ENOTSUP, "-incoming: this version cannot take in a migration"},
+	{"-incoming", EINVAL, "-incoming: its argument is missing"},
+	{"-incoming nowhere", EINVAL,
+	 "-incoming: 'nowhere' is no place to load a machine from; allowed: tcp:HOST:PORT, "
+	 "unix:PATH, fd:N, exec:COMMAND, file:PATH, defer"},
+	{"-incoming rdma:host:1", EINVAL,
+	 "-incoming: 'rdma:host:1' is no place to load a machine from; allowed: tcp:HOST:PORT, "
+	 "unix:PATH, fd:N, exec:COMMAND, file:PATH, defer"},
+	{"-loadvm one", ENOTSUP,
+	 "-loadvm: there are no snapshots in this version; a machine that was saved to a file is "
+	 "loaded by -incoming file:PATH"},
 	{"-qmp", EINVAL, "-qmp: its argument is missing"},
 	{"-qmp foo", EINVAL,
 	 "-qmp: 'foo' is unknown; allowed: none, null, stdio, pty, file:PATH, unix:PATH, "

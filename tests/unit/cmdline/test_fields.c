@@ -475,12 +475,14 @@ static void test_process(void **state)
 	assert_int_equal(config->action.panic, VM_PANIC_SHUTDOWN);
 	assert_int_equal(config->action.watchdog, VM_WATCHDOG_RESET);
 	assert_int_equal(config->rtc.base, VM_RTC_UTC);
+	assert_null(config->incoming);
+	assert_false(config->only_migratable);
 	vm_config_free(config);
 
 	config = config_of(
 		BASE,
 		"-initrd I -append a=b,c -append x=1,,2 -name a,,b,debug-threads=on -S -pidfile p "
-		"-metrics path=m "
+		"-metrics path=m -incoming defer -incoming tcp:[::]:4444 -only-migratable "
 		"-uuid 00112233-4455-6677-8899-AABBCCDDEEFF -daemonize -no-reboot -no-shutdown "
 		"-action panic=exit-failure -watchdog-action inject-nmi -rtc base=localtime "
 		"-msg timestamp=on,guest-name=on -boot strict=on -overcommit mem-lock=off "
@@ -494,6 +496,8 @@ static void test_process(void **state)
 	assert_true(config->start_paused);
 	assert_string_equal(config->pidfile, "p");
 	assert_string_equal(config->metrics_path, "m");
+	assert_string_equal(config->incoming, "tcp:[::]:4444");
+	assert_true(config->only_migratable);
 	assert_true(config->has_uuid);
 	assert_int_equal(config->uuid[0], 0x00);
 	assert_int_equal(config->uuid[5], 0x55);
