@@ -27,7 +27,9 @@
 struct bus;
 struct err;
 struct hv;
+struct pack;
 struct power;
+struct unpack;
 
 struct power *power_new(struct hv *hv, struct bus *pio, const struct isa_ops *ops, void *opaque,
 			struct err **err);
@@ -36,5 +38,13 @@ void power_free(struct power *power);
 void power_reset(struct power *power);
 /* Tell the guest: PLATFORM_GED_EVENT_* bits. */
 void power_notify(struct power *power, uint8_t bits);
+
+/*
+ * The events that the guest was told of and has not read yet. The interrupt's pulse is the
+ * interrupt controller's to keep. -EINVAL and a sentence for events that there are none of.
+ */
+#define POWER_STATE_VERSION 1u
+void power_save(struct power *power, struct pack *out);
+int power_load(struct power *power, uint32_t version, struct unpack *in, struct err **err);
 
 #endif

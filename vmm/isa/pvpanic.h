@@ -15,11 +15,18 @@
 
 struct bus;
 struct err;
+struct pack;
 struct pvpanic;
+struct unpack;
 
 struct pvpanic *pvpanic_new(struct bus *pio, const struct isa_ops *ops, void *opaque,
 			    struct err **err);
 /* NULL is allowed. */
 void pvpanic_free(struct pvpanic *pvpanic);
+
+/* It keeps nothing: an empty state, so that a machine with one is loaded into a machine with one. */
+#define PVPANIC_STATE_VERSION 1u
+void pvpanic_save(struct pvpanic *pvpanic, struct pack *out);
+int pvpanic_load(struct pvpanic *pvpanic, uint32_t version, struct unpack *in, struct err **err);
 
 #endif

@@ -21,7 +21,9 @@ struct bus;
 struct err;
 struct hv;
 struct loop;
+struct pack;
 struct rtc;
+struct unpack;
 
 struct rtc_config {
 	bool localtime;        /* -rtc base=localtime; else UTC */
@@ -36,5 +38,15 @@ struct rtc *rtc_new(struct hv *hv, struct bus *pio, struct loop *loop,
 void rtc_free(struct rtc *rtc);
 /* Interrupts off; time, memory bytes and the guest's own bytes stay, as with a battery. */
 void rtc_reset(struct rtc *rtc);
+
+/*
+ * Registers, memory, and the guest's time as the difference from the host's: as with a battery, the
+ * clock goes on while the machine is saved, and an alarm whose time came meanwhile is raised when
+ * it is loaded. -EINVAL and a sentence for what cannot be. On the main loop's thread, the machine
+ * stopped.
+ */
+#define RTC_STATE_VERSION 1u
+void rtc_save(struct rtc *rtc, struct pack *out);
+int rtc_load(struct rtc *rtc, uint32_t version, struct unpack *in, struct err **err);
 
 #endif

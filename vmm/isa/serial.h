@@ -22,7 +22,9 @@ struct bus;
 struct chardev;
 struct err;
 struct hv;
+struct pack;
 struct serial;
+struct unpack;
 
 /* Registers at [port, port + 8). @chr NULL is a port with nothing plugged in: output is dropped. */
 struct serial *serial_new(struct hv *hv, struct bus *pio, uint16_t port, uint32_t gsi,
@@ -33,5 +35,20 @@ void serial_free(struct serial *serial);
 void serial_reset(struct serial *serial);
 /* Give this port the keyboard of a muxed chardev. */
 void serial_focus(struct serial *serial);
+
+/*
+ * The machine stops: no byte goes in or out until serial_resume(), so that what is saved is sent by
+ * one machine and read by one. A port starts resumed, and serial_load() pauses it.
+ */
+void serial_pause(struct serial *serial);
+void serial_resume(struct serial *serial);
+
+/*
+ * Registers and both FIFOs, while paused. Loading is for a port that no guest has used: -EINVAL and
+ * a sentence for what cannot be. An interrupt condition drives the line at once.
+ */
+#define SERIAL_STATE_VERSION 1u
+void serial_save(struct serial *serial, struct pack *out);
+int serial_load(struct serial *serial, uint32_t version, struct unpack *in, struct err **err);
 
 #endif

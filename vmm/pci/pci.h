@@ -46,10 +46,12 @@
 #include "vmm/core/hv.h"
 
 struct err;
+struct pack;
 struct pci_host;
 struct pci_bus;
 struct pci_port;
 struct pci_device;
+struct unpack;
 
 #define PCI_BARS 6
 
@@ -222,6 +224,35 @@ int pci_port_plug(struct pci_port *port, struct err **err);
  * busy with the slot, and one more press would call off what the last one asked for.
  */
 int pci_port_request_unplug(struct pci_port *port, struct err **err);
+
+/* ---- saved state: on that thread too, while the machine is stopped ---- */
+
+/*
+ * Saved is what a guest can see or has set: registers, message tables, pending messages, levels of
+ * wired interrupts, what is in a slot. Not saved: power-on addresses, which the next reset gives
+ * anew.
+ *
+ * All loads are for a machine that never ran. Interrupt controllers are loaded before, for a
+ * message that is due is sent at once, and the inputs that were high are driven high again; then
+ * pci_host_load(), which compares what there is on the buses, and the others in any order. Errors:
+ * -EINVAL and a sentence without the name of the part that is loaded.
+ */
+#define PCI_HOST_STATE_VERSION 1u
+void pci_host_save(struct pci_host *host, struct pack *out);
+/* Names the first function that is not the same on both sides. */
+int pci_host_load(struct pci_host *host, uint32_t version, struct unpack *in, struct err **err);
+
+#define PCI_PORT_STATE_VERSION 1u
+void pci_port_save(struct pci_port *port, struct pack *out);
+/* Calls config.ejected() when what is behind the port was given up and not yet taken away. */
+int pci_port_load(struct pci_port *port, uint32_t version, struct unpack *in, struct err **err);
+
+/*
+ * A function's part in the state of whoever made it, who saves what cap_read() and cap_write() are
+ * about. Its version is theirs. Loading calls bar_mapped() for each BAR that is decoded.
+ */
+void pci_device_save(struct pci_device *dev, struct pack *out);
+int pci_device_load(struct pci_device *dev, struct unpack *in, struct err **err);
 
 /* ---- for listings: on the thread that adds and removes devices ---- */
 

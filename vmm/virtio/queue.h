@@ -19,6 +19,9 @@
  *     ever after until vq_stop(): nothing of the ring is read or written any more.
  * I5  Work per call is bounded by the queue's size, whatever the ring's content.
  * I6  A chain that was popped before vq_stop() can no longer be read, written or pushed after it.
+ * I7  Chains of a queue that is saved were pushed in the order in which they were popped. So those
+ *     that were popped and not pushed are the last ones: they are saved as not yet taken, and the
+ *     queue that is loaded pops them again. Each is answered once, by whichever machine goes on.
  *
  * Ownership: the caller owns queue and chains; the guest memory must outlive them.
  * Threads: none; the caller serialises all calls on a queue.
@@ -32,6 +35,8 @@
 #include <stdint.h>
 
 struct gm;
+struct pack;
+struct unpack;
 struct vq;
 
 /* The largest queue size that a device here may offer; bounds the memory of a chain. */
@@ -122,5 +127,17 @@ int vq_chain_read(struct vq *vq, const struct vq_chain *chain, uint64_t offset, 
 		  size_t size);
 int vq_chain_write(struct vq *vq, const struct vq_chain *chain, uint64_t offset, const void *buf,
 		   size_t size);
+
+/*
+ * Where a started queue stands, without its layout (I7). Changes nothing, reads no guest memory.
+ */
+void vq_save(const struct vq *vq, struct pack *out);
+/*
+ * vq_start() with @layout, then on from where the saved queue stood. Reads no guest memory, only
+ * asks whether it is there; where it is not, which a driver can bring about, the ring is bad, as
+ * the next access would have found (I4). -EINVAL for a layout or numbers that cannot be; the queue
+ * is stopped then. Only for a stopped queue.
+ */
+int vq_load(struct vq *vq, const struct vq_layout *layout, struct unpack *in);
 
 #endif

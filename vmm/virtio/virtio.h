@@ -42,6 +42,8 @@
 struct err;
 struct gm;
 struct loop;
+struct pack;
+struct unpack;
 struct virtio_device;
 
 #define VIRTIO_QUEUES_MAX 64
@@ -94,6 +96,17 @@ struct virtio_device_ops {
 	void (*reset)(void *opaque);
 	/* The machine was reset: after reset(), back to power-on. */
 	void (*system_reset)(void *opaque);
+	/*
+	 * What the device itself has to keep, with a version of its own (1 and up; 0: nothing, and
+	 * both are NULL). A chain that it took and did not push yet is no part of that: it is saved
+	 * as not taken, and must be the last one taken (queue.h, I7). load() runs on a device that
+	 * no driver has found yet, after features_ok() said yes to the driver's features and before
+	 * driver_changed(); its sentence is without the device's name, -EINVAL for content that
+	 * cannot be. @version is 1 to state_version. Neither waits nor touches a queue.
+	 */
+	uint32_t state_version;
+	void (*save)(void *opaque, struct pack *out);
+	int (*load)(void *opaque, uint32_t version, struct unpack *in, struct err **err);
 };
 
 /* What a device is; copied. */
@@ -137,6 +150,20 @@ void virtio_resume(struct virtio_device *vdev);
 
 /* The machine is being reset; all vCPUs are stopped. Device reset, then ops->system_reset(). */
 void virtio_system_reset(struct virtio_device *vdev);
+
+/*
+ * What the driver sees and has set up, where its queues stand, and the device's own part
+ * (ops->save). For transports, whose state it is a part of. The device is paused. Changes nothing,
+ * and touches no guest memory.
+ */
+void virtio_device_save(struct virtio_device *vdev, struct pack *out);
+/*
+ * On a device that no driver has found yet, its transport's registers loaded. It is paused from
+ * here on: virtio_resume() has all queues looked at. No guest memory is read. -EINVAL and the
+ * sentence, without the device's name, for what cannot be or what this device does not offer; the
+ * device must then be reset or freed.
+ */
+int virtio_device_load(struct virtio_device *vdev, struct unpack *in, struct err **err);
 
 /* The configuration changed: takes the lock around virtio_config_changed_locked(). */
 void virtio_config_changed(struct virtio_device *vdev);

@@ -31,6 +31,8 @@
 
 struct err;
 struct hv;
+struct pack;
+struct unpack;
 struct virtio_device;
 struct virtio_pci;
 
@@ -55,6 +57,15 @@ struct virtio_pci *virtio_pci_new(const struct virtio_pci_config *config,
 				  struct virtio_device *vdev, struct err **err);
 /* NULL is allowed. */
 void virtio_pci_free(struct virtio_pci *vp);
+
+/*
+ * A virtio device whole: its function on the bus, the transport's registers, the core and the
+ * device's own part. While the machine is stopped and the device paused; see virtio_device_save()
+ * and virtio_device_load(), and pci_device_load() for what must have been loaded before.
+ */
+#define VIRTIO_PCI_STATE_VERSION 1u
+void virtio_pci_save(struct virtio_pci *vp, struct pack *out);
+int virtio_pci_load(struct virtio_pci *vp, uint32_t version, struct unpack *in, struct err **err);
 
 /* Its place on the bus, for listings. */
 struct pci_device *virtio_pci_device(const struct virtio_pci *vp);
