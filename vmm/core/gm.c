@@ -8,6 +8,9 @@
  * to the last byte copied, gm_revoke() takes it for writing, and that is all of I3. Writers are
  * preferred, so that a busy device cannot keep an unplug waiting. Order: the array's lock, then
  * regions' in ascending order.
+ *
+ * Each region has its own marks while writes are marked; they come and go with the array's lock held
+ * for writing, so that an access, which holds it for reading, finds them or finds none.
  */
 #include "vmm/core/gm.h"
 
@@ -19,25 +22,11 @@
 
 #include "base/bitmap.h"
 #include "base/bytes.h"
+#include "vmm/core/dirty.h"
 #include "vmm/core/fault.h"
+#include "vmm/core/gm_state.h"
 
 #define GM_PAGE_SIZE 4096
-
-struct gm_region {
-	struct range gpa;
-	char *host;
-	/* device memory only */
-	bool is_device;
-	uint64_t block_size;
-	struct bitmap *granted; /* guarded by lock */
-	pthread_rwlock_t lock;
-};
-
-struct gm {
-	pthread_rwlock_t lock;
-	struct gm_region **regions; /* sorted; guarded by lock, as is the next */
-	size_t nregions;
-};
 
 static int gm_lock_init(pthread_rwlock_t *lock)
 {
@@ -68,6 +57,7 @@ static void gm_region_free(struct gm_region *r)
 		pthread_rwlock_destroy(&r->lock);
 		bitmap_free(r->granted);
 	}
+	dirty_free(r->dirty);
 	free(r);
 }
 
@@ -98,6 +88,8 @@ static int gm_insert_locked(struct gm *gm, struct gm_region *r)
 	if (!regions)
 		return -ENOMEM;
 	gm->regions = regions;
+	if (gm_dirty_add_region_locked(gm, r))
+		return -ENOMEM;
 	for (; at > 0 && regions[at - 1]->gpa.start > r->gpa.start; at--)
 		regions[at] = regions[at - 1];
 	regions[at] = r;
@@ -263,8 +255,8 @@ fault:
 	return -EFAULT;
 }
 
-int gm_access(struct gm *gm, uint64_t gpa, uint64_t size,
-	      int (*fn)(void *opaque, void *host, size_t size), void *opaque)
+static int gm_access_pieces(struct gm *gm, uint64_t gpa, uint64_t size, bool write,
+			    int (*fn)(void *opaque, void *host, size_t size), void *opaque)
 {
 	struct gm_hold hold;
 	int ret;
@@ -280,11 +272,20 @@ int gm_access(struct gm *gm, uint64_t gpa, uint64_t size,
 		uint64_t part = num_min(size, r->gpa.size - offset);
 
 		ret = fault_catch(fn, opaque, r->host + offset, (size_t)part);
+		/* Whatever it returned: it may have written. */
+		if (write)
+			gm_dirty_mark_region_locked(r, offset, part);
 		gpa += part;
 		size -= part;
 	}
 	gm_drop(gm, hold);
 	return ret;
+}
+
+int gm_access(struct gm *gm, uint64_t gpa, uint64_t size,
+	      int (*fn)(void *opaque, void *host, size_t size), void *opaque)
+{
+	return gm_access_pieces(gm, gpa, size, true, fn, opaque);
 }
 
 bool gm_valid(struct gm *gm, uint64_t gpa, uint64_t size)
@@ -348,7 +349,7 @@ int gm_read(struct gm *gm, uint64_t gpa, void *buf, size_t size)
 {
 	char *to = buf;
 
-	return gm_access(gm, gpa, size, gm_read_piece, &to);
+	return gm_access_pieces(gm, gpa, size, false, gm_read_piece, &to);
 }
 
 static int gm_write_piece(void *opaque, void *host, size_t size)
@@ -403,7 +404,7 @@ int gm_load_acquire(struct gm *gm, uint64_t gpa, unsigned int size, uint64_t *re
 
 	if (!gm_atomic_ok(gpa, size))
 		return -EFAULT;
-	ret = gm_access(gm, gpa, size, gm_load_piece, &value);
+	ret = gm_access_pieces(gm, gpa, size, false, gm_load_piece, &value);
 	if (!ret)
 		*ret_value = value;
 	return ret;

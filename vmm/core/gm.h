@@ -16,10 +16,12 @@
  *     and gm_store_release order them as their names say (ring indices).
  * I5  Memory that the host cannot provide (a full file system behind it, a file made shorter) gives
  *     -EFAULT as well, and then the access may be done in part (fault.h).
+ * I6  While writes are marked (gm_dirty_start()) each access through this module that may write
+ *     marks its pages after it wrote, and before it returns.
  *
  * Ownership: the regions' host memory belongs to whoever added them and outlives the gm.
  * Threads: everything from any thread. Adding and removing a region waits for the accesses that are
- * under way.
+ * under way; so do gm_dirty_start() and gm_dirty_stop(). Nobody else waits for marks.
  * The guest controls: every address and length, and the memory's content at any instant.
  */
 #ifndef VMM_GM_H
@@ -74,9 +76,42 @@ int gm_store_release(struct gm *gm, uint64_t gpa, unsigned int size, uint64_t va
  * accessible during the call and not after it; a revoke waits for it, so @fn must not block, nor
  * access guest memory through this module; it may be left at any access of the piece (fault.h).
  * Returns -EFAULT before calling @fn at all when the range is not accessible, else the first
- * non-zero result of @fn, else 0.
+ * non-zero result of @fn, else 0. It counts as a write of the pieces that @fn was called for (I6).
  */
 int gm_access(struct gm *gm, uint64_t gpa, uint64_t size,
 	      int (*fn)(void *opaque, void *host, size_t size), void *opaque);
+
+/*
+ * ---- which pages were written to, for those who carry memory elsewhere ----
+ *
+ * A mark for each page of GM_DIRTY_PAGE bytes. Marks cost memory only where there were some. Whoever
+ * takes a mark and then reads its page has what was written before the mark was made; if it is
+ * written again there is another mark (dirty.h). Marks of a region go with it, also those of device
+ * memory that is not granted, which are kept; where there is no region there are none. Several
+ * threads may mark; of those who take at the same time each gets a part. Addresses and sizes are
+ * multiples of GM_DIRTY_PAGE where not said otherwise.
+ */
+#define GM_DIRTY_PAGE UINT64_C(4096)
+
+/* No page is marked, and from now on they are: regions that come later as well. 0 or -ENOMEM. */
+int gm_dirty_start(struct gm *gm);
+void gm_dirty_stop(struct gm *gm);
+/* In all of the following nothing is marked when it was not started. Any range, any alignment. */
+void gm_dirty_mark(struct gm *gm, uint64_t gpa, uint64_t size);
+/* Bit 0 of the first word is for the page at @gpa. */
+void gm_dirty_merge(struct gm *gm, uint64_t gpa, const uint64_t *words, size_t nr_words);
+/*
+ * Clear the marks of the nr_words * 64 pages from @gpa on; @words becomes what they were, and their
+ * number is returned. Fastest when @gpa is a region's start plus a multiple of 64 pages, and for
+ * multiples of 4096 pages of it.
+ */
+uint64_t gm_dirty_take(struct gm *gm, uint64_t gpa, uint64_t *words, size_t nr_words);
+/*
+ * The first marked page at @gpa or behind it that is below @end, or @end. Parts in which nothing was
+ * marked cost next to no time.
+ */
+uint64_t gm_dirty_next(struct gm *gm, uint64_t gpa, uint64_t end);
+/* How many pages of [gpa, gpa + size) are marked. */
+uint64_t gm_dirty_count(struct gm *gm, uint64_t gpa, uint64_t size);
 
 #endif
