@@ -220,8 +220,13 @@ static json_t *mem_requested_size(const struct qom_node *node)
 static int mem_set_requested_size(const struct qom_node *node, const json_t *value,
 				  struct err **err)
 {
+	int ret;
+
 	if (!json_is_integer(value) || json_integer_value(value) < 0)
 		return err_set(err, EINVAL, "Parameter 'requested-size' expects uint64");
+	ret = vm_check_resize(node->vm, err);
+	if (ret)
+		return ret;
 	return virtio_mem_resize(qom_memory_device(node)->mem, (uint64_t)json_integer_value(value),
 				 err);
 }

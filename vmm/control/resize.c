@@ -472,8 +472,10 @@ int control_resize_start(struct control *control, const struct resize_target *ta
 	struct resizer *r = control->resizer;
 	struct resize *resize;
 	struct resize_state s;
-	int ret = resize_check(r, targets, nr, err);
+	int ret = vm_check_resize(control->vm, err);
 
+	if (!ret)
+		ret = resize_check(r, targets, nr, err);
 	if (ret)
 		return ret;
 	resizer_sync(r);

@@ -89,7 +89,12 @@ static int resize_human_device(struct command_call *call, const json_t *args, js
 	if (size < 0)
 		return err_set(err, EINVAL, "the size of '%s' cannot be negative", id);
 	if (!control_flag(args, "wait")) {
-		d = resize_get_device(command_ctx(call), id, err);
+		struct control *control = command_ctx(call);
+
+		ret = vm_check_resize(control->vm, err);
+		if (ret)
+			return ret;
+		d = resize_get_device(control, id, err);
 		return d ? virtio_mem_resize(d->mem, (uint64_t)size, err) : -ENODEV;
 	}
 	ret = resize_device(call, id, args, &job, err);

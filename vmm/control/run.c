@@ -75,9 +75,7 @@ static int run_powerdown(struct command_call *call, const json_t *args, json_t *
 {
 	(void)args;
 	(void)ret_value;
-	(void)err;
-	vm_powerdown(run_vm(call));
-	return 0;
+	return vm_powerdown(run_vm(call), err);
 }
 
 /* ---- quit ---- */

@@ -96,6 +96,12 @@ const char *vm_state_name(enum vm_state state)
 		return "shutdown";
 	case VM_GUEST_PANICKED:
 		return "guest-panicked";
+	case VM_INMIGRATE:
+		return "inmigrate";
+	case VM_FINISH_MIGRATE:
+		return "finish-migrate";
+	case VM_POSTMIGRATE:
+		return "postmigrate";
 	case VM_INTERNAL_ERROR:
 		break;
 	}
@@ -120,8 +126,7 @@ static void vm_each_mem(struct vm *vm, void (*fn)(struct virtio_mem *mem))
 		fn(vm->memory_devices[i]->mem);
 }
 
-/* Stop everything that the guest can see move, and be in @state. Whether it moved before. */
-static bool vm_halt(struct vm *vm, enum vm_state state)
+bool vm_halt(struct vm *vm, enum vm_state state)
 {
 	bool running = vm->state == VM_RUNNING;
 
@@ -143,7 +148,7 @@ static void vm_halt_told(struct vm *vm, enum vm_state state)
 		vm_emit_plain(vm, VM_EVENT_STOP);
 }
 
-static void vm_run(struct vm *vm)
+void vm_run(struct vm *vm)
 {
 	if (vm->state == VM_RUNNING)
 		return;
@@ -178,6 +183,8 @@ void vm_stop(struct vm *vm)
 {
 	if (vm->state == VM_RUNNING)
 		vm_halt_told(vm, VM_PAUSED);
+	else
+		vm_migrate_choose(vm, false);
 }
 
 /* What was asked for in one go with the end, or between it and the end of the loop. */
@@ -190,6 +197,13 @@ int vm_cont(struct vm *vm, struct err **err)
 {
 	int ret = vm_check_not_ended(vm, err);
 
+	if (ret)
+		return ret;
+	if (vm->state == VM_INMIGRATE) {
+		vm_migrate_choose(vm, true);
+		return 0;
+	}
+	ret = vm_check_here(vm, err);
 	if (ret)
 		return ret;
 	if (vm->state == VM_SHUTDOWN || vm->state == VM_GUEST_PANICKED)
@@ -235,6 +249,8 @@ int vm_reset(struct vm *vm, enum vm_cause cause, struct err **err)
 	enum vm_state rest = vm->state == VM_PRELAUNCH ? VM_PRELAUNCH : VM_PAUSED;
 	int ret = vm_check_not_ended(vm, err);
 
+	if (!ret)
+		ret = vm_check_here(vm, err);
 	if (ret)
 		return ret;
 	vm_halt(vm, rest);
@@ -253,10 +269,15 @@ int vm_reset(struct vm *vm, enum vm_cause cause, struct err **err)
 	return ret;
 }
 
-void vm_powerdown(struct vm *vm)
+int vm_powerdown(struct vm *vm, struct err **err)
 {
+	int ret = vm_check_here(vm, err);
+
+	if (ret)
+		return ret;
 	power_notify(vm->power, PLATFORM_GED_EVENT_POWER_BUTTON);
 	vm_emit_plain(vm, VM_EVENT_POWERDOWN);
+	return 0;
 }
 
 /* ---- carrying out what was asked for ---- */
@@ -432,7 +453,9 @@ struct vm *vm_new(struct vm_config *config, struct loop *main, struct err **err)
 	vm->config = config;
 	vm->action = config->action;
 	vm->main = main;
-	vm->state = VM_PRELAUNCH;
+	vm->state = config->incoming ? VM_INMIGRATE : VM_PRELAUNCH;
+	vm->state_before = VM_PRELAUNCH;
+	vm->run_loaded = !config->start_paused;
 	vm->request_fd = vm->violation_timer = vm->kernel_fd = vm->initrd_fd = -1;
 	if (vm_build(vm, err)) {
 		vm_free(vm);
@@ -465,8 +488,11 @@ void vm_free(struct vm *vm)
 
 int vm_start(struct vm *vm, struct err **err)
 {
-	int ret = vm_reset_machine(vm, err);
+	int ret;
 
+	if (vm->state == VM_INMIGRATE)
+		return vm_reset_parts(vm, err);
+	ret = vm_reset_machine(vm, err);
 	if (!ret && !vm->config->start_paused)
 		vm_run(vm);
 	return ret;

@@ -45,6 +45,9 @@ enum vm_state {
 	VM_SHUTDOWN,       /* the guest is off, the process stays (-no-shutdown) */
 	VM_GUEST_PANICKED, /* -action panic=pause */
 	VM_INTERNAL_ERROR, /* KVM could not go on */
+	VM_INMIGRATE,      /* waits for its state to be loaded (vm_migrate.h) */
+	VM_FINISH_MIGRATE, /* stopped for the last part of a migration */
+	VM_POSTMIGRATE,    /* its state is somewhere else */
 };
 
 /*
@@ -54,7 +57,10 @@ enum vm_state {
 struct vm *vm_new(struct vm_config *config, struct loop *main, struct err **err);
 void vm_free(struct vm *vm);
 
-/* Bring the machine to its first instruction and, without -S, let it run. */
+/*
+ * Bring the machine to its first instruction and, without -S, let it run. With -incoming its parts are
+ * as at power-on, nothing is loaded into memory, and it is VM_INMIGRATE.
+ */
 int vm_start(struct vm *vm, struct err **err);
 
 enum vm_state vm_state(const struct vm *vm);
@@ -78,14 +84,21 @@ const char *vm_cause_name(enum vm_cause cause);
 /* Was it the guest? */
 bool vm_cause_is_guest(enum vm_cause cause);
 
-/* No-op when it is already so. */
+/*
+ * No-ops when it is already so. Of a machine that waits for its state they say what it is to do when it
+ * has it.
+ *
+ * vm_cont(): -EINVAL when the guest is off and needs a reset first; -ESHUTDOWN after vm_quit(), as
+ * vm_reset(); -EBUSY or -EPERM while a migration ends, and after one that handed the guest over.
+ */
 void vm_stop(struct vm *vm);
-/* -EINVAL when the guest is off and needs a reset first; -ESHUTDOWN after vm_quit(), as vm_reset(). */
 int vm_cont(struct vm *vm, struct err **err);
 /* A failed reset (a boot file that vanished) leaves the machine stopped, with *err. */
 int vm_reset(struct vm *vm, enum vm_cause cause, struct err **err);
 /* Press the power button; what comes of it is the guest's. */
-void vm_powerdown(struct vm *vm);
+int vm_powerdown(struct vm *vm, struct err **err);
+/* May memory devices be given another size? Not while their state is on its way, as vm_reset(). */
+int vm_check_resize(const struct vm *vm, struct err **err);
 /* End the machine now; the main loop stops. */
 void vm_quit(struct vm *vm, int status, enum vm_cause cause);
 /* 0, or 1 after -action panic=exit-failure. */

@@ -191,6 +191,28 @@ static void vm_reset_devices(struct vm *vm)
 	pci_host_reset(vm->pci);
 }
 
+static int vm_reset_devices_and_kvm(struct vm *vm, struct err **err)
+{
+	/* Before the controllers: devices lower their interrupt lines. */
+	vm_reset_devices(vm);
+	return kvm_vm_reset(vm->kvm, err);
+}
+
+/* What starts this vCPU is loaded later. */
+static void vm_boot_nothing(void *opaque, struct kvm_regs *regs, struct kvm_sregs *sregs)
+{
+	(void)opaque;
+	(void)regs;
+	(void)sregs;
+}
+
+int vm_reset_parts(struct vm *vm, struct err **err)
+{
+	int ret = vm_reset_devices_and_kvm(vm, err);
+
+	return ret ? ret : vcpus_reset(vm->vcpus, vm_boot_nothing, NULL, err);
+}
+
 int vm_reset_machine(struct vm *vm, struct err **err)
 {
 	const struct boot_config boot = {
@@ -203,11 +225,8 @@ int vm_reset_machine(struct vm *vm, struct err **err)
 		.acpi_rsdp_gpa = vm->acpi.gpa,
 	};
 	struct boot_cpu_state cpu;
-	int ret;
+	int ret = vm_reset_devices_and_kvm(vm, err);
 
-	/* Before the controllers: devices lower their interrupt lines. */
-	vm_reset_devices(vm);
-	ret = kvm_vm_reset(vm->kvm, err);
 	if (ret)
 		return ret;
 	ret = boot_load(vm->gm, &boot, &cpu, err);

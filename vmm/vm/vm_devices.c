@@ -153,6 +153,15 @@ static int vm_build_mem(struct vm *vm, struct vm_device *d, struct err **err)
 		.memslot_bytes = d->memslot_bytes,
 		.mem = d->mem,
 	};
+	d->block = (struct vm_ram_block){
+		.name = place->id,
+		.gpa = place->gpa,
+		.host = config.memory,
+		.page_bytes = d->guest->memdev->page_bytes,
+		.fd = config.fd,
+		.fd_offset = config.fd_offset,
+		.mem = d->mem,
+	};
 	if (ptrs_add(&vm->memory_devices, &vm->nr_memory_devices, d))
 		return err_set(err, ENOMEM, "out of memory");
 	return 0;
@@ -358,6 +367,22 @@ void vm_free_devices(struct vm *vm)
 	rtc_free(vm->rtc);
 	power_free(vm->power);
 	vm_free_chardevs(vm);
+}
+
+const char *vm_device_name(const struct vm *vm, const struct vm_device *d,
+			   char buf[VM_DEVICE_NAME_MAX])
+{
+	unsigned int number = 0;
+
+	if (d->config->id) {
+		snprintf(buf, VM_DEVICE_NAME_MAX, "%s", d->config->id);
+		return buf;
+	}
+	for (size_t i = 0; vm->devices[i] != d; i++)
+		number += vm->devices[i]->config->type == d->config->type &&
+			  !vm->devices[i]->config->id;
+	snprintf(buf, VM_DEVICE_NAME_MAX, "%s:%u", vm_device_type_name(d->config->type), number);
+	return buf;
 }
 
 /* ---- for monitors ---- */

@@ -175,8 +175,10 @@ static int vm_config_add(struct vm *vm, const struct vm_device_config *config, s
 int vm_device_add(struct vm *vm, const json_t *values, struct err **err)
 {
 	struct vm_device_config *config;
-	int ret;
+	int ret = vm_check_settled(vm, "device_add", err);
 
+	if (ret)
+		return ret;
 	/* Its port may be one that the guest has just cleared. */
 	vm_remove_ejected(vm);
 	ret = cmdline_device_add(vm->config, values, &config, err);
@@ -326,6 +328,9 @@ static void vm_tell_all_kept(struct vm *vm)
 
 void vm_remove_ejected(struct vm *vm)
 {
+	/* It waits until it is known who has the guest (vm_migrate.h). */
+	if (vm->migrating || vm->handed_over || vm->state == VM_INMIGRATE)
+		return;
 	vm_tell_all_kept(vm);
 	for (size_t i = 0; i < vm->nr_devices; i++) {
 		struct vm_device *port = vm->devices[i], *behind;
@@ -356,6 +361,8 @@ static bool vm_is_unwanted(struct vm_device *d)
 void vm_remove_requested(struct vm *vm)
 {
 	vm_remove_ejected(vm);
+	if (vm->migrating)
+		return;
 	for (size_t i = vm->nr_devices; i-- > 0;)
 		if (vm_is_unwanted(vm->devices[i]))
 			vm_device_remove(vm, vm->devices[i]);
@@ -404,8 +411,10 @@ int vm_device_del(struct vm *vm, const char *id, struct err **err)
 	struct vm_device_config *config;
 	uint64_t now_ms = vm_now_ms();
 	struct vm_device *d, *port;
-	int ret;
+	int ret = vm_check_settled(vm, "device_del", err);
 
+	if (ret)
+		return ret;
 	vm_remove_ejected(vm);
 	config = cmdline_device_find(vm->config, id);
 	if (!config)

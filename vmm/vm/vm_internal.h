@@ -14,6 +14,7 @@
 #include "vmm/vm/memdev.h"
 #include "vmm/vm/violations.h"
 #include "vmm/vm/vm.h"
+#include "vmm/vm/vm_ram.h"
 
 struct bus;
 struct fds;
@@ -73,6 +74,7 @@ struct vm_device {
 	struct vm *vm;            /* of port */
 	_Atomic bool ejected;     /* of port: the guest gave up what is behind it */
 	_Atomic bool kept;        /* of port: it looked, and did not */
+	struct vm_ram_block block; /* of mem */
 	bool unplug_requested;    /* the guest was asked to give it up */
 	uint64_t unplug_asked_ms; /* when, by the monotonic clock */
 };
@@ -92,6 +94,15 @@ enum {
 	VM_REQUEST_MEMORY = 1 << 10,   /* struct vm_mem tells of which device */
 	VM_REQUEST_EJECTED = 1 << 11,  /* struct vm_device tells from which port */
 };
+
+/* What a guest asked for and goes with it to another process; the values are also a section's. */
+enum {
+	VM_REQUESTS_OF_GUEST = VM_REQUEST_RESET | VM_REQUEST_SHUTDOWN | VM_REQUEST_PANICKED |
+			       VM_REQUEST_CRASH_LOADED | VM_REQUEST_TRIPLE_FAULT |
+			       VM_REQUEST_VIOLATION_SHUTDOWN,
+};
+
+#define VM_RAM_NAME_MAX 32
 
 /* Requests that are told, or have happened already: a stopped machine does not hold them back. */
 enum { VM_REQUESTS_TOLD = VM_REQUEST_VIOLATION | VM_REQUEST_MEMORY | VM_REQUEST_EJECTED };
@@ -117,6 +128,8 @@ struct vm {
 	struct memdev **memdevs;
 	size_t nr_memdevs;
 	struct memdev plain_ram; /* boot memory without a backend */
+	struct vm_ram_block *ram_blocks; /* a block for each of layout->ram */
+	char (*ram_names)[VM_RAM_NAME_MAX];
 	struct vcpus *vcpus;
 	struct pci_host *pci;
 	struct rtc *rtc;
@@ -138,6 +151,12 @@ struct vm {
 
 	struct vm_action_config action;
 	enum vm_state state;
+	/* Of VM_FINISH_MIGRATE and VM_POSTMIGRATE: what it was before. */
+	enum vm_state state_before;
+	bool migrating;   /* its state is being taken, or given: devices stay as they are */
+	bool handed_over; /* another process has the guest */
+	bool run_loaded;  /* of VM_INMIGRATE: run when it is loaded, if it ran at the source */
+	size_t nr_loaded; /* sections, of vm_state.c */
 	bool ended;
 	int exit_status;
 
@@ -202,6 +221,24 @@ struct vm_device *vm_device_of(const struct vm *vm, const struct vm_device_confi
 /* vm_boot.c: ACPI tables for the machine as it is now; those before stay where that fails. */
 int vm_build_acpi(struct vm *vm, struct err **err);
 
+/* vm.c: stop everything that the guest can see move, and be in @state. Whether it moved before. */
+bool vm_halt(struct vm *vm, enum vm_state state);
+/* The reverse, from any state but VM_RUNNING. */
+void vm_run(struct vm *vm);
+
+/* vm_migrate.c */
+/* Is the guest this process's, and can it be told something? -EBUSY, -EPERM. */
+int vm_check_here(const struct vm *vm, struct err **err);
+/* May devices come and go now? @what starts the sentence. */
+int vm_check_settled(const struct vm *vm, const char *what, struct err **err);
+/* A stop or cont of a machine that is in the middle of a migration. */
+void vm_migrate_choose(struct vm *vm, bool run);
+
+/* vm_devices.c: its id, or "type:N", for messages and sections. Returns @buf. */
+#define VM_DEVICE_NAME_MAX 160
+const char *vm_device_name(const struct vm *vm, const struct vm_device *device,
+			   char buf[VM_DEVICE_NAME_MAX]);
+
 /* vm_hotplug.c */
 /* For pci_port_config; @opaque is a port's struct vm_device. */
 void vm_port_ejected(void *opaque);
@@ -232,6 +269,8 @@ void vm_free_devices(struct vm *vm);
 void vm_free_chardevs(struct vm *vm);
 void vm_free_memory(struct vm *vm);
 
+/* Reset state for all devices, vCPUs as at power-on. vCPUs are paused. */
+int vm_reset_parts(struct vm *vm, struct err **err);
 /* Reset state for all devices, boot files into memory, vCPUs at their start. vCPUs are paused. */
 int vm_reset_machine(struct vm *vm, struct err **err);
 

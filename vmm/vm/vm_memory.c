@@ -3,6 +3,7 @@
  * A machine's memory: backends mapped on the host, the physical address map, boot RAM in the guest.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -118,16 +119,41 @@ static int vm_lay_out(struct vm *vm, struct err **err)
 }
 
 /* The host memory of one piece of boot RAM. */
-static char *vm_ram_host(struct vm *vm, const struct layout_ram *ram)
+static struct vm_ram_block vm_ram_block_of(struct vm *vm, const struct layout_ram *ram)
 {
 	const struct vm_config *c = vm->config;
+	const struct memdev *memdev = &vm->plain_ram;
+	uint64_t offset = ram->ram_offset;
 
-	if (c->memory.backend)
-		return (char *)vm_memdev(vm, c->memory.backend)->memory + ram->ram_offset;
-	if (c->numa.nodes[ram->node].memdev)
-		return (char *)vm_memdev(vm, c->numa.nodes[ram->node].memdev)->memory +
-		       ram->node_offset;
-	return (char *)vm->plain_ram.memory + ram->ram_offset;
+	if (c->memory.backend) {
+		memdev = vm_memdev(vm, c->memory.backend);
+	} else if (c->numa.nodes[ram->node].memdev) {
+		memdev = vm_memdev(vm, c->numa.nodes[ram->node].memdev);
+		offset = ram->node_offset;
+	}
+	return (struct vm_ram_block){
+		.gpa = ram->gpa,
+		.host = (char *)memdev->memory + offset,
+		.page_bytes = memdev->page_bytes,
+		.fd = memdev->fd,
+		.fd_offset = memdev->fd_offset + offset,
+	};
+}
+
+static int vm_name_ram(struct vm *vm, struct err **err)
+{
+	const struct machine_layout *l = vm->layout;
+
+	vm->ram_blocks = calloc(l->nr_ram, sizeof(*vm->ram_blocks));
+	vm->ram_names = calloc(l->nr_ram, sizeof(*vm->ram_names));
+	if (!vm->ram_blocks || !vm->ram_names)
+		return err_set(err, ENOMEM, "out of memory");
+	for (size_t i = 0; i < l->nr_ram; i++) {
+		snprintf(vm->ram_names[i], sizeof(vm->ram_names[i]), "ram.%zu", i);
+		vm->ram_blocks[i] = vm_ram_block_of(vm, &l->ram[i]);
+		vm->ram_blocks[i].name = vm->ram_names[i];
+	}
+	return 0;
 }
 
 static int vm_add_ram(struct vm *vm, struct range gpa, void *host, struct err **err)
@@ -149,10 +175,10 @@ static int vm_place_ram(struct vm *vm, struct err **err)
 	const struct machine_layout *l = vm->layout;
 	struct range run = {0, 0};
 	char *host = NULL;
-	int ret;
+	int ret = vm_name_ram(vm, err);
 
-	for (size_t i = 0; i < l->nr_ram; i++) {
-		char *piece = vm_ram_host(vm, &l->ram[i]);
+	for (size_t i = 0; i < l->nr_ram && !ret; i++) {
+		char *piece = vm->ram_blocks[i].host;
 
 		if (run.size && range_end(run) == l->ram[i].gpa.start && host + run.size == piece) {
 			run.size += l->ram[i].gpa.size;
@@ -166,7 +192,7 @@ static int vm_place_ram(struct vm *vm, struct err **err)
 		run = l->ram[i].gpa;
 		host = piece;
 	}
-	return run.size ? vm_add_ram(vm, run, host, err) : 0;
+	return ret || !run.size ? ret : vm_add_ram(vm, run, host, err);
 }
 
 int vm_build_memory(struct vm *vm, struct err **err)
@@ -186,6 +212,8 @@ int vm_build_memory(struct vm *vm, struct err **err)
 void vm_free_memory(struct vm *vm)
 {
 	gm_free(vm->gm);
+	free(vm->ram_blocks);
+	free(vm->ram_names);
 	layout_free(vm->layout);
 	for (size_t i = 0; i < vm->nr_memdevs; i++)
 		vm_memdev_end(vm->memdevs[i]);

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A machine's part in a migration: its run state, and what waits until it is over.
+ *
+ * I1  From vm_migration_begin() to vm_migration_end(), and while the machine is VM_INMIGRATE, no
+ *     device comes or goes: commands that want it are refused, and what the guest gave up, or was
+ *     asked for at a reset, is taken away afterwards, by whichever process has the guest then.
+ * I2  A guest that was stopped by vm_migration_halt() is in the state in which it was found when it
+ *     is let go again; what it asked for just before (a reset, power-off, a panic report) is part of
+ *     its saved state, and is carried out where it goes on.
+ * I3  A guest that was handed over does not run here any more, whatever anybody asks for.
+ *
+ * Threads: the main one.
+ */
+#ifndef VMM_VM_VM_MIGRATE_H
+#define VMM_VM_VM_MIGRATE_H
+
+struct err;
+struct vm;
+
+/* -EBUSY, -EPERM and a sentence where the machine has no state to take: it waits for one, ... */
+int vm_migration_begin(struct vm *vm, struct err **err);
+/* Stop the guest if it runs: VM_FINISH_MIGRATE. It may be called again, then nothing happens. */
+void vm_migration_halt(struct vm *vm);
+
+enum vm_migration_outcome {
+	VM_MIGRATION_UNDONE,      /* it goes on here, in the state in which it was halted */
+	VM_MIGRATION_SAVED,       /* VM_POSTMIGRATE; it may go on here as well */
+	VM_MIGRATION_HANDED_OVER, /* VM_POSTMIGRATE; it may not */
+	VM_MIGRATION_UNKNOWN,     /* VM_PAUSED: a person has to find out where it may go on */
+};
+
+/* After vm_migration_begin(), halted or not. */
+void vm_migration_end(struct vm *vm, enum vm_migration_outcome outcome);
+
+/*
+ * Its state is there (vm_state.h): no longer VM_INMIGRATE. It is in the state it had at the source;
+ * if it ran there it runs, unless -S or vm_stop() said that it shall not.
+ */
+void vm_incoming_end(struct vm *vm);
+
+#endif
