@@ -29,7 +29,10 @@
 #include "vmm/core/hv.h"
 
 struct err;
+struct gm;
 struct kvm_vm;
+struct pack;
+struct unpack;
 
 /*
  * Opens /dev/kvm, checks that it has all that ebb needs, creates the VM and its interrupt
@@ -68,6 +71,57 @@ struct kvm_msr_list *kvm_msr_indices(const struct kvm_vm *kvm, struct err **err)
  * raised. After a failure some are reset.
  */
 int kvm_vm_reset(struct kvm_vm *kvm, struct err **err);
+
+/*
+ * Saved state of what belongs to no vCPU: the interrupt controllers, and the guest's clock
+ * (kvmclock). vCPUs are paused. Load is on a machine that never ran; -EINVAL with a sentence for
+ * content that cannot be or that KVM refuses, and the machine is not to be used then.
+ *
+ * Order of loading: the vCPUs; then all devices that drive wired inputs, each of which sets its
+ * level again; then the interrupt controllers, which overwrite what those edges requested, and
+ * send what was waiting to the vCPUs. Messages (hv_msi) need nothing but their devices' routes.
+ *
+ * The clock stands still while the machine is stopped: the guest does not see how long it was on its
+ * way, and it never goes backwards. It is set by the next kvm_vm_clock_start().
+ */
+#define KVM_IRQCHIP_STATE_VERSION 1u
+int kvm_irqchip_save(struct kvm_vm *kvm, struct pack *out, struct err **err);
+int kvm_irqchip_load(struct kvm_vm *kvm, uint32_t version, struct unpack *in, struct err **err);
+
+#define KVM_CLOCK_STATE_VERSION 1u
+int kvm_clock_save(struct kvm_vm *kvm, struct pack *out, struct err **err);
+int kvm_clock_load(struct kvm_vm *kvm, uint32_t version, struct unpack *in, struct err **err);
+
+/*
+ * When it returns, every message that devices sent before has reached the vCPUs' interrupt
+ * controllers: before the first of them is saved, with all senders stopped. It may leave a message
+ * delivered twice, never less than once.
+ */
+void kvm_vm_settle(struct kvm_vm *kvm);
+
+/*
+ * Which pages the guest wrote (kvm_dirty.c). From start to stop every write of a vCPU to writable
+ * slots, present and future, ends up in gm_dirty_merge() of @gm: with the next sync, or at the
+ * latest when its slot goes. Sync returns when all that was written before it began is merged and
+ * the next write to each of these pages will be noticed again. A page that was not written may be
+ * marked too where the kernel failed to tell; nothing is lost then.
+ *
+ * start: -errno and a sentence, and nothing is logged. sync: 0, or -errno when the kernel fails:
+ * then marks may come once more with the next one. Threads: any, also while slots come and go;
+ * start and stop exclude each other, and stop excludes sync (the caller's duty).
+ */
+int kvm_dirty_start(struct kvm_vm *kvm, struct gm *gm, struct err **err);
+int kvm_dirty_sync(struct kvm_vm *kvm);
+void kvm_dirty_stop(struct kvm_vm *kvm);
+
+/*
+ * Have KVM note the pages in a ring for each vCPU, of @nr_entries (a power of two up to
+ * KVM_DIRTY_RING_ENTRIES_MAX), instead of a bitmap for each slot: once, before the first vCPU is
+ * created. -ENOTSUP with a sentence where the kernel has no such rings, -EINVAL where it takes none
+ * of that size.
+ */
+#define KVM_DIRTY_RING_ENTRIES_MAX 65536u
+int kvm_dirty_ring_enable(struct kvm_vm *kvm, uint32_t nr_entries, struct err **err);
 
 /* The architecture's part of kvm_vm_new(). */
 int kvm_vm_init_arch(struct kvm_vm *kvm, struct err **err);

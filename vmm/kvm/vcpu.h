@@ -11,9 +11,19 @@
  *     memory again and again, though something was done about it each time (memory_fault).
  * I4  A vCPU is inside KVM_RUN only while the gate of the machine is open to it (gate.h), and holds
  *     no lock there. Pausing does not wait for sections to come, nor they for parked vCPUs.
+ * I5  A throttled vCPU rests outside of the gate; whoever pauses, kicks or shuts the gate never
+ *     waits for the end of a rest.
  *
- * Threads: everything from the main thread. The ops are called on vCPU threads with no lock held;
- * they may not wait for the main thread, which may be waiting for that vCPU.
+ * A vCPU that needs memory whose content comes later (guard/missing.h) waits for it in the kernel:
+ *   - since Linux 6.2 a kick makes it leave KVM_RUN, so it is paused without the page;
+ *   - before, it leaves where KVM can have the page fetched behind its back (asynchronous page
+ *     faults, which is the rule); where KVM cannot, only the page ends the wait, and so does an
+ *     access that KVM makes for the guest's instruction by itself, on every kernel.
+ * vcpus_pause() may therefore wait for pages: whoever brings them may not wait for whoever pauses.
+ *
+ * Threads: everything from the main thread but where said otherwise. The ops are called on vCPU
+ * threads with no lock held; they may not wait for the main thread, which may be waiting for that
+ * vCPU.
  * The guest controls: when and with what it leaves KVM; port and MMIO accesses go to the buses.
  */
 #ifndef VMM_KVM_VCPU_H
@@ -29,6 +39,8 @@
 struct bus;
 struct err;
 struct kvm_vm;
+struct pack;
+struct unpack;
 struct vcpus;
 
 struct vcpu_ops {
@@ -84,10 +96,36 @@ int vcpus_reset(struct vcpus *vcpus,
 		void (*boot)(void *opaque, struct kvm_regs *regs, struct kvm_sregs *sregs),
 		void *opaque, struct err **err);
 
+/*
+ * Have each vCPU rest @percent (0 to 99) of the time, in short turns, from now on. From any thread.
+ */
+void vcpus_throttle(struct vcpus *vcpus, unsigned int percent);
+
+/*
+ * Saved state of one vCPU: all that its instructions and those of the next vCPU can tell, and what
+ * CPUID says to it. vcpu_state_x86.c says what is in it and in which order it goes back.
+ *
+ * Save: paused; kvm_vm_settle() came before the first. Changes nothing that the guest could see, so
+ * that it can go on here as well.
+ *
+ * Load: on a machine that never ran, all vCPUs created, index after index from 0 on, before wired
+ * devices and the interrupt controllers are loaded (kvm.h). -EINVAL with a sentence for content that
+ * cannot be, and for what this host cannot do: a CPU feature, a register, a speed of the time stamp
+ * counter. Afterwards the vCPU is as it was, or the machine is not to be used. A later reset
+ * gives the power-on state for the CPUID that was loaded.
+ *
+ * Loading has KVM look at guest memory here and there (the page of the guest's clock), which may
+ * be a page whose content comes later: the thread that brings it must be another one.
+ */
+#define VCPU_STATE_VERSION 1u
+int vcpus_save(struct vcpus *vcpus, unsigned int index, struct pack *out, struct err **err);
+int vcpus_load(struct vcpus *vcpus, unsigned int index, uint32_t version, struct unpack *in,
+	       struct err **err);
+
 unsigned int vcpus_count(const struct vcpus *vcpus);
-/* The host's thread id of a started vCPU. */
 /* What KVM counts of it (kvm_stats.h); the vcpus' own. -1: the kernel does not tell. */
 int vcpus_stats_fd(const struct vcpus *vcpus, unsigned int index);
+/* The host's thread id of a started vCPU. */
 pid_t vcpus_thread_id(const struct vcpus *vcpus, unsigned int index);
 
 /* ---- the architecture's part, vcpu_x86.c ---- */
