@@ -34,5 +34,7 @@ int cancel_poll(const struct cancel *cancel, int fd, short events, int64_t deadl
 int64_t cancel_now_ms(void);
 /* What @timeout_ms (-1: none) from now makes. */
 int64_t cancel_deadline(int timeout_ms);
+/* What is left until then, as poll(2) takes it. */
+int cancel_left_ms(int64_t deadline_ms);
 
 #endif
