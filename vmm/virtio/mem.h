@@ -20,6 +20,10 @@
  *     may have lost its content), and the driver tries again when the machine goes on.
  * I6  A driver that asks on and on for memory that the host has not is answered, but slowly: once a
  *     second in the end (mem_pace.h). A new size, or any other answer, ends that.
+ * I7  Whoever tracks what is reachable (virtio_mem_track()) is told of a run before the guest or a
+ *     device can access it, and of its end after none can any more. Between requests and resets what
+ *     was told is what the engine has plugged and not faulted. Blocks that keep their content over a
+ *     failed unplug are told as gone and there again, and their pages marked in the gm after that.
  *
  * Ownership: the caller owns the memory, the gm, the loop, and ends the transport first.
  * Threads: requests and the engine run on the loop's thread with the device lock held; the public
@@ -119,6 +123,34 @@ int virtio_mem_check_size(const struct virtio_mem *mem, uint64_t requested_size,
 void virtio_mem_resize_here(struct virtio_mem *mem);
 /* Did the device's thread come to the last size that was asked for? Never waits. */
 bool virtio_mem_resized(const struct virtio_mem *mem);
+
+/* ---- for those who carry the machine elsewhere ---- */
+
+/*
+ * Have @fn called for each run of blocks that is reachable now, and from now on for each that is about
+ * to become reachable (@plugged) or is not any more (I7); a run of the latter may hold blocks that
+ * never were. The first calls come before this returns, and nothing changes between them and the
+ * later ones. NULL ends it; when that returned no call is under way and none will come. @fn is called
+ * with the device lock held, on any thread, and must not wait. @offset and @size are in bytes from the
+ * start of the region, multiples of its block size. Waits for a request under way.
+ */
+void virtio_mem_track(struct virtio_mem *mem,
+		      void (*fn)(void *opaque, struct virtio_mem *mem, uint64_t offset,
+				 uint64_t size, bool plugged),
+		      void *opaque);
+/*
+ * A machine that waits for its state is told what was plugged at the other side, run by run and before
+ * the device's own state (virtio_device_load()) and any content comes: plugged, the run reads as zeros,
+ * with prealloc from memory that is there; unplugged, it is the host's again. A run to be plugged may
+ * hold no block that is plugged already, one to be unplugged may hold any. -EINVAL for a run that
+ * cannot be, else -errno of what the host could not do; nothing changed then (<vmem/device.h>, I5),
+ * and the sentence is without the device's name. The size that was asked for stays, but the usable
+ * region grows to hold what is plugged.
+ *
+ * The device's state holds its blocks once more, and is refused when it is not what was told here.
+ */
+int virtio_mem_load_plug(struct virtio_mem *mem, uint64_t offset, uint64_t size, bool plugged,
+			 struct err **err);
 
 /* Never waits. */
 void virtio_mem_violations(const struct virtio_mem *mem, struct virtio_mem_violations *ret);
