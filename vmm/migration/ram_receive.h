@@ -10,7 +10,7 @@
  * I4  Barriers: what a channel brought after ROUND n is looked at when all channels brought ROUND n,
  *     and what came before was done.
  *
- * Ownership: the caller's channels, blocks and cancel outlive it.
+ * Ownership: blocks and readers are the caller's, and outlive it.
  * Threads: one, the incoming; a thread each for the further channels.
  * The other side controls every byte and when it comes.
  */
@@ -23,12 +23,12 @@
 
 #include "vmm/migration/blocks.h"
 
-struct cancel;
-struct channel;
 struct err;
 struct gm;
 struct pages_map;
 struct ram_receive;
+struct record;
+struct record_reader;
 
 struct ram_receive_config {
 	struct gm *gm;
@@ -58,22 +58,26 @@ void ram_receive_free(struct ram_receive *receive);
 
 /*
  * Read further channel @index, 1 to nr_further, on a thread of its own; its header was read. Pages
- * begin to arrive at once.
+ * begin to arrive at once. All of them are there before the main channel's first record.
  */
-int ram_receive_channel(struct ram_receive *receive, size_t index, struct channel *channel,
+int ram_receive_channel(struct ram_receive *receive, size_t index, struct record_reader *reader,
 			struct err **err);
 
 /* Is a record of this type (record.h) for ram_receive_record()? */
 bool ram_receive_takes(uint32_t type);
 /*
- * A record of the main channel. Waits at barriers for the other channels. 0 or -errno with a sentence
- * (-ECANCELED when a further channel failed: ram_receive_error()).
+ * A record of the main channel, read by @reader (NULL: none is known, in sentences). Waits at barriers
+ * for the other channels. 0 or -errno with a sentence; -ECANCELED without one when a further channel
+ * failed (ram_receive_error()).
  */
-int ram_receive_record(struct ram_receive *receive, uint32_t type, uint32_t flags,
-		       const void *payload, size_t size, struct err **err);
+int ram_receive_record(struct ram_receive *receive, const struct record_reader *reader,
+		       const struct record *record, struct err **err);
 /* The main channel came to its END: waits for those of all others. */
 int ram_receive_end(struct ram_receive *receive, struct err **err);
-/* The first failure of a further channel; 0 when there is none. */
+/*
+ * The first failure of a further channel, told once: -errno with its sentence (-ECANCELED without one);
+ * 0 when there is none.
+ */
 int ram_receive_error(struct ram_receive *receive, struct err **err);
 
 /* Pages that something was written to. */

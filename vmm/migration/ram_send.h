@@ -17,7 +17,7 @@
  * I4  The target's memory begins as zeros; a page of zeros is told only where the target got something
  *     else before.
  *
- * Ownership: channels, pace, cancel and blocks are the caller's, and outlive it. The dirty log is on
+ * Ownership: writers, pace, cancel and blocks are the caller's, and outlive it. The dirty log is on
  * (vm_dirty_start()) from before ram_send_start() on.
  * Threads: one, the migration's; ram_send_info(), ram_send_limits() and ram_send_interrupt() any. A
  * thread each for the further channels.
@@ -35,7 +35,6 @@
 #include "vmm/migration/blocks.h"
 
 struct cancel;
-struct channel;
 struct err;
 struct gm;
 struct migration_ram_info;
@@ -44,6 +43,7 @@ struct pace;
 struct pages_map;
 struct pages_sink;
 struct ram_send;
+struct record_writer;
 
 /* What may change on the way (QMP's names). */
 struct ram_send_limits {
@@ -72,13 +72,18 @@ struct ram_send_config {
 	/* NULL: none. Each write takes its bytes from it first. */
 	struct pace *pace;
 	/* The stream: notes, barriers, and pages too when there are no further channels. */
-	struct channel *channel;
-	struct channel *const *further;
+	struct record_writer *channel;
+	struct record_writer *const *further;
 	size_t nr_further;
 	/* Instead of all channels, for images: batches are handed over on the calling thread. */
 	const struct ram_send_sink *sink;
 	bool zstd;
 	int zstd_level;
+	/*
+	 * Memory that the host did not provide yet may have content all the same, which comes when it
+	 * is touched (a machine that was restored and is still being read): all of it is looked at.
+	 */
+	bool content_comes_later;
 	struct ram_send_limits limits;
 	/* Harvest what the guest wrote into the gm's marks: vm_dirty_sync(). 0 or -errno. */
 	int (*sync)(void *opaque);
@@ -92,8 +97,8 @@ struct ram_send_config {
 /* Starts the threads of further channels. NULL and *err on failure. */
 struct ram_send *ram_send_new(const struct ram_send_config *config, struct err **err);
 /*
- * Ends threads (with work left to do only when the cancel was raised, or after a failure), notes and
- * throttle. NULL is allowed.
+ * Ends threads, notes and throttle. After a failure, or with work left to do, the cancel must have been
+ * raised before. NULL is allowed.
  */
 void ram_send_free(struct ram_send *send);
 
@@ -107,8 +112,8 @@ enum ram_send_state {
 };
 
 /*
- * Harvest, and send what is dirty unless that fits into the downtime already; harvest once more, and
- * say in *ret_state how things stand. 0 or -errno with a sentence: nothing more can be sent then.
+ * Send what is dirty; harvest, and say in *ret_state how things stand. 0 or -errno with a sentence
+ * (-ECANCELED without one): nothing more can be sent then.
  */
 int ram_send_round(struct ram_send *send, enum ram_send_state *ret_state, struct err **err);
 /* Rounds until one ends with something else than RAM_SEND_MORE. */
@@ -117,8 +122,8 @@ int ram_send_rounds(struct ram_send *send, enum ram_send_state *ret_state, struc
 void ram_send_interrupt(struct ram_send *send);
 
 /*
- * The machine is stopped, with devices quiet: all that is dirty, on all channels; each further one
- * gets its END. Afterwards nothing is dirty, which is checked, and threads are idle.
+ * The machine is stopped, with devices quiet and their state saved: all that is dirty, on all channels;
+ * each further one gets its END. Afterwards nothing is dirty, which is checked, and threads are idle.
  */
 int ram_send_final(struct ram_send *send, struct err **err);
 
