@@ -288,6 +288,12 @@ int gm_access(struct gm *gm, uint64_t gpa, uint64_t size,
 	return gm_access_pieces(gm, gpa, size, true, fn, opaque);
 }
 
+int gm_access_read(struct gm *gm, uint64_t gpa, uint64_t size,
+		   int (*fn)(void *opaque, void *host, size_t size), void *opaque)
+{
+	return gm_access_pieces(gm, gpa, size, false, fn, opaque);
+}
+
 bool gm_valid(struct gm *gm, uint64_t gpa, uint64_t size)
 {
 	struct gm_hold hold;

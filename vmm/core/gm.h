@@ -80,6 +80,9 @@ int gm_store_release(struct gm *gm, uint64_t gpa, unsigned int size, uint64_t va
  */
 int gm_access(struct gm *gm, uint64_t gpa, uint64_t size,
 	      int (*fn)(void *opaque, void *host, size_t size), void *opaque);
+/* The same for an @fn that only reads: nothing is marked. */
+int gm_access_read(struct gm *gm, uint64_t gpa, uint64_t size,
+		   int (*fn)(void *opaque, void *host, size_t size), void *opaque);
 
 /*
  * ---- which pages were written to, for those who carry memory elsewhere ----
