@@ -92,7 +92,7 @@ static void test_revoke_waits_for_accesses(void **state)
 
 /*
  * Regions come and go while others access what stays and what is about to go; the removed region's
- * memory is the owner's alone at once.
+ * memory is the owner's alone at once. So do marks of what was written.
  */
 static void test_regions_come_and_go_under_accesses(void **state)
 {
@@ -101,6 +101,7 @@ static void test_regions_come_and_go_under_accesses(void **state)
 	struct world *w = *state;
 	atomic_bool stop = false;
 	atomic_uint started = 0;
+	uint64_t marks;
 
 	for (unsigned int i = 0; i < WORKERS; i++) {
 		worker[i] =
@@ -123,8 +124,14 @@ static void test_regions_come_and_go_under_accesses(void **state)
 						      w->device + 3 * BLOCK, BLOCK, &last),
 				 0);
 		gm_grant(w->region, 0, BLOCK);
+		if (round % 4 == 0)
+			assert_int_equal(gm_dirty_start(w->gm), 0);
 		sched_yield();
 		gm_remove_device_memory(w->gm, last);
+		gm_dirty_take(w->gm, DEVICE, &marks, 1);
+		assert_int_equal(marks & ~UINT64_C(1), 0);
+		if (round % 4 == 3)
+			gm_dirty_stop(w->gm);
 	}
 	atomic_store(&stop, true);
 	for (unsigned int i = 0; i < WORKERS; i++)
