@@ -184,8 +184,8 @@ static void test_clean_pages_cost_nothing(void **state)
 	}
 	assert_int_equal(dirty_next(d, 0, pages), pages);
 	dirty_free(d);
-	/* 8 KiB of bits above the words, the code that ran here first, the allocator. */
-	assert_true(minor_faults() - before < 40);
+	/* All words would be 8192 pages; sanitizers touch some of their own. */
+	assert_true(minor_faults() - before < 500);
 }
 
 /* Few pages, so that marks meet takes: two in one word, one in another, one in another group. */
