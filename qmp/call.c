@@ -108,6 +108,11 @@ bool command_is_human(const struct command_call *call)
 	return call->human != NULL;
 }
 
+bool command_is_interactive(const struct command_call *call)
+{
+	return call->human && hmp_call_is_interactive(call->human);
+}
+
 void command_printf(struct command_call *call, const char *fmt, ...)
 {
 	va_list ap;

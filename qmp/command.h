@@ -65,6 +65,8 @@ struct command {
 void *command_ctx(const struct command_call *call);
 /* Does a person ask? */
 bool command_is_human(const struct command_call *call);
+/* Does a person ask who sees at once what is printed, and may type Ctrl-C? */
+bool command_is_interactive(const struct command_call *call);
 /* To a person; for programs and after the client is gone it goes nowhere. */
 __attribute__((format(printf, 2, 3))) void command_printf(struct command_call *call,
 							  const char *fmt, ...);

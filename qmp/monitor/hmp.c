@@ -75,6 +75,11 @@ bool hmp_call_is_wanted(const struct hmp_call *call)
 	return !call->abandoned;
 }
 
+bool hmp_call_is_interactive(const struct hmp_call *call)
+{
+	return call->session != NULL;
+}
+
 void hmp_call_on_unwanted(struct hmp_call *call,
 			  void (*unwanted)(struct hmp_call *call, void *opaque), void *opaque)
 {

@@ -103,6 +103,8 @@ const struct hmp_command *hmp_call_command(const struct hmp_call *call);
 int hmp_call_take_fd(struct hmp_call *call);
 /* Does somebody wait for it? Not when the session is gone, or its person typed Ctrl-C. */
 bool hmp_call_is_wanted(const struct hmp_call *call);
+/* Is it a session's, whose person sees at once what is printed and may type Ctrl-C? */
+bool hmp_call_is_interactive(const struct hmp_call *call);
 /* @unwanted is called, once, when that becomes false; hmp_done() may be called from it. */
 void hmp_call_on_unwanted(struct hmp_call *call,
 			  void (*unwanted)(struct hmp_call *call, void *opaque), void *opaque);
