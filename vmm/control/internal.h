@@ -14,6 +14,7 @@
  *	qom.c			the object tree
  *	jobs.c			query-jobs, job-cancel, job-dismiss
  *	resize.c		virtio-mem-resize, memory-resize
+ *	migrate.c		migrate ...; migrate_info.c, migrate_params.c: what is told of it
  *	stats.c			query-stats, query-virtio-mem-blocks; metrics.c the endpoint for scrapers
  *	complete.c		what the Tab key offers
  *	answer.h		making and reading values
@@ -33,6 +34,8 @@
 struct jobs;
 struct loop_watch;
 struct metrics;
+struct migrate;
+struct migration;
 struct resizer;
 
 struct control {
@@ -41,6 +44,7 @@ struct control {
 	struct qmp *qmp;
 	struct jobs *jobs;       /* qmp/job.h */
 	struct resizer *resizer; /* resize.c */
+	struct migrate *migrate; /* migrate.h */
 	struct metrics *metrics; /* metrics.c; NULL without -metrics */
 	struct chr_monitor **monitors;
 	size_t nr_monitors;
@@ -56,7 +60,8 @@ extern const struct qmp_module *const control_modules[];
 extern const struct qmp_module control_run_module, control_cpus_module, control_memory_module,
 	control_virtio_mem_module, control_pci_module, control_misc_module, control_objects_module,
 	control_devices_module, control_qom_module, control_jobs_module, control_resize_module,
-	control_stats_module;
+	control_stats_module, control_migrate_module, control_migrate_info_module,
+	control_migrate_params_module;
 
 /* Every event of the machine passes here first (vm_set_event_hook()), then goes to each of these. */
 void control_run_event(struct control *control, const struct vm_event *event);
@@ -70,6 +75,15 @@ void control_emit(struct control *control, const char *name, json_t *data);
 /* run.c: what the module needs beside its rows. _done() also after a failure. */
 int control_run_init(struct control *control, struct err **err);
 void control_run_done(struct control *control);
+
+/*
+ * migrate.c: what the modules need beside their rows; @migration outlives it. After the jobs are
+ * there. _done() also after a failure.
+ */
+int control_migrate_init(struct control *control, struct migration *migration, struct err **err);
+void control_migrate_done(struct control *control);
+/* Have the migration's job say how far that is now. */
+void control_migrate_refresh(struct control *control);
 
 /* query_pci.c: what a class with its subclass is called; NULL for one that no function here has. */
 const char *control_pci_class_desc(unsigned int class);
