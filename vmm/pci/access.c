@@ -19,9 +19,6 @@
 #define PCI_PORT_ADDRESS 0xcf8
 #define PCI_PORT_DATA    0xcfc
 
-#define PCI_ADDRESS_ENABLE 0x80000000u
-#define PCI_ADDRESS_MASK   0x80fffffcu /* the rest is reserved and reads as 0 */
-
 #define PCI_ALL_ONES UINT32_MAX
 
 /*

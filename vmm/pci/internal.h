@@ -12,6 +12,7 @@
  *	port.c		root ports: what passes them, and the link behind them
  *	slot.c		the slot of a root port: plug, unplug, events
  *	list.c		what there is, for monitors
+ *	save.c		saved state of a function, of a port, of the host
  *
  * Lock order: host->lock, then msix->lock, then host->intx_lock. Nothing that can block on another
  * thread is called with the last two held.
@@ -29,6 +30,10 @@
 #define PCI_CONFIG_SIZE 256 /* stored; what follows in extended space reads as 0 */
 #define PCI_CAPS_MAX    48  /* (256 - 64) / 4: more do not fit */
 #define PCI_INTX_LINES  4
+
+/* Port 0xCF8. */
+#define PCI_ADDRESS_ENABLE 0x80000000u
+#define PCI_ADDRESS_MASK   0x80fffffcu /* the rest is reserved and reads as 0 */
 
 struct pci_bar {
 	struct pci_device *dev;
@@ -168,6 +173,9 @@ void pci_port_reset(struct pci_port *port, unsigned int number);
 void pci_port_update(struct pci_port *port);
 uint16_t pci_port_get(const struct pci_port *port, unsigned int express_reg);
 void pci_port_set(struct pci_port *port, unsigned int express_reg, uint16_t value);
+/* The link as slot and registers would have it, and its status. */
+bool pci_port_link_wanted(const struct pci_port *port);
+uint16_t pci_port_link_status(bool link);
 
 /* slot.c: host->lock held. */
 /* Its registers in a PCI Express capability under construction. */
@@ -176,6 +184,8 @@ void pci_slot_init(const struct pci_port_config *config, uint8_t *bytes, uint8_t
 /* Events, bits of Slot Status, happened. The interrupt follows with pci_slot_interrupt(). */
 void pci_slot_note(struct pci_port *port, uint16_t events);
 void pci_slot_interrupt(struct pci_port *port);
+/* Is there an event that asks for the interrupt (I2 of slot.c)? */
+bool pci_slot_wants_interrupt(const struct pci_port *port);
 /* Slot Control was written. */
 void pci_slot_command(struct pci_port *port);
 /* The last function left the bus. */
@@ -194,6 +204,11 @@ void pci_msix_update(struct pci_device *dev);
  */
 void pci_msix_reset(struct pci_device *dev);
 void pci_msix_free(struct pci_device *dev);
+/* How many there are; 0: no MSI-X. */
+unsigned int pci_msix_vectors(const struct pci_device *dev);
+/* Number, then entry and pending bit of each. Loading is without the number, and fails @in. */
+void pci_msix_save(struct pci_device *dev, struct pack *out);
+void pci_msix_load(struct pci_device *dev, struct unpack *in);
 /* Is the access to the MSI-X structures in BAR @bar? Then do it. */
 bool pci_msix_bar_read(struct pci_device *dev, unsigned int bar, uint64_t offset, unsigned int size,
 		       uint64_t *ret_value);

@@ -25,6 +25,7 @@
 
 #include "base/bytes.h"
 #include "base/err.h"
+#include "base/pack.h"
 
 struct pci_msix_vector {
 	uint8_t entry[PCI_MSIX_ENTRY_SIZE]; /* as the guest reads it */
@@ -103,6 +104,18 @@ void pci_msix_trigger(struct pci_device *dev, unsigned int vector)
 		msix->vector[vector].pending = true;
 		pci_msix_refresh(dev, &msix->vector[vector]);
 	}
+	pthread_mutex_unlock(&msix->lock);
+}
+
+void pci_msix_clear(struct pci_device *dev)
+{
+	struct pci_msix *msix = dev->msix;
+
+	if (!msix)
+		return;
+	pthread_mutex_lock(&msix->lock);
+	for (unsigned int i = 0; i < msix->vectors; i++)
+		msix->vector[i].pending = false;
 	pthread_mutex_unlock(&msix->lock);
 }
 
@@ -335,4 +348,48 @@ int pci_add_msix(struct pci_device *dev, unsigned int vectors, unsigned int bar,
 	msix->control = dev->caps[cap].offset + PCI_MSIX_CONTROL;
 	dev->msix = msix;
 	return 0;
+}
+
+/* ---- saved state ---- */
+
+unsigned int pci_msix_vectors(const struct pci_device *dev)
+{
+	return dev->msix ? dev->msix->vectors : 0;
+}
+
+void pci_msix_save(struct pci_device *dev, struct pack *out)
+{
+	struct pci_msix *msix = dev->msix;
+
+	pack_u16(out, (uint16_t)pci_msix_vectors(dev));
+	if (!msix)
+		return;
+	pthread_mutex_lock(&msix->lock);
+	for (unsigned int i = 0; i < msix->vectors; i++) {
+		pack_bytes(out, msix->vector[i].entry, PCI_MSIX_ENTRY_SIZE);
+		pack_bool(out, msix->vector[i].pending);
+	}
+	pthread_mutex_unlock(&msix->lock);
+}
+
+void pci_msix_load(struct pci_device *dev, struct unpack *in)
+{
+	struct pci_msix *msix = dev->msix;
+
+	if (!msix)
+		return;
+	pthread_mutex_lock(&msix->lock);
+	for (unsigned int i = 0; i < msix->vectors && !unpack_failed(in); i++) {
+		struct pci_msix_vector *v = &msix->vector[i];
+		uint8_t entry[PCI_MSIX_ENTRY_SIZE];
+
+		unpack_bytes(in, entry, sizeof(entry));
+		v->pending = unpack_bool(in);
+		/* As a guest would have written them: reserved bits are 0. */
+		for (unsigned int field = 0; field < sizeof(entry); field += 4)
+			pci_msix_entry_write(v, field, (uint32_t)bytes_get_le(entry + field, 4));
+		if (memcmp(entry, v->entry, sizeof(entry)) != 0)
+			unpack_fail(in);
+	}
+	pthread_mutex_unlock(&msix->lock);
 }

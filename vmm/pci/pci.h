@@ -12,7 +12,7 @@
  * I3  An MSI-X message is delivered when the vector is triggered while MSI-X is enabled, the vector
  *     unmasked and COMMAND.Bus Master set; one that is triggered while masked (vector, function or
  *     bus mastering off) or that the host could not route stays pending (PBA) and is delivered when
- *     the last obstacle goes. Nothing is lost or delivered to an address that the table never held.
+ *     the last obstacle goes, unless its device takes it back (pci_msix_clear()). Nothing is lost or delivered to an address that the table never held.
  *     A trigger while MSI-X is disabled is no message at all: the device uses INTx then.
  * I4  After pci_host_reset() every device is as at power-on with its BARs assigned, as firmware
  *     would leave them, memory decoding and bus mastering off. Ports have their bus numbers (1 and
@@ -173,6 +173,11 @@ int pci_add_msix(struct pci_device *dev, unsigned int vectors, unsigned int bar,
 bool pci_msix_enabled(struct pci_device *dev);
 /* Vectors out of range are ignored. */
 void pci_msix_trigger(struct pci_device *dev, unsigned int vector);
+/*
+ * What the pending vectors were to tell is no longer so (a driver reset the device): none is
+ * pending any more. From any thread, as pci_msix_trigger().
+ */
+void pci_msix_clear(struct pci_device *dev);
 /* Interrupt pin A; shared inputs are ORed. No-op for a device without a pin. */
 void pci_intx_set(struct pci_device *dev, bool level);
 /* COMMAND.Bus Master: a device does no DMA while it is clear. */

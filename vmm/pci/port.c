@@ -115,7 +115,7 @@ bool pci_bus_may_master(const struct pci_bus *bus)
 
 /* ---- the link ---- */
 
-static bool pci_port_link_wanted(const struct pci_port *port)
+bool pci_port_link_wanted(const struct pci_port *port)
 {
 	return port->plugged &&
 	       !(pci_port_get(port, PCI_EXPRESS_SLOT_CONTROL) & PCI_SLOT_POWER_OFF) &&
@@ -123,12 +123,16 @@ static bool pci_port_link_wanted(const struct pci_port *port)
 	       !(pci_port_header(port, PCI_BRIDGE_CONTROL, 2) & PCI_BRIDGE_RESET);
 }
 
+uint16_t pci_port_link_status(bool link)
+{
+	return link ? PCI_LINK_ACTIVE | PCI_LINK_WIDTH | PCI_LINK_SPEED : 0;
+}
+
 /* Registers only; what follows from them is the caller's. */
 static void pci_port_set_link(struct pci_port *port, bool link)
 {
 	port->link = link;
-	pci_port_set(port, PCI_EXPRESS_LINK_STATUS,
-		     link ? PCI_LINK_ACTIVE | PCI_LINK_WIDTH | PCI_LINK_SPEED : 0);
+	pci_port_set(port, PCI_EXPRESS_LINK_STATUS, pci_port_link_status(link));
 }
 
 /* Reset what is behind the link that went down. */

@@ -64,16 +64,22 @@ void pci_slot_note(struct pci_port *port, uint16_t events)
 		pci_port_set(port, PCI_EXPRESS_SLOT_STATUS, status | events);
 }
 
-void pci_slot_interrupt(struct pci_port *port)
+bool pci_slot_wants_interrupt(const struct pci_port *port)
 {
 	uint16_t control = pci_port_get(port, PCI_EXPRESS_SLOT_CONTROL);
 	uint16_t status = pci_port_get(port, PCI_EXPRESS_SLOT_STATUS);
-	bool interrupting = false;
+	bool wanted = false;
 
 	for (unsigned int i = 0; i < ARRAY_SIZE(pci_slot_events); i++)
-		interrupting |= (status & pci_slot_events[i].status) &&
-				(control & pci_slot_events[i].enable);
-	interrupting = interrupting && (control & PCI_SLOT_ENABLE_INTERRUPT);
+		wanted |= (status & pci_slot_events[i].status) &&
+			  (control & pci_slot_events[i].enable);
+	return wanted && (control & PCI_SLOT_ENABLE_INTERRUPT);
+}
+
+void pci_slot_interrupt(struct pci_port *port)
+{
+	bool interrupting = pci_slot_wants_interrupt(port);
+
 	if (interrupting == port->interrupting)
 		return;
 	port->interrupting = interrupting;

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/pack.h"
 #include "vmm/virtio/queue_ring.h"
 
 /* 2.7.5: no chain is longer in total. */
@@ -63,44 +64,61 @@ static void vq_chain_clear(struct vq_chain *chain)
 	chain->writable_bytes = 0;
 }
 
-static int vq_check_area(struct gm *gm, uint64_t gpa, uint64_t bytes, unsigned int align)
+static const struct vq_format *vq_format_of(const struct vq_layout *layout)
 {
-	if (!num_is_aligned(gpa, align) || !range_valid((struct range){gpa, bytes}))
+	return layout->packed ? &vq_format_packed : &vq_format_split;
+}
+
+/* 0; -EINVAL for a layout that no ring has, else -EFAULT for one that is not in guest memory. */
+static int vq_check_layout(const struct vq *vq, const struct vq_layout *layout)
+{
+	const struct vq_format *format = vq_format_of(layout);
+	uint64_t size = layout->size;
+	const struct {
+		struct range at;
+		unsigned int align;
+	} areas[] = {
+		{{layout->desc_gpa, size * VIRTQ_DESC_SIZE}, VIRTQ_DESC_SIZE},
+		{{layout->driver_gpa, format->driver_bytes + size * format->driver_entry_bytes},
+		 format->driver_align},
+		{{layout->device_gpa, format->device_bytes + size * format->device_entry_bytes},
+		 format->device_align},
+	};
+	int ret = 0;
+
+	if (!size || size > vq->max_size || (!format->any_size && !num_is_pow2(size)))
 		return -EINVAL;
-	return gm_valid(gm, gpa, bytes) ? 0 : -EFAULT;
+	for (unsigned int i = 0; i < ARRAY_SIZE(areas); i++) {
+		if (!num_is_aligned(areas[i].at.start, areas[i].align) || !range_valid(areas[i].at))
+			return -EINVAL;
+		if (!gm_valid(vq->gm, areas[i].at.start, areas[i].at.size))
+			ret = -EFAULT;
+	}
+	return ret;
+}
+
+static void vq_begin(struct vq *vq, const struct vq_layout *layout)
+{
+	*vq = (struct vq){
+		.gm = vq->gm,
+		.max_size = vq->max_size,
+		.format = vq_format_of(layout),
+		.layout = *layout,
+		.epoch = vq->epoch,
+		.avail_wrap = true,
+		.used_wrap = true,
+	};
 }
 
 int vq_start(struct vq *vq, const struct vq_layout *layout)
 {
-	const struct vq_format *format = layout->packed ? &vq_format_packed : &vq_format_split;
-	uint32_t epoch = vq->epoch;
-	uint64_t size = layout->size;
 	int ret;
 
 	assert(!vq->format);
-	if (!size || size > vq->max_size || (!format->any_size && !num_is_pow2(size)))
-		return -EINVAL;
-	ret = vq_check_area(vq->gm, layout->desc_gpa, size * VIRTQ_DESC_SIZE, VIRTQ_DESC_SIZE);
+	ret = vq_check_layout(vq, layout);
 	if (!ret)
-		ret = vq_check_area(vq->gm, layout->driver_gpa,
-				    format->driver_bytes + size * format->driver_entry_bytes,
-				    format->driver_align);
-	if (!ret)
-		ret = vq_check_area(vq->gm, layout->device_gpa,
-				    format->device_bytes + size * format->device_entry_bytes,
-				    format->device_align);
-	if (ret)
-		return ret;
-	*vq = (struct vq){
-		.gm = vq->gm,
-		.max_size = vq->max_size,
-		.format = format,
-		.layout = *layout,
-		.epoch = epoch,
-		.avail_wrap = true,
-		.used_wrap = true,
-	};
-	return 0;
+		vq_begin(vq, layout);
+	return ret;
 }
 
 void vq_stop(struct vq *vq)
@@ -329,4 +347,42 @@ int vq_chain_write(struct vq *vq, const struct vq_chain *chain, uint64_t offset,
 	/* The cast only serves the shared loop, which does not write to buf in this direction. */
 	return vq_segments_copy(vq, chain->segments + chain->nr_readable, chain->nr_writable,
 				offset, (char *)buf, size, true);
+}
+
+/*
+ * Popped chains take descriptors in order and pushed ones give them back in the same (I7): without
+ * those in flight, the next chain to take is where the next used one goes.
+ */
+void vq_save(const struct vq *vq, struct pack *out)
+{
+	assert(vq->format);
+	pack_u16(out, vq->next_used);
+	pack_bool(out, vq->used_wrap);
+	/* More than a whole ring is as good as any number above that. */
+	pack_u32(out, (uint32_t)num_min(vq->unsignalled, vq->layout.size + 1u));
+	pack_bool(out, vq->kicks_off);
+	pack_bool(out, vq->error);
+}
+
+int vq_load(struct vq *vq, const struct vq_layout *layout, struct unpack *in)
+{
+	uint16_t next = unpack_u16(in);
+	bool wrap = unpack_bool(in);
+	uint32_t unsignalled = unpack_u32_max(in, layout->size + 1u);
+	bool kicks_off = unpack_bool(in), bad = unpack_bool(in);
+	int ret;
+
+	assert(!vq->format);
+	if (unpack_failed(in) || (layout->packed ? next >= layout->size : !wrap))
+		return -EINVAL;
+	ret = vq_check_layout(vq, layout);
+	if (ret == -EINVAL)
+		return ret;
+	vq_begin(vq, layout);
+	vq->next_avail = vq->next_used = vq->seen_avail = next;
+	vq->avail_wrap = vq->used_wrap = wrap;
+	vq->unsignalled = unsignalled;
+	vq->kicks_off = kicks_off;
+	vq->error = bad ? -EINVAL : ret;
+	return 0;
 }

@@ -18,11 +18,14 @@
 
 #include "base/err.h"
 #include "base/num.h"
+#include "base/pack.h"
 #include "vmm/core/loop.h"
 #include "vmm/virtio/virtio.h"
 
 #define RNG_QUEUE      0
 #define RNG_QUEUE_SIZE 8
+
+#define RNG_STATE_VERSION 1u
 
 struct rng {
 	/* immutable */
@@ -66,12 +69,11 @@ static bool rng_fill(struct rng *rng, const struct vq_chain *chain, uint64_t byt
 	return true;
 }
 
-/* Begin a period, if none is running. */
-static void rng_timer_start(struct rng *rng)
+/* Begin a period that lasts @left_ms more (at least 1), if none is running. */
+static void rng_timer_start(struct rng *rng, uint32_t left_ms)
 {
 	struct itimerspec when = {
-		.it_value = {.tv_sec = rng->period_ms / 1000,
-			     .tv_nsec = (long)(rng->period_ms % 1000) * 1000000},
+		.it_value = {.tv_sec = left_ms / 1000, .tv_nsec = (long)(left_ms % 1000) * 1000000},
 	};
 
 	if (rng->timer < 0 || rng->timer_runs)
@@ -96,7 +98,7 @@ static bool rng_answer(struct rng *rng)
 	if (rng->timer >= 0)
 		rng->quota -= bytes;
 	if (bytes)
-		rng_timer_start(rng);
+		rng_timer_start(rng, rng->period_ms);
 	return true;
 }
 
@@ -138,10 +140,50 @@ static void rng_queue_reset(void *opaque, unsigned int index)
 	rng_forget_chain(opaque);
 }
 
+/* What is left of the period; 0: none is running, or it ends now. */
+static uint32_t rng_timer_left_ms(const struct rng *rng)
+{
+	struct itimerspec left = {.it_value = {0, 0}};
+
+	if (rng->timer_runs)
+		timerfd_gettime(rng->timer, &left);
+	return (uint32_t)(left.it_value.tv_sec * 1000 + left.it_value.tv_nsec / 1000000);
+}
+
+static void rng_save(void *opaque, struct pack *out)
+{
+	const struct rng *rng = opaque;
+
+	pack_u64(out, rng->quota);
+	pack_u32(out, rng_timer_left_ms(rng));
+}
+
+static int rng_load(void *opaque, uint32_t version, struct unpack *in, struct err **err)
+{
+	struct rng *rng = opaque;
+	uint64_t quota = unpack_u64(in);
+	uint32_t left_ms = unpack_u32(in);
+
+	(void)version;
+	if (unpack_failed(in) || quota > INT64_MAX)
+		return err_set(err, EINVAL, "its quota is cut short or cannot be");
+	rng->quota = num_min(quota, rng->max_bytes);
+	left_ms = (uint32_t)num_min(left_ms, rng->period_ms);
+	/* Also a quota that the source had not begun to fill up: it must not stay what it is. */
+	if (left_ms || rng->quota < rng->max_bytes)
+		rng_timer_start(rng, left_ms ? left_ms : 1);
+	if (rng->timer < 0)
+		rng->quota = rng->max_bytes;
+	return 0;
+}
+
 static const struct virtio_device_ops rng_ops = {
 	.queue_kick = rng_queue_kick,
 	.queue_reset = rng_queue_reset,
 	.reset = rng_forget_chain,
+	.state_version = RNG_STATE_VERSION,
+	.save = rng_save,
+	.load = rng_load,
 };
 
 static int rng_check(const struct rng_config *config, struct err **err)

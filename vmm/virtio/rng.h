@@ -7,6 +7,8 @@
  *     with 0), and with RNG_REQUEST_BYTES_MAX at most: the standard lets a device give less.
  * I2  With a limit, no more than max_bytes are given in any period; a device reset does not refill
  *     it. Requests beyond it wait for the next period and cost no processor time meanwhile.
+ * I3  Loading keeps to I2 with the limit that is set here: what is left of the quota and of the
+ *     period goes on, cut to it. A request that waited is taken from the ring again.
  *
  * Ownership: the caller owns the struct rng; gm and loop outlive it.
  * Threads: the device lock (virtio.h) guards everything.

@@ -35,9 +35,6 @@
 
 #define VIRTIO_PCI_NOTIFY_MULTIPLIER 4
 
-#define VIRTIO_PCI_ISR_QUEUE  1
-#define VIRTIO_PCI_ISR_CONFIG 2
-
 /* Capabilities (4.1.4): cfg_type and where the fields lie. */
 #define PCI_CAP_ID_VENDOR         9
 #define VIRTIO_PCI_CAP_COMMON_CFG 1
@@ -101,6 +98,8 @@ static void virtio_pci_device_reset(void *opaque)
 
 	vp->isr = 0;
 	pci_intx_set(vp->pci, false);
+	/* What they were to tell is over: the next driver unmasks its vectors and hears nothing. */
+	pci_msix_clear(vp->pci);
 	virtio_pci_common_reset(vp);
 }
 
@@ -236,7 +235,12 @@ static uint32_t virtio_pci_cap_read(void *opaque, unsigned int cap, unsigned int
 	return (uint32_t)bytes_get_le(vp->window + offset, size);
 }
 
-/* The driver may write bar, offset, length and pci_cfg_data. */
+/* Bar, offset, length and pci_cfg_data. */
+bool virtio_pci_window_writable(unsigned int offset)
+{
+	return offset == CAP_BAR || offset >= CAP_OFFSET;
+}
+
 static void virtio_pci_cap_write(void *opaque, unsigned int cap, unsigned int offset,
 				 unsigned int size, uint32_t value)
 {
@@ -247,7 +251,7 @@ static void virtio_pci_cap_write(void *opaque, unsigned int cap, unsigned int of
 	if (cap != vp->window_cap || offset + size > VIRTIO_PCI_WINDOW_SIZE)
 		return;
 	for (unsigned int i = offset; i < offset + size; i++)
-		if (i == CAP_BAR || i >= CAP_OFFSET)
+		if (virtio_pci_window_writable(i))
 			vp->window[i] = (uint8_t)(value >> (8 * (i - offset)));
 	if (offset < CAP_EXTRA || !virtio_pci_window_target(vp, &bar_offset, &bar_size))
 		return;

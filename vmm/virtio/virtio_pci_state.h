@@ -15,6 +15,9 @@
 
 #define VIRTIO_PCI_WINDOW_SIZE 20
 
+#define VIRTIO_PCI_ISR_QUEUE  1
+#define VIRTIO_PCI_ISR_CONFIG 2
+
 struct virtio_pci {
 	/* immutable */
 	struct virtio_device *vdev;
@@ -32,6 +35,9 @@ struct virtio_pci {
 	uint64_t doorbells; /* bit n: queue n's is registered with the hypervisor */
 	uint8_t window[VIRTIO_PCI_WINDOW_SIZE];
 };
+
+/* May the driver write this byte of the window? */
+bool virtio_pci_window_writable(unsigned int offset);
 
 /* All with the device lock held, or before the device is on the bus. */
 void virtio_pci_common_reset(struct virtio_pci *vp);

@@ -9,11 +9,6 @@
 #include "base/num.h"
 #include "vmm/virtio/virtio_state.h"
 
-/* The bits that a driver sets. */
-#define VIRTIO_STATUS_BY_DRIVER                                                       \
-	(VIRTIO_STATUS_ACKNOWLEDGE | VIRTIO_STATUS_DRIVER | VIRTIO_STATUS_DRIVER_OK | \
-	 VIRTIO_STATUS_FEATURES_OK | VIRTIO_STATUS_FAILED)
-
 unsigned int virtio_nr_queues(const struct virtio_device *vdev)
 {
 	return vdev->nr_queues;
@@ -52,8 +47,7 @@ uint8_t virtio_status(const struct virtio_device *vdev)
 	return vdev->status;
 }
 
-/* I1. */
-static bool virtio_features_acceptable(struct virtio_device *vdev)
+bool virtio_features_acceptable(struct virtio_device *vdev)
 {
 	uint64_t features = vdev->driver_features;
 
@@ -63,11 +57,11 @@ static bool virtio_features_acceptable(struct virtio_device *vdev)
 	return !vdev->ops->features_ok || vdev->ops->features_ok(vdev->opaque, features);
 }
 
-/* Start a queue that is enabled, with DRIVER_OK set. A bad layout is the driver's fault: I4. */
-static void virtio_queue_start(struct virtio_queue *q)
+struct vq_layout virtio_queue_layout(const struct virtio_queue *q)
 {
-	struct virtio_device *vdev = q->vdev;
-	struct vq_layout layout = {
+	const struct virtio_device *vdev = q->vdev;
+
+	return (struct vq_layout){
 		.packed = virtio_has_feature(vdev, VIRTIO_F_RING_PACKED),
 		.event_idx = virtio_has_feature(vdev, VIRTIO_F_EVENT_IDX),
 		.indirect_desc = virtio_has_feature(vdev, VIRTIO_F_INDIRECT_DESC),
@@ -76,11 +70,18 @@ static void virtio_queue_start(struct virtio_queue *q)
 		.driver_gpa = q->area[VIRTIO_AREA_DRIVER],
 		.device_gpa = q->area[VIRTIO_AREA_DEVICE],
 	};
+}
+
+/* Start a queue that is enabled, with DRIVER_OK set. A bad layout is the driver's fault: I4. */
+static void virtio_queue_start(struct virtio_queue *q)
+{
+	struct vq_layout layout = virtio_queue_layout(q);
 	int ret = vq_start(q->vq, &layout);
 
 	if (ret)
-		virtio_set_needs_reset(vdev, ret == -EFAULT ? "a virtqueue is not in guest memory"
-							    : "a virtqueue is misplaced");
+		virtio_set_needs_reset(q->vdev, ret == -EFAULT
+							? "a virtqueue is not in guest memory"
+							: "a virtqueue is misplaced");
 }
 
 static void virtio_start(struct virtio_device *vdev)

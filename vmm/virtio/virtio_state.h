@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Inside of the virtio core: the state of a device. Only virtio.c and virtio_regs.c include this;
- * contract, invariants and locks are in virtio.h.
+ * Inside of the virtio core: the state of a device. Only virtio.c, virtio_regs.c and virtio_save.c
+ * include this; contract, invariants and locks are in virtio.h.
  */
 #ifndef VMM_VIRTIO_VIRTIO_STATE_H
 #define VMM_VIRTIO_VIRTIO_STATE_H
@@ -10,6 +10,8 @@
 #include <stdatomic.h>
 
 #include "vmm/virtio/virtio_transport.h"
+
+#define VIRTIO_REASON_MAX 127
 
 struct loop_watch;
 
@@ -53,6 +55,7 @@ struct virtio_device {
 	bool config_pending; /* an interrupt is due at DRIVER_OK */
 	bool paused;
 	const char *broken_reason;
+	char loaded_reason[VIRTIO_REASON_MAX + 1]; /* what broken_reason may point to */
 
 	struct virtio_queue queues[];
 };
@@ -64,5 +67,13 @@ void virtio_queue_init(struct virtio_queue *q);
 void virtio_kick_all(struct virtio_device *vdev);
 /* After a change of the status; @was: virtio_driver_ready() before. */
 void virtio_driver_noted(struct virtio_device *vdev, bool was);
+/* Do the driver's features satisfy I1? ops->features_ok() is asked. */
+bool virtio_features_acceptable(struct virtio_device *vdev);
+/* As the driver set the queue up, with the negotiated features. */
+struct vq_layout virtio_queue_layout(const struct virtio_queue *q);
+/* The bits of the status that a driver sets. */
+#define VIRTIO_STATUS_BY_DRIVER                                                       \
+	(VIRTIO_STATUS_ACKNOWLEDGE | VIRTIO_STATUS_DRIVER | VIRTIO_STATUS_DRIVER_OK | \
+	 VIRTIO_STATUS_FEATURES_OK | VIRTIO_STATUS_FAILED)
 
 #endif
