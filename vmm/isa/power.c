@@ -11,11 +11,14 @@
 #include <stdlib.h>
 
 #include "base/err.h"
+#include "base/pack.h"
 #include "vmm/core/bus.h"
 #include "vmm/core/hv.h"
 #include "vmm/machine/platform.h"
 
 #define POWER_RESET_CPU 0x04 /* reset register: reset now */
+
+#define POWER_EVENTS PLATFORM_GED_EVENT_POWER_BUTTON /* all there are */
 
 #define POWER_KBD_DATA_PORT    0x60
 #define POWER_KBD_COMMAND_PORT 0x64
@@ -181,4 +184,26 @@ void power_notify(struct power *power, uint8_t bits)
 	hv_line_set(power->hv, PLATFORM_GED_GSI, true);
 	hv_line_set(power->hv, PLATFORM_GED_GSI, false);
 	pthread_mutex_unlock(&power->lock);
+}
+
+void power_save(struct power *power, struct pack *out)
+{
+	pthread_mutex_lock(&power->lock);
+	pack_u8(out, power->ged_status);
+	pthread_mutex_unlock(&power->lock);
+}
+
+int power_load(struct power *power, uint32_t version, struct unpack *in, struct err **err)
+{
+	uint8_t status = unpack_u8(in);
+
+	if (version != POWER_STATE_VERSION)
+		return err_set(err, EINVAL, "its state is of version %u, and %u is known here",
+			       version, POWER_STATE_VERSION);
+	if (!unpack_ended(in) || (status & ~POWER_EVENTS))
+		return err_set(err, EINVAL, "the events that the guest was told of cannot be");
+	pthread_mutex_lock(&power->lock);
+	power->ged_status = status;
+	pthread_mutex_unlock(&power->lock);
+	return 0;
 }

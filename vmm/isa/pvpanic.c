@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "base/err.h"
+#include "base/pack.h"
 #include "vmm/core/bus.h"
 #include "vmm/machine/platform.h"
 
@@ -66,4 +67,21 @@ void pvpanic_free(struct pvpanic *pvpanic)
 		return;
 	bus_remove(pvpanic->pio, &pvpanic->region);
 	free(pvpanic);
+}
+
+void pvpanic_save(struct pvpanic *pvpanic, struct pack *out)
+{
+	(void)pvpanic;
+	(void)out;
+}
+
+int pvpanic_load(struct pvpanic *pvpanic, uint32_t version, struct unpack *in, struct err **err)
+{
+	(void)pvpanic;
+	if (version != PVPANIC_STATE_VERSION)
+		return err_set(err, EINVAL, "its state is of version %u, and %u is known here",
+			       version, PVPANIC_STATE_VERSION);
+	if (!unpack_ended(in))
+		return err_set(err, EINVAL, "its state is not empty, as it should be");
+	return 0;
 }

@@ -13,10 +13,12 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <uv.h>
 
 #include "base/err.h"
+#include "base/pack.h"
 #include "vmm/core/bus.h"
 #include "vmm/core/hv.h"
 #include "vmm/core/loop.h"
@@ -63,6 +65,12 @@ enum {
 #define RTC_HOUR_PM   0x80
 
 #define RTC_DAY_S 86400
+
+/* Four digits of a year. */
+#define RTC_YEARS 10000
+/* Years from the host's time that a loaded clock may be off: more than any register can say. */
+#define RTC_OFFSET_YEARS_MAX 30000
+#define RTC_OFFSET_S_MAX     (RTC_OFFSET_YEARS_MAX * INT64_C(366) * RTC_DAY_S)
 
 struct rtc {
 	struct hv *hv;
@@ -125,7 +133,9 @@ static void rtc_fill_time(struct rtc *rtc)
 
 	if ((rtc->reg[RTC_B] & RTC_B_SET) || !gmtime_r(&now, &tm))
 		return;
-	year = tm.tm_year + 1900;
+	year = (tm.tm_year + 1900) % RTC_YEARS;
+	if (year < 0)
+		year += RTC_YEARS;
 	rtc->reg[RTC_SECONDS] = rtc_encode(rtc, tm.tm_sec % 60);
 	rtc->reg[RTC_MINUTES] = rtc_encode(rtc, tm.tm_min);
 	rtc->reg[RTC_HOURS] = rtc_encode_hour(rtc, tm.tm_hour);
@@ -439,4 +449,55 @@ void rtc_reset(struct rtc *rtc)
 	rtc->reg[RTC_C] = 0;
 	rtc_advance(rtc);
 	pthread_mutex_unlock(&rtc->lock);
+}
+
+void rtc_save(struct rtc *rtc, struct pack *out)
+{
+	pthread_mutex_lock(&rtc->lock);
+	pack_u8(out, rtc->index);
+	pack_bytes(out, rtc->reg, sizeof(rtc->reg));
+	pack_u64(out, (uint64_t)rtc->offset_s);
+	pack_u64(out, (uint64_t)rtc->seen_s);
+	pthread_mutex_unlock(&rtc->lock);
+}
+
+/* Could a guest and the time have brought these registers about? */
+static bool rtc_registers_possible(const uint8_t *reg)
+{
+	static const uint8_t flags = RTC_C_IRQF | RTC_C_AF | RTC_C_UF;
+
+	return !(reg[RTC_A] & RTC_A_UIP) && !(reg[RTC_C] & ~flags) && reg[RTC_D] == RTC_D_VALID &&
+	       !((reg[RTC_B] & RTC_B_SET) && (reg[RTC_B] & RTC_B_UIE));
+}
+
+static bool rtc_seconds_possible(int64_t seconds, int64_t max)
+{
+	return seconds >= -max && seconds <= max;
+}
+
+int rtc_load(struct rtc *rtc, uint32_t version, struct unpack *in, struct err **err)
+{
+	uint8_t index = unpack_u8_max(in, RTC_BYTES - 1), reg[RTC_BYTES];
+	int64_t offset_s, seen_s;
+
+	unpack_bytes(in, reg, sizeof(reg));
+	offset_s = (int64_t)unpack_u64(in);
+	seen_s = (int64_t)unpack_u64(in);
+	if (version != RTC_STATE_VERSION)
+		return err_set(err, EINVAL, "its state is of version %u, and %u is known here",
+			       version, RTC_STATE_VERSION);
+	if (!unpack_ended(in) || !rtc_registers_possible(reg) ||
+	    !rtc_seconds_possible(offset_s, RTC_OFFSET_S_MAX) ||
+	    !rtc_seconds_possible(seen_s, 2 * RTC_OFFSET_S_MAX))
+		return err_set(err, EINVAL,
+			       "its registers are cut short, or hold values that cannot be");
+	pthread_mutex_lock(&rtc->lock);
+	rtc->index = index;
+	memcpy(rtc->reg, reg, sizeof(reg));
+	rtc->offset_s = offset_s;
+	rtc->seen_s = seen_s;
+	rtc_advance(rtc);
+	pthread_mutex_unlock(&rtc->lock);
+	uv_async_send(&rtc->kick);
+	return 0;
 }

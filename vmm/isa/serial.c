@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/pack.h"
 #include "vmm/chardev/chardev.h"
 #include "vmm/core/bus.h"
 #include "vmm/core/hv.h"
@@ -69,6 +70,7 @@ enum {
 
 #define MSR_TERI  0x04
 #define MSR_DELTA 0x0F
+#define MSR_LINES 0xF0
 #define MSR_CTS   0x10
 #define MSR_DSR   0x20
 #define MSR_RI    0x40
@@ -86,6 +88,7 @@ struct serial {
 	uint8_t lsr_errors; /* OE, PE, FE, BI: cleared by reading LSR */
 	bool thre_pending;  /* THRE interrupt: set when THR empties, cleared by reading IIR */
 	bool input_refused; /* can_receive() gave 0: resume when there is room */
+	bool paused;        /* I4 */
 	bool line;          /* what hv_line_set() was last told */
 	uint8_t rx[SERIAL_FIFO_BYTES];
 	unsigned int rx_first, rx_count;
@@ -146,7 +149,7 @@ static void serial_rx_put(struct serial *s, uint8_t byte)
 
 static void serial_input_resume(struct serial *s)
 {
-	if (s->input_refused && !(s->mcr & MCR_LOOP) && serial_rx_room(s)) {
+	if (s->input_refused && !s->paused && !(s->mcr & MCR_LOOP) && serial_rx_room(s)) {
 		s->input_refused = false;
 		chr_port_resume(s->port);
 	}
@@ -188,7 +191,7 @@ static void serial_tx_put(struct serial *s, uint8_t byte)
 	if (s->tx_count == SERIAL_FIFO_BYTES)
 		return;
 	s->tx[s->tx_count++] = byte;
-	if (s->tx_count == 1)
+	if (s->tx_count == 1 && !s->paused)
 		serial_tx_drain(s);
 }
 
@@ -209,16 +212,19 @@ static void serial_fcr_write(struct serial *s, uint8_t value)
 }
 
 /* Status lines: our own control lines in loopback, else a cable to something that is ready. */
+static uint8_t serial_modem_lines(uint8_t mcr)
+{
+	if (!(mcr & MCR_LOOP))
+		return MSR_CTS | MSR_DSR | MSR_DCD;
+	return (uint8_t)((mcr & MCR_RTS ? MSR_CTS : 0) | (mcr & MCR_DTR ? MSR_DSR : 0) |
+			 (mcr & MCR_OUT1 ? MSR_RI : 0) | (mcr & MCR_OUT2 ? MSR_DCD : 0));
+}
+
 static void serial_modem_update(struct serial *s)
 {
-	uint8_t lines = MSR_CTS | MSR_DSR | MSR_DCD, changed, delta;
+	uint8_t lines = serial_modem_lines(s->mcr), changed, delta;
 
-	if (s->mcr & MCR_LOOP)
-		lines = (uint8_t)((s->mcr & MCR_RTS ? MSR_CTS : 0) |
-				  (s->mcr & MCR_DTR ? MSR_DSR : 0) |
-				  (s->mcr & MCR_OUT1 ? MSR_RI : 0) |
-				  (s->mcr & MCR_OUT2 ? MSR_DCD : 0));
-	changed = (s->msr ^ lines) & 0xF0;
+	changed = (s->msr ^ lines) & MSR_LINES;
 	/* The delta bits sit four below their lines; for RI only the trailing edge counts. */
 	delta = (uint8_t)(changed >> 4);
 	if (lines & MSR_RI)
@@ -358,7 +364,7 @@ static size_t serial_can_receive(void *opaque)
 	size_t room;
 
 	pthread_mutex_lock(&s->lock);
-	room = s->mcr & MCR_LOOP ? 0 : serial_rx_room(s);
+	room = s->paused || (s->mcr & MCR_LOOP) ? 0 : serial_rx_room(s);
 	s->input_refused = !room;
 	pthread_mutex_unlock(&s->lock);
 	return room;
@@ -398,7 +404,7 @@ static void serial_writable(void *opaque)
 	struct serial *s = opaque;
 
 	pthread_mutex_lock(&s->lock);
-	if (s->tx_count) {
+	if (s->tx_count && !s->paused) {
 		serial_tx_drain(s);
 		serial_update_line(s);
 	}
@@ -484,4 +490,93 @@ void serial_focus(struct serial *s)
 {
 	if (s->port)
 		chr_port_focus(s->port);
+}
+
+void serial_pause(struct serial *s)
+{
+	pthread_mutex_lock(&s->lock);
+	s->paused = true;
+	pthread_mutex_unlock(&s->lock);
+}
+
+void serial_resume(struct serial *s)
+{
+	pthread_mutex_lock(&s->lock);
+	s->paused = false;
+	if (s->tx_count)
+		serial_tx_drain(s);
+	serial_update_line(s);
+	serial_input_resume(s);
+	pthread_mutex_unlock(&s->lock);
+}
+
+void serial_save(struct serial *s, struct pack *out)
+{
+	pthread_mutex_lock(&s->lock);
+	pack_u8(out, s->ier);
+	pack_u8(out, s->fcr);
+	pack_u8(out, s->lcr);
+	pack_u8(out, s->mcr);
+	pack_u8(out, s->msr);
+	pack_u8(out, s->scr);
+	pack_u8(out, s->dll);
+	pack_u8(out, s->dlm);
+	pack_u8(out, s->lsr_errors);
+	pack_bool(out, s->thre_pending);
+	pack_u8(out, (uint8_t)s->rx_count);
+	for (unsigned int i = 0; i < s->rx_count; i++)
+		pack_u8(out, s->rx[(s->rx_first + i) % SERIAL_FIFO_BYTES]);
+	pack_u8(out, (uint8_t)s->tx_count);
+	pack_bytes(out, s->tx, s->tx_count);
+	pthread_mutex_unlock(&s->lock);
+}
+
+/* With the lock held. */
+static void serial_load_registers(struct serial *s, struct unpack *in)
+{
+	s->ier = unpack_u8_max(in, IER_MASK);
+	s->fcr = unpack_u8(in);
+	s->lcr = unpack_u8(in);
+	s->mcr = unpack_u8_max(in, MCR_MASK);
+	s->msr = unpack_u8(in);
+	s->scr = unpack_u8(in);
+	s->dll = unpack_u8(in);
+	s->dlm = unpack_u8(in);
+	s->lsr_errors = unpack_u8(in);
+	s->thre_pending = unpack_bool(in);
+	s->rx_first = 0;
+	s->rx_count = unpack_u8_max(in, SERIAL_FIFO_BYTES);
+	unpack_bytes(in, s->rx, s->rx_count);
+	s->tx_count = unpack_u8_max(in, SERIAL_FIFO_BYTES);
+	unpack_bytes(in, s->tx, s->tx_count);
+}
+
+/* Registers as a guest can bring them about; with the lock held. */
+static bool serial_registers_possible(const struct serial *s)
+{
+	bool fifo = s->fcr & FCR_ENABLE;
+
+	return !(s->fcr & ~(FCR_ENABLE | FCR_TRIGGER)) && (fifo || !s->fcr) &&
+	       (fifo || s->rx_count <= 1) && !(s->lsr_errors & ~LSR_ERRS) &&
+	       (s->msr & MSR_LINES) == serial_modem_lines(s->mcr);
+}
+
+int serial_load(struct serial *s, uint32_t version, struct unpack *in, struct err **err)
+{
+	int ret = 0;
+
+	if (version != SERIAL_STATE_VERSION)
+		return err_set(err, EINVAL, "its state is of version %u, and %u is known here",
+			       version, SERIAL_STATE_VERSION);
+	pthread_mutex_lock(&s->lock);
+	s->paused = true;
+	serial_load_registers(s, in);
+	if (!unpack_ended(in) || !serial_registers_possible(s)) {
+		serial_init_state(s);
+		ret = err_set(err, EINVAL,
+			      "its registers are cut short, or hold values that cannot be");
+	}
+	serial_update_line(s);
+	pthread_mutex_unlock(&s->lock);
+	return ret;
 }

@@ -8,6 +8,8 @@
  * I3  No input is read from the chardev that the receive FIFO has no room for; an overrun can only
  *     come from loopback or from a guest that writes on while THRE is clear.
  *
+ * I4  While it is paused nothing goes in or out at the chardev.
+ *
  * Timing: bytes leave at once; the receiver's time-out interrupt, which gathers characters on a
  * real line, is raised at once when the FIFO holds less than its trigger level.
  * Threads: a mutex of its own; bus handlers on vCPU threads, chardev callbacks on the main loop.
