@@ -237,10 +237,11 @@ int pci_port_request_unplug(struct pci_port *port, struct err **err);
  * wired interrupts, what is in a slot. Not saved: power-on addresses, which the next reset gives
  * anew.
  *
- * All loads are for a machine that never ran. Interrupt controllers are loaded before, for a
- * message that is due is sent at once, and the inputs that were high are driven high again; then
- * pci_host_load(), which compares what there is on the buses, and the others in any order. Errors:
- * -EINVAL and a sentence without the name of the part that is loaded.
+ * All loads are for a machine that never ran. vCPUs, with what takes messages, are loaded before,
+ * for a message that is due is sent at once; the controllers of wired inputs best after, for the
+ * inputs that were high are driven high again, which an edge-triggered one would take for news.
+ * First comes pci_host_load(), which compares what there is on the buses, then the others in any
+ * order. Errors: -EINVAL and a sentence without the name of the part that is loaded.
  */
 #define PCI_HOST_STATE_VERSION 1u
 void pci_host_save(struct pci_host *host, struct pack *out);

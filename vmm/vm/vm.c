@@ -14,6 +14,7 @@
 #include "vmm/core/loop.h"
 #include "vmm/isa/power.h"
 #include "vmm/isa/pvpanic.h"
+#include "vmm/isa/serial.h"
 #include "vmm/kvm/kvm.h"
 #include "vmm/kvm/kvm_stats.h"
 #include "vmm/machine/platform.h"
@@ -120,6 +121,13 @@ static void vm_each_virtio(struct vm *vm, void (*fn)(struct virtio_device *vdev)
 			fn(vm->devices[i]->virtio);
 }
 
+static void vm_each_serial(struct vm *vm, void (*fn)(struct serial *serial))
+{
+	for (size_t i = 0; i < vm->nr_devices; i++)
+		if (vm->devices[i]->serial)
+			fn(vm->devices[i]->serial);
+}
+
 static void vm_each_mem(struct vm *vm, void (*fn)(struct virtio_mem *mem))
 {
 	for (size_t i = 0; i < vm->nr_memory_devices; i++)
@@ -135,6 +143,7 @@ bool vm_halt(struct vm *vm, enum vm_state state)
 		vm_each_mem(vm, virtio_mem_stop);
 		vcpus_pause(vm->vcpus);
 		vm_each_virtio(vm, virtio_pause);
+		vm_each_serial(vm, serial_pause);
 		kvm_vm_clock_stop(vm->kvm);
 	}
 	vm->state = state;
@@ -157,6 +166,7 @@ void vm_run(struct vm *vm)
 	kvm_vm_clock_start(vm->kvm);
 	vm_each_mem(vm, virtio_mem_cont);
 	vm_each_virtio(vm, virtio_resume);
+	vm_each_serial(vm, serial_resume);
 	vcpus_resume(vm->vcpus);
 	if (vm->requests)
 		vm_request(vm, 0);
