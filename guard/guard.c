@@ -14,6 +14,7 @@
 #include <vmem/guard.h>
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/utsname.h>
@@ -21,6 +22,7 @@
 
 #include "base/bitmap.h"
 #include "base/num.h"
+#include "guard/lend.h"
 #include "guard/pages.h"
 
 /*
@@ -44,6 +46,8 @@ struct vmem_guard {
 	uint64_t nr_slots;
 	_Atomic uint32_t nr_present, nr_memslots;
 	_Atomic uint64_t refinements;
+	pthread_mutex_t borrow_lock;
+	struct guard_borrower borrower; /* guarded by borrow_lock; drop NULL: there is none */
 };
 
 /* A run is done in pieces that end where a slot ends. */
@@ -145,6 +149,7 @@ int vmem_guard_new(const struct vmem_guard_config *config, struct vmem_guard **r
 	guard = calloc(1, sizeof(*guard));
 	if (!guard)
 		return pages_error(ret_error, ENOMEM, "out of memory");
+	pthread_mutex_init(&guard->borrow_lock, NULL);
 	guard->config = *config;
 	guard->nr_slots =
 		config->size / config->memslot_size + (config->size % config->memslot_size != 0);
@@ -166,6 +171,8 @@ void vmem_guard_free(struct vmem_guard *guard)
 {
 	if (!guard)
 		return;
+	if (guard->borrower.gone)
+		guard->borrower.gone(guard->borrower.opaque);
 	for (uint64_t i = 0; guard->slots && i < guard->nr_slots; i++) {
 		struct guard_slot *s = &guard->slots[i];
 
@@ -177,6 +184,7 @@ void vmem_guard_free(struct vmem_guard *guard)
 	bitmap_free(guard->granted);
 	if (guard->pages)
 		guard->pages->ops->free(guard->pages);
+	pthread_mutex_destroy(&guard->borrow_lock);
 	free(guard);
 }
 
@@ -320,7 +328,53 @@ int vmem_guard_revoke(struct vmem_guard *guard, uint64_t offset, uint64_t size)
 
 int vmem_guard_discard(struct vmem_guard *guard, uint64_t offset, uint64_t size)
 {
-	return guard->pages->ops->discard(guard->pages, offset, size);
+	int ret = 0;
+
+	pthread_mutex_lock(&guard->borrow_lock);
+	if (guard->borrower.drop)
+		ret = guard->borrower.drop(guard->borrower.opaque, offset, size);
+	pthread_mutex_unlock(&guard->borrow_lock);
+	return ret ? ret : guard->pages->ops->discard(guard->pages, offset, size);
+}
+
+/* ---- what is lent: lend.h ---- */
+
+int guard_borrow(struct vmem_guard *guard, const struct guard_borrower *borrower)
+{
+	int ret = 0;
+
+	pthread_mutex_lock(&guard->borrow_lock);
+	if (borrower && guard->borrower.drop)
+		ret = -EBUSY;
+	else
+		guard->borrower = borrower ? *borrower : (struct guard_borrower){0};
+	pthread_mutex_unlock(&guard->borrow_lock);
+	return ret;
+}
+
+int guard_lend(struct vmem_guard *guard, uint64_t offset, uint64_t size)
+{
+	uint64_t block_size = guard->config.block_size;
+	struct pages *pages = guard->pages;
+	int ret = 0;
+
+	if (!bitmap_all_set(guard->granted, offset / block_size, size / block_size))
+		return -EOPNOTSUPP;
+	if (pages->ops->lend)
+		ret = pages->ops->lend(pages, offset, size);
+	if (!ret)
+		pages->lent_bytes += size;
+	return ret;
+}
+
+int guard_take_back(struct vmem_guard *guard, uint64_t offset, uint64_t size)
+{
+	struct pages *pages = guard->pages;
+	int ret = pages->ops->take_back ? pages->ops->take_back(pages, offset, size) : 0;
+
+	if (!ret)
+		pages->lent_bytes -= size;
+	return ret;
 }
 
 /* ---- after a violation ---- */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Memory whose content comes later: whoever touches a page of it waits until it is there. On
- * userfaultfd(2), in its form that also makes the kernel (KVM, system calls) wait.
+ * userfaultfd(2), in the form that also makes the kernel (KVM, system calls) wait.
  *
  * Areas are mappings, also of memory devices that a guard watches over; runs of an area are expected:
  * they are registered, and from then on a page is either there or waited for. How a page comes:
@@ -113,7 +113,10 @@ void missing_merge(struct missing *missing, size_t area, uint64_t offset);
 
 /* ---- the end ---- */
 
-/* The run is ordinary memory: what did not come is zeros. Who waits goes on. */
+/*
+ * The run is ordinary memory: what did not come is zeros, or what the file holds. Who waits goes on.
+ * On failure some of it stays expected, or the guard has not got it back: to be tried again.
+ */
 int missing_settle(struct missing *missing, size_t area, uint64_t offset, uint64_t size);
 /* I4, all of it. -errno when some are left waiting: the kernel had no memory. */
 int missing_fail(struct missing *missing);

@@ -51,6 +51,12 @@ struct pages_ops {
 	int (*populate)(struct pages *pages, uint64_t offset, uint64_t size);
 	int (*close)(struct pages *pages, uint64_t offset, uint64_t size);
 	int (*discard)(struct pages *pages, uint64_t offset, uint64_t size);
+	/*
+	 * lend.h; open runs. -EOPNOTSUPP: not this one. The kernel knows of no userfaultfd there when
+	 * it is lent, nor when it is taken back. NULL: there is nothing to do.
+	 */
+	int (*lend)(struct pages *pages, uint64_t offset, uint64_t size);
+	int (*take_back)(struct pages *pages, uint64_t offset, uint64_t size);
 };
 
 /* The first member of each kind's own structure. */
@@ -59,6 +65,7 @@ struct pages {
 	struct pages_config config;
 	const char *mechanism;
 	_Atomic uint32_t fences, armed_segments;
+	_Atomic uint64_t lent_bytes;
 };
 
 int pages_anon_new(const struct pages_config *config, struct pages **ret_pages,

@@ -81,6 +81,9 @@ static void anon_arm_scattered(struct anon *anon, uint64_t block, struct run run
 
 	if (anon_is_armed(anon, block) || (run.first <= all.first && run.end >= all.end))
 		return;
+	/* The segment may have a run in it that somebody else has registered. */
+	if (anon->pages.lent_bytes)
+		return;
 	if (++anon->fences_bound[segment] > anon->segment_limit)
 		anon->fences_bound[segment] = (uint32_t)anon_count_segment(anon, segment) + 1;
 	if (anon->fences_bound[segment] <= anon->segment_limit && runs < anon->soft_limit)
@@ -96,13 +99,18 @@ static void anon_arm_scattered(struct anon *anon, uint64_t block, struct run run
  */
 static int anon_make_room(struct anon *anon, struct run run, uint64_t begin)
 {
+	uint64_t limit = anon->hard_limit;
+
 	if (anon->uffd >= 0) {
 		anon_arm_scattered(anon, run.first, run);
 		anon_arm_scattered(anon, run.end - 1, run);
 	}
 	if (anon_is_armed(anon, begin))
 		return 0;
-	return anon->pages.fences + anon->armed_runs < anon->hard_limit ? 0 : -ENOMEM;
+	/* As long as no segment can be armed some are left, so that it can be done afterwards. */
+	if (anon->pages.lent_bytes)
+		limit = anon->soft_limit;
+	return anon->pages.fences + anon->armed_runs < limit ? 0 : -ENOMEM;
 }
 
 /* ---- open ---- */
@@ -283,6 +291,22 @@ static int anon_discard(struct pages *pages, uint64_t offset, uint64_t size)
 	return ret;
 }
 
+/* ---- what is lent ---- */
+
+/* Open blocks of plain segments are mappings of their own, of which nobody wants anything. */
+static int anon_lend(struct pages *pages, uint64_t offset, uint64_t size)
+{
+	struct anon *anon = anon_of(pages);
+	struct run run = anon_run(anon, offset, size);
+
+	for (struct run part = run; run.first < run.end; run.first = part.end) {
+		part = anon_stretch(anon, run.first, run.end);
+		if (anon_is_armed(anon, part.first))
+			return -EOPNOTSUPP;
+	}
+	return 0;
+}
+
 /* ---- life ---- */
 
 static void anon_free(struct pages *pages)
@@ -306,6 +330,7 @@ static const struct pages_ops anon_ops = {
 	.populate = pages_populate,
 	.close = anon_close,
 	.discard = anon_discard,
+	.lend = anon_lend,
 };
 
 /* Sizes, limits and maps, which are empty: all is closed. -ENOMEM leaves what anon_free() frees. */

@@ -206,6 +206,32 @@ static int file_discard(struct pages *pages, uint64_t offset, uint64_t size)
 	return ret;
 }
 
+/* What is open is all in the file: nobody need be kept from filling a hole there. */
+static int file_lend(struct pages *pages, uint64_t offset, uint64_t size)
+{
+	struct pages_file *f = file_of(pages);
+	struct uffdio_range run = {(uintptr_t)pages->config.memory + offset, size};
+
+	if (f->kind == FILE_DISK)
+		return -EOPNOTSUPP;
+	if (f->uffd < 0)
+		return 0;
+	return ioctl(f->uffd, UFFDIO_UNREGISTER, &run) < 0 ? -errno : 0;
+}
+
+static int file_take_back(struct pages *pages, uint64_t offset, uint64_t size)
+{
+	struct pages_file *f = file_of(pages);
+	struct uffdio_register run = {
+		.range = {(uintptr_t)pages->config.memory + offset, size},
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+
+	if (f->uffd < 0)
+		return 0;
+	return ioctl(f->uffd, UFFDIO_REGISTER, &run) < 0 ? -errno : 0;
+}
+
 static void file_free(struct pages *pages)
 {
 	struct pages_file *f = file_of(pages);
@@ -225,6 +251,8 @@ static const struct pages_ops file_ops = {
 	.populate = file_populate,
 	.close = file_close,
 	.discard = file_discard,
+	.lend = file_lend,
+	.take_back = file_take_back,
 };
 
 /* ---- life ---- */
