@@ -10,8 +10,9 @@
  *     still confirms, is not dead, however long that lasts.
  * I3  A descriptor that others may share keeps its status flags: changed ones are put back by
  *     channel_close().
- * I4  A command is in a process group of its own, has no descriptor but its end and standard error,
- *     and is gone, with its group and without a zombie, when channel_close() returns.
+ * I4  A command is in a process group of its own, and has no descriptor but its end and standard
+ *     error. One that has not ended by itself is killed, with its group, before channel_close()
+ *     returns, and none stays a zombie.
  * I5  The first bytes of each client are awaited side by side, so a client that connects and is
  *     silent keeps nobody else from being accepted; it is dropped after CHANNEL_SILENT_MS, or when
  *     there are more than CHANNEL_CLIENTS_MAX, the oldest first.
@@ -60,6 +61,8 @@ int channel_listen(struct address *address, struct cancel *cancel,
 		   struct channel_listener **ret_listener, struct err **err);
 /* Ends it and all clients that were not accepted. NULL is allowed. */
 void channel_listener_free(struct channel_listener *listener);
+/* As a person wrote it. */
+const char *channel_listener_name(const struct channel_listener *listener);
 /* Sockets that it listens on. */
 size_t channel_nr_sockets(const struct channel_listener *listener);
 int channel_socket(const struct channel_listener *listener, size_t i,
@@ -73,6 +76,12 @@ int channel_socket(const struct channel_listener *listener, size_t i,
 int channel_accept(struct channel_listener *listener, size_t first_bytes, int timeout_ms,
 		   struct channel **ret_channel, struct err **err);
 
+/*
+ * The first @size bytes (CHANNEL_FIRST_MAX at most), before anything else was read; they stay to be
+ * read. *ret_done says how many there are, fewer only when the other side ended. As channel_read().
+ */
+int channel_peek(struct channel *channel, void *buf, size_t size, int timeout_ms, size_t *ret_done);
+
 /* Closes it; a command that still runs is killed. NULL is allowed. */
 void channel_close(struct channel *channel);
 
@@ -82,11 +91,16 @@ void channel_close(struct channel *channel);
 const char *channel_name(const struct channel *channel);
 /* A socket: there is a way back. */
 bool channel_is_duplex(const struct channel *channel);
-/* A regular file or a block device. Positions below count from the address's offset. */
+/*
+ * A regular file or a block device: of "file:", where positions below count from the offset, or of
+ * "fd:", where they count from where the descriptor stood.
+ */
 bool channel_is_seekable(const struct channel *channel);
+/* What a shell runs is at the other end. */
+bool channel_is_command(const struct channel *channel);
 /* For mmap() and the like; the channel's. */
 int channel_fd(const struct channel *channel);
-/* The position in the descriptor that position 0 is: address's offset. */
+/* The place in the file that position 0 is. */
 uint64_t channel_base(const struct channel *channel);
 /* Bytes from position 0 to the end. */
 int channel_size(const struct channel *channel, uint64_t *ret_bytes);

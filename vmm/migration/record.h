@@ -67,9 +67,9 @@ int record_header_decode(const uint8_t *bytes, size_t size, const char *name,
 			 struct record_header *ret_header, struct err **err);
 
 /*
- * The first channel of whoever connects first with a whole header: a header that is wrong fails, a
- * client without any byte is passed over. The header is still to be read from the channel. -ECANCELED
- * without a sentence.
+ * The first channel of whoever connects first with a header: one that is wrong fails, a client that
+ * sends nothing is passed over. The header is still to be read from the channel. -ECANCELED without a
+ * sentence. The source makes the other channels when it has read the header of the way back.
  */
 int record_accept(struct channel_listener *listener, struct channel **ret_channel,
 		  struct record_header *ret_header, struct err **err);
@@ -151,18 +151,26 @@ void record_reader_free(struct record_reader *r);
 int record_read_header(struct record_reader *r, const struct record_header *expect, int timeout_ms,
 		       struct record_header *ret_header, struct err **err);
 /*
- * 1: a record; 0: the other side ended in order between two of them (which is for the caller to
- * judge); -ECANCELED, -ETIMEDOUT before the first byte of a record: without a sentence, and reading
- * may go on after the latter; other -errno with one. -ECONNRESET: the connection broke.
+ * 1: a record. 0: the other side ended in order between two of them, which is for the caller to judge.
+ * -ETIMEDOUT before the first byte of a record: no sentence, and reading may go on. Else there is a
+ * sentence:
+ *	-ENODATA	the other side ended in order, in the midst of a record
+ *	-ECONNRESET	the connection broke
+ *	-ETIMEDOUT	in the midst of a record, or the network is dead
+ *	-ECANCELED
+ *	-EINVAL		it is damaged
  */
 int record_read(struct record_reader *r, int timeout_ms, struct record *ret_record,
 		struct err **err);
 
-/* Sentences about a record whose payload is wrong, or that does not belong where it came. -EINVAL */
+/*
+ * Sentences, which return -EINVAL: the payload is wrong (@what: "a page that is in no block"); this type
+ * of record does not belong where it came.
+ */
 int record_damaged(const struct record_reader *r, const struct record *record, const char *what,
 		   struct err **err);
 int record_unexpected(const struct record_reader *r, const struct record *record, struct err **err);
-/* The state ended where more must come. -EINVAL */
+/* The state ended where more must come; returns -ENODATA. */
 int record_cut_off(const struct record_reader *r, struct err **err);
 
 #endif
