@@ -95,11 +95,10 @@ static bool blocks_undo_unplug(struct vmem_device *dev, uint64_t first, uint64_t
 	return rc == 0;
 }
 
-/* The next run of plugged blocks at or after @from; false when there is none. */
-static bool blocks_next_run(const struct vmem_device *dev, uint64_t from, uint64_t *ret_first,
-			    uint64_t *ret_count)
+/* The next run of plugged blocks in [from, end); false when there is none. */
+static bool blocks_next_run(const struct vmem_device *dev, uint64_t from, uint64_t end,
+			    uint64_t *ret_first, uint64_t *ret_count)
 {
-	uint64_t end = blocks_usable(dev);
 	uint64_t first = bitmap_next_set(dev->plugged, from, end);
 
 	if (first == end)
@@ -162,13 +161,41 @@ int vmem_blocks_unplug(struct vmem_device *dev, uint64_t first, uint64_t count)
 	return 0;
 }
 
-/* Commit: unplug every block, run by run so that untouched parts of the map stay untouched. */
-static void blocks_commit_unplug_all(struct vmem_device *dev)
+/* Commit: what is plugged of [pos, end), run by run so that untouched parts of the map stay so. */
+static void blocks_commit_unplug_runs(struct vmem_device *dev, uint64_t pos, uint64_t end)
 {
-	uint64_t pos = 0, first, count;
+	uint64_t first, count;
 
-	for (; blocks_next_run(dev, pos, &first, &count); pos = first + count)
+	for (; blocks_next_run(dev, pos, end, &first, &count); pos = first + count)
 		blocks_commit_unplug(dev, first, count);
+}
+
+/* Undo a failed unplug of what is plugged of [pos, end); counts the failure. */
+static void blocks_undo_unplug_runs(struct vmem_device *dev, uint64_t pos, uint64_t end)
+{
+	uint64_t first, count;
+	bool undone = true;
+
+	for (; blocks_next_run(dev, pos, end, &first, &count); pos = first + count)
+		undone &= blocks_undo_unplug(dev, first, count);
+	blocks_count_failure(dev, undone);
+}
+
+int vmem_blocks_unplug_any(struct vmem_device *dev, uint64_t first, uint64_t count)
+{
+	int rc;
+
+	(void)vmem_blocks_retake_stray(dev);
+	if (bitmap_all_clear(dev->plugged, first, count))
+		return 0;
+	rc = blocks_take(dev, first, count);
+	if (rc) {
+		blocks_undo_unplug_runs(dev, first, first + count);
+		return rc;
+	}
+	blocks_commit_unplug_runs(dev, first, first + count);
+	blocks_plugged_changed(dev);
+	return 0;
 }
 
 int vmem_blocks_unplug_all(struct vmem_device *dev)
@@ -181,16 +208,11 @@ int vmem_blocks_unplug_all(struct vmem_device *dev)
 	if (had_plugged)
 		rc = blocks_take(dev, 0, blocks_usable(dev));
 	if (rc) {
-		uint64_t pos = 0, first, count;
-		bool undone = true;
-
-		for (; blocks_next_run(dev, pos, &first, &count); pos = first + count)
-			undone &= blocks_undo_unplug(dev, first, count);
-		blocks_count_failure(dev, undone);
+		blocks_undo_unplug_runs(dev, 0, blocks_usable(dev));
 		return rc;
 	}
 	if (had_plugged)
-		blocks_commit_unplug_all(dev);
+		blocks_commit_unplug_runs(dev, 0, blocks_usable(dev));
 	vmem_shared_set(&dev->usable_region_size,
 			vmem_device_usable_needed(dev, vmem_shared_get(&dev->requested_size)));
 	if (had_plugged)
@@ -204,11 +226,11 @@ int vmem_blocks_unplug_all(struct vmem_device *dev)
  */
 static int blocks_reset_runs(struct vmem_device *dev, uint64_t *ret_end)
 {
-	uint64_t pos = 0, first, count;
+	uint64_t pos = 0, end = blocks_usable(dev), first, count;
 	bool undone = true;
 	int first_rc = 0;
 
-	for (; blocks_next_run(dev, pos, &first, &count); pos = first + count) {
+	for (; blocks_next_run(dev, pos, end, &first, &count); pos = first + count) {
 		int rc = blocks_take(dev, first, count);
 
 		if (!rc) {
@@ -231,7 +253,7 @@ int vmem_blocks_reset(struct vmem_device *dev)
 
 	if (before) {
 		if (blocks_take(dev, 0, blocks_usable(dev)) == 0)
-			blocks_commit_unplug_all(dev);
+			blocks_commit_unplug_runs(dev, 0, blocks_usable(dev));
 		else
 			rc = blocks_reset_runs(dev, &end);
 	}

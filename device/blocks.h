@@ -2,11 +2,12 @@
 /*
  * Inside the device engine: its state, and the steps that change blocks in the host and in the map.
  *
- * device.c makes, resizes and reads the device; request.c decides requests; blocks.c alone calls
- * grant, populate, revoke and discard, and alone changes the maps. The invariants are device.h's.
+ * device.c makes, resizes and reads the device; request.c decides requests; import.c takes over what
+ * another device had; blocks.c alone calls grant, populate, revoke and discard, and alone changes the
+ * maps. The invariants are device.h's.
  *
- * Blocks are counted from the start of the region. Functions here take runs that request.c has
- * checked: not empty, inside the usable region, all unplugged (plug) or all plugged (unplug).
+ * Blocks are counted from the start of the region. Functions here take runs that were checked: not
+ * empty, inside the usable region, all unplugged (plug) or all plugged (unplug).
  *
  * Shared fields: those marked "shared" are read by vmem_device_info() on any thread, and written
  * only by the caller's serialised calls. They are atomic so that no read is torn, and relaxed
@@ -78,6 +79,9 @@ int vmem_blocks_plug(struct vmem_device *dev, uint64_t first, uint64_t count);
 
 /* Unplug the run. 0 after commit; -errno when it is plugged as before: undone, or faulted now. */
 int vmem_blocks_unplug(struct vmem_device *dev, uint64_t first, uint64_t count);
+
+/* The same for a run that may hold any blocks of the region: those that are plugged. */
+int vmem_blocks_unplug_any(struct vmem_device *dev, uint64_t first, uint64_t count);
 
 /*
  * Unplug every block and shrink usable_region_size to what requested_size needs. 0 after commit;

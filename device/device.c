@@ -114,13 +114,10 @@ int vmem_device_resize(struct vmem_device *dev, uint64_t requested_size)
 	if (requested_size > dev->config.region_size)
 		return -ERANGE;
 	(void)vmem_blocks_retake_stray(dev);
-	if (requested_size == vmem_shared_get(&dev->requested_size))
-		return 0;
-	/*
-	 * The usable region fits the old requested_size and only grows here, so that another size
-	 * is all that can make it grow.
-	 */
 	needed = vmem_device_usable_needed(dev, requested_size);
+	/* An imported usable region may have less slack than this device would give. */
+	if (requested_size == vmem_shared_get(&dev->requested_size) && needed <= usable)
+		return 0;
 	vmem_shared_set(&dev->usable_region_size, num_max(usable, needed));
 	vmem_shared_set(&dev->requested_size, requested_size);
 	dev->ops->config_changed(dev->host);
@@ -175,6 +172,21 @@ int vmem_device_for_each_plugged(const struct vmem_device *dev,
 		}
 	}
 	return 0;
+}
+
+int vmem_device_for_each_faulted(const struct vmem_device *dev,
+				 int (*fn)(void *opaque, uint64_t offset, uint64_t size),
+				 void *opaque)
+{
+	uint64_t end = vmem_shared_get(&dev->usable_region_size) >> dev->block_shift;
+	uint64_t pos = 0, stop;
+	int rc = 0;
+
+	for (; !rc && (pos = bitmap_next_set(dev->faulted, pos, end)) < end; pos = stop) {
+		stop = bitmap_next_clear(dev->faulted, pos, end);
+		rc = fn(opaque, pos << dev->block_shift, (stop - pos) << dev->block_shift);
+	}
+	return rc;
 }
 
 void vmem_device_info(const struct vmem_device *dev, struct vmem_device_info *ret_info)

@@ -27,10 +27,11 @@
  *       reset ends the state.
  *     - Strays: unplugged, but the guest may still reach them or they still hold memory, because a
  *       plug failed and so did taking them back. There is at most one run of them: every resize,
- *       system reset and every request but STATE that passes its checks first tries again to take
- *       them back, and while that fails PLUG and UNPLUG_ALL are answered BUSY. So what the guest
- *       can hold stays bounded by the requested_size of the failed plug.
- * I6  usable_region_size shrinks only in UNPLUG_ALL and in vmem_device_system_reset().
+ *       system reset, import of blocks and every request but STATE that passes its checks first
+ *       tries again to take them back, and while that fails PLUG and UNPLUG_ALL are answered BUSY.
+ *       So what the guest can hold stays bounded by the requested_size of the failed plug.
+ * I6  usable_region_size shrinks only in UNPLUG_ALL, vmem_device_system_reset() and
+ *     vmem_device_import_sizes().
  *
  * Ownership: the caller owns the device and the memory behind it.
  * Threads: the caller serialises all calls but vmem_device_info(), which any thread may call at any
@@ -116,7 +117,7 @@ struct vmem_device_info {
 	/* since vmem_device_new(): answers by request type and response type */
 	uint64_t answers[VMEM_REQ_TYPES][VMEM_RESP_TYPES];
 	uint64_t unknown_requests;
-	uint64_t host_failures; /* requests and resets in which the host failed, undone cleanly */
+	uint64_t host_failures; /* calls in which the host failed, undone cleanly */
 	uint64_t host_faults;   /* those whose undo failed as well (I5) */
 	/* at this moment; both 0 but after host_faults */
 	uint64_t faulted_size; /* plugged, but out of the guest's reach */
@@ -164,6 +165,30 @@ int vmem_device_resize(struct vmem_device *dev, uint64_t requested_size);
 int vmem_device_system_reset(struct vmem_device *dev);
 
 /*
+ * Put a device into the state of another one, whose guest goes on with this one: a saved, or migrated,
+ * virtual machine. First its blocks, run by run and in any order, then its sizes; requests are answered
+ * at once, so a device has no other state. Its faulted blocks come as plugged. The driver is told
+ * nothing: config_changed() is not called, for it knows the device as it was there. Where something
+ * fails the device stays usable: what was imported so far is there.
+ *
+ * vmem_device_import_plug() grants the run, with prealloc populates it, and usable_region_size grows to
+ * hold it; requested_size is no limit. 0, -EINVAL when it is no run of blocks, -ERANGE when it does
+ * not lie in the region, -EEXIST when a block of it is plugged already; else the host's error, undone
+ * as for a request (I5), or -EBUSY with a stray that cannot be taken back.
+ *
+ * vmem_device_import_unplug() revokes and discards the run, which may hold any blocks: what changed at
+ * the other device since. 0, -EINVAL, -ERANGE, or the host's error, undone as for a request.
+ *
+ * vmem_device_import_sizes(): 0, -EINVAL when one of them is not a multiple of block_size, -ERANGE
+ * unless requested_size <= usable_region_size <= region_size, -EEXIST when a block beyond
+ * @usable_region_size is plugged; nothing changes then.
+ */
+int vmem_device_import_plug(struct vmem_device *dev, uint64_t offset, uint64_t size);
+int vmem_device_import_unplug(struct vmem_device *dev, uint64_t offset, uint64_t size);
+int vmem_device_import_sizes(struct vmem_device *dev, uint64_t requested_size,
+			     uint64_t usable_region_size);
+
+/*
  * May the guest use every block that [gpa, gpa + size) touches: plugged and not faulted? False when
  * @size is 0 and for anything outside the region.
  */
@@ -175,6 +200,10 @@ bool vmem_device_plugged(const struct vmem_device *dev, uint64_t gpa, uint64_t s
  * must not change the device.
  */
 int vmem_device_for_each_plugged(const struct vmem_device *dev,
+				 int (*fn)(void *opaque, uint64_t offset, uint64_t size),
+				 void *opaque);
+/* The same for each maximal run of faulted blocks: the two tell of all that is plugged. */
+int vmem_device_for_each_faulted(const struct vmem_device *dev,
 				 int (*fn)(void *opaque, uint64_t offset, uint64_t size),
 				 void *opaque);
 

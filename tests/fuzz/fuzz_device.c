@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * libFuzzer entry for the virtio-mem engine. The input chooses a geometry and then a series of steps:
- * whole requests of 24 arbitrary bytes, short ones that mostly hit the region, resizes, resets and
- * guest stores, each with its own failures of the host. The reference model of the unit tests judges
+ * whole requests of 24 arbitrary bytes, short ones that mostly hit the region, resizes, resets, imports
+ * and guest stores, each with its own failures of the host. The reference model of the unit tests judges
  * every step; what it finds wrong aborts.
  */
 #include <endian.h>
@@ -85,6 +85,27 @@ static void fuzz_failures(struct input *in, struct model *m)
 	m->partial = (enum model_partial)(how / ARRAY_SIZE(errnos) % MODEL_PARTIALS);
 }
 
+static void fuzz_import(struct input *in, struct model *m)
+{
+	uint8_t how = input_u8(in);
+	uint64_t unit = how & 0x80 ? 1 : m->config.block_size;
+	uint64_t a = (how & 0x40 ? input_u64(in) : input_u8(in)) * unit;
+	uint64_t b = (how & 0x20 ? input_u64(in) : input_u8(in)) * unit;
+	int rc;
+
+	switch (how % 4) {
+	case 0:
+		must(m, model_import_sizes(m, a, b));
+		break;
+	case 1:
+		must(m, model_import_unplug(m, a, b, &rc));
+		break;
+	default:
+		must(m, model_import_plug(m, a, b, &rc));
+		break;
+	}
+}
+
 static void fuzz_step(struct input *in, struct model *m)
 {
 	uint8_t op = input_u8(in);
@@ -108,6 +129,9 @@ static void fuzz_step(struct input *in, struct model *m)
 		break;
 	case 3:
 		must(m, model_reset(m, &rc));
+		break;
+	case 5:
+		fuzz_import(in, m);
 		break;
 	case 4:
 		first = input_u8(in);

@@ -21,6 +21,8 @@ WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"]
 LIBRARY_HEADERS = ["device.h", "guard.h", "proto.h"]
 
 USE_FROM_CPP = """
+#include <cerrno>
+
 #include <vmem/device.h>
 #include <vmem/guard.h>
 
@@ -52,6 +54,11 @@ int main()
 		return 2;
 	if (!vmem_device_plugged(device, 0, 1 << 21))
 		return 3;
+	if (vmem_device_import_unplug(device, 0, 1 << 21) != 0 ||
+	    vmem_device_import_plug(device, 0, 1 << 21) != 0 ||
+	    vmem_device_import_plug(device, 0, 1 << 21) != -EEXIST ||
+	    vmem_device_import_sizes(device, 0, 1 << 21) != 0)
+		return 5;
 	vmem_device_free(device);
 	if (vmem_guard_new(&nonsense, &guard, &error) >= 0 || !error.text[0])
 		return 4;

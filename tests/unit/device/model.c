@@ -198,16 +198,16 @@ static uint16_t ref_answer(const struct model *m, const struct vmem_req *req, ui
 
 /* ---- checks after a step ---- */
 
-struct usable_map {
+struct block_map {
 	bool block[MODEL_BLOCKS_MAX];
 	uint64_t end;
 	const struct model *m;
 	bool bad;
 };
 
-static int usable_collect(void *opaque, uint64_t offset, uint64_t size)
+static int map_collect(void *opaque, uint64_t offset, uint64_t size)
 {
-	struct usable_map *u = opaque;
+	struct block_map *u = opaque;
 	uint64_t bs = u->m->config.block_size, first = offset / bs, count = size / bs;
 
 	/* Ascending, maximal, whole blocks. */
@@ -299,7 +299,7 @@ static bool check_config(struct model *m, const struct vmem_device_info *info)
 
 static bool check_all(struct model *m)
 {
-	struct usable_map usable = {.m = m};
+	struct block_map usable = {.m = m}, faults = {.m = m};
 	struct vmem_device_info info;
 	uint64_t faulted = 0;
 
@@ -311,16 +311,22 @@ static bool check_all(struct model *m)
 	if (memcmp(info.answers, m->answers, sizeof(info.answers)) ||
 	    info.unknown_requests != m->unknown)
 		return wrong(m, "the answers are not counted right");
-	vmem_device_for_each_plugged(m->dev, usable_collect, &usable);
-	if (usable.bad)
+	vmem_device_for_each_plugged(m->dev, map_collect, &usable);
+	vmem_device_for_each_faulted(m->dev, map_collect, &faults);
+	if (usable.bad || faults.bad)
 		return wrong(m, "runs are not maximal, ascending and inside the region");
 	if (info.stray_size != m->stray.count * m->config.block_size)
 		return wrong(m, "stray_size is %llu instead of %llu blocks",
 			     (unsigned long long)(info.stray_size / m->config.block_size),
 			     (unsigned long long)m->stray.count);
-	for (uint64_t b = 0; b < m->nblocks; b++)
+	for (uint64_t b = 0; b < m->nblocks; b++) {
 		if (!check_block(m, &info, b, usable.block[b], &faulted))
 			return false;
+		if (faults.block[b] != (m->plugged[b] && !usable.block[b]))
+			return wrong(m, "block %llu: plugged %d, usable %d, faulted %d",
+				     (unsigned long long)b, m->plugged[b], usable.block[b],
+				     faults.block[b]);
+	}
 	if (info.faulted_size != faulted * m->config.block_size)
 		return wrong(m, "faulted_size is %llu instead of %llu blocks",
 			     (unsigned long long)(info.faulted_size / m->config.block_size),
@@ -467,7 +473,7 @@ bool model_resize(struct model *m, uint64_t requested_size)
 		uint64_t blocks = requested_size / m->config.block_size;
 		uint64_t needed = ref_usable_needed(m, blocks);
 
-		changed = blocks != m->requested_blocks;
+		changed = blocks != m->requested_blocks || needed > m->usable_blocks;
 		m->requested_blocks = blocks;
 		if (needed > m->usable_blocks)
 			m->usable_blocks = needed;
@@ -495,6 +501,101 @@ bool model_reset(struct model *m, int *ret_rc)
 		return wrong(m, "reset gives %d with %llu blocks left", *ret_rc,
 			     (unsigned long long)ref_plugged_blocks(m));
 	return step_end(m, &s, m->usable_blocks != s.usable_blocks);
+}
+
+/* What an import says of its run, if the host does not fail; the run when it returns 0. */
+static int ref_import_run(const struct model *m, uint64_t offset, uint64_t size,
+			  struct model_run *ret_run)
+{
+	if (!size || offset % m->config.block_size || size % m->config.block_size)
+		return -EINVAL;
+	if ((wide)offset + size > m->config.region_size)
+		return -ERANGE;
+	ret_run->first = offset / m->config.block_size;
+	ret_run->count = size / m->config.block_size;
+	return 0;
+}
+
+/* A failure is the host's, and one that was armed; -EBUSY speaks of a stray. */
+static bool import_failure_allowed(struct model *m, const char *name, int rc, bool had_stray)
+{
+	if (m->failed && (rc == -m->fail_errno || m->fail_errnos || (had_stray && rc == -EBUSY)))
+		return true;
+	return wrong(m, "%s gives %d with %u failures of the host", name, rc, m->failed);
+}
+
+bool model_import_plug(struct model *m, uint64_t offset, uint64_t size, int *ret_rc)
+{
+	struct step s = step_begin(m);
+	struct model_run run = {0, 0};
+	bool had_stray = m->stray.count;
+	int expected = ref_import_run(m, offset, size, &run);
+
+	for (uint64_t b = run.first; b < run.first + run.count && !expected; b++)
+		if (m->plugged[b])
+			expected = -EEXIST;
+	if (expected)
+		run.count = 0;
+	m->allowed[0] = run;
+	*ret_rc = vmem_device_import_plug(m->dev, offset, size);
+	if (expected ? *ret_rc != expected || m->calls
+		     : *ret_rc && !import_failure_allowed(m, "import_plug", *ret_rc, had_stray))
+		return wrong(m, "import_plug gives %d instead of %d, after %u calls of the host",
+			     *ret_rc, expected, m->calls);
+	if (!*ret_rc) {
+		apply(m, VMEM_REQ_PLUG, run);
+		if (run.first + run.count > m->usable_blocks)
+			m->usable_blocks = run.first + run.count;
+	}
+	step_stray(m, &s, run);
+	return step_end(m, &s, false);
+}
+
+bool model_import_unplug(struct model *m, uint64_t offset, uint64_t size, int *ret_rc)
+{
+	struct step s = step_begin(m);
+	struct model_run run = {0, 0};
+	int expected = ref_import_run(m, offset, size, &run);
+	uint64_t plugged = 0;
+
+	for (uint64_t b = run.first; b < run.first + run.count; b++)
+		plugged += m->plugged[b];
+	if (plugged)
+		m->allowed[0] = run;
+	*ret_rc = vmem_device_import_unplug(m->dev, offset, size);
+	if (expected ? *ret_rc != expected || m->calls
+		     : *ret_rc && !import_failure_allowed(m, "import_unplug", *ret_rc, false))
+		return wrong(m, "import_unplug gives %d instead of %d, after %u calls of the host",
+			     *ret_rc, expected, m->calls);
+	if (!*ret_rc)
+		apply(m, VMEM_REQ_UNPLUG, run);
+	step_stray(m, &s, (struct model_run){0, 0});
+	return step_end(m, &s, false);
+}
+
+bool model_import_sizes(struct model *m, uint64_t requested_size, uint64_t usable_region_size)
+{
+	uint64_t bs = m->config.block_size;
+	struct step s = step_begin(m);
+	int expected = 0, rc;
+
+	if (requested_size % bs || usable_region_size % bs)
+		expected = -EINVAL;
+	else if (requested_size > usable_region_size || usable_region_size > m->config.region_size)
+		expected = -ERANGE;
+	else
+		for (uint64_t b = usable_region_size / bs; b < m->nblocks; b++)
+			if (m->plugged[b])
+				expected = -EEXIST;
+	rc = vmem_device_import_sizes(m->dev, requested_size, usable_region_size);
+	if (rc != expected || m->calls)
+		return wrong(m, "import_sizes gives %d instead of %d, after %u calls of the host",
+			     rc, expected, m->calls);
+	if (!rc) {
+		m->requested_blocks = requested_size / bs;
+		m->usable_blocks = usable_region_size / bs;
+	}
+	return step_end(m, &s, false);
 }
 
 bool model_init(struct model *m, const struct vmem_device_config *config)

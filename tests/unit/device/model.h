@@ -5,7 +5,7 @@
  * The host is an array of blocks with what the guest may reach and what memory they hold; its calls
  * fail as told, having done nothing, half or all of their work. The reference is the naive reading
  * of VIRTIO 1.3, 5.15: it looks at one block after the other and computes in 128 bits. Each step
- * (request, resize, reset) goes to the engine and to the reference, and then the invariants of
+ * (request, resize, reset, import) goes to the engine and to the reference, and then the invariants of
  * <vmem/device.h> are checked through the public interface.
  *
  * A step returns false when something is wrong, with a sentence in model.error; callers decide how
@@ -74,6 +74,10 @@ void model_done(struct model *m);
 bool model_request(struct model *m, const struct vmem_req *req, uint16_t *ret_answer);
 bool model_resize(struct model *m, uint64_t requested_size);
 bool model_reset(struct model *m, int *ret_rc);
+/* In bytes, any numbers. */
+bool model_import_plug(struct model *m, uint64_t offset, uint64_t size, int *ret_rc);
+bool model_import_unplug(struct model *m, uint64_t offset, uint64_t size, int *ret_rc);
+bool model_import_sizes(struct model *m, uint64_t requested_size, uint64_t usable_region_size);
 
 /* A guest's store; it reaches whatever block the host grants. @value is made MODEL_DATA or above.
  */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The engine against the reference model, driven by random requests, resizes and resets over random
- * geometries: with a host that never fails, and with one whose calls fail now and then.
+ * The engine against the reference model, driven by random requests, resizes, resets and imports over
+ * random geometries: with a host that never fails, and with one whose calls fail now and then.
  *
  * EBB_TEST_SEED repeats a run (a failure prints its seed); EBB_TEST_STEPS changes its length.
  */
@@ -96,6 +96,32 @@ static void random_request(struct run *r)
 	must(r, model_request(m, &req, &answer));
 }
 
+/* A run of blocks, mostly; and sizes, now and then such as another device could have. */
+static void random_import(struct run *r)
+{
+	struct model *m = &r->m;
+	uint64_t bs = m->config.block_size, offset = below(r, m->nblocks + 1) * bs;
+	uint64_t size = below(r, below(r, 4) ? 9 : m->nblocks + 2) * bs;
+	int rc;
+
+	if (!below(r, 32))
+		offset = model_random(&r->random);
+	if (!below(r, 32))
+		size += below(r, bs);
+	switch (below(r, 4)) {
+	case 0:
+		must(r, model_import_unplug(m, offset, size, &rc));
+		break;
+	case 1:
+		must(r,
+		     model_import_sizes(m, below(r, m->nblocks + 1) * bs + !below(r, 16), offset));
+		break;
+	default:
+		must(r, model_import_plug(m, offset, size, &rc));
+		break;
+	}
+}
+
 static void random_step(struct run *r)
 {
 	struct model *m = &r->m;
@@ -106,7 +132,9 @@ static void random_step(struct run *r)
 		must(r, model_reset(m, &rc));
 	else if (what == 1)
 		must(r, model_resize(m, model_random(&r->random)));
-	else if (what < 16)
+	else if (what < 8)
+		random_import(r);
+	else if (what < 20)
 		must(r, model_resize(m, below(r, m->nblocks + 2) * m->config.block_size));
 	else
 		random_request(r);
