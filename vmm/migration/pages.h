@@ -21,7 +21,7 @@
  *		from the block's start; 1 to PAGES_NOTES of them.
  *	ROUND	le64 number of the barrier: 1, 2, ...
  *
- * Runs ascend and do not touch what is before them; each is of 1 page or more and inside the block.
+ * Runs ascend and do not overlap; each is of 1 page or more and inside the block.
  *
  * Threads: a reader has one; a map any.
  * The guest controls: the content of pages, also while they are read: such a page is dirty again.
@@ -40,6 +40,7 @@
 struct err;
 struct gm;
 
+#define PAGES_WINDOW    1024u /* pages that are looked at at a time, a multiple of 64 */
 #define PAGES_BATCH     256u  /* pages of one PAGES record: 1 MiB */
 #define PAGES_ZERO_RUNS 1024u /* runs of one ZEROS record */
 #define PAGES_NOTES     1024u /* entries of one NOTES record */
@@ -110,8 +111,9 @@ void pages_reader_free(struct pages_reader *reader);
 void pages_reader_tell_zeros(struct pages_reader *reader, bool tell);
 
 /*
- * Read those pages of the block whose bit is set, bit 0 being page @first: what makes a batch full
- * goes to the sink, the rest stays with the reader. @fresh: the host may never have provided some of
+ * Read those pages of the block whose bit is set, bit 0 being page @first, which is behind all that was
+ * read of the block since the last flush: what makes a batch full
+ * goes to the sink, the rest stays with the reader. At most PAGES_WINDOW / 64 words. @fresh: the host may never have provided some of
  * them (I2). 0, what the sink returned, or -errno; *err is set.
  */
 int pages_reader_read(struct pages_reader *reader, size_t block, uint64_t first,

@@ -128,7 +128,8 @@ void ram_send_interrupt(struct ram_send *send);
 int ram_send_final(struct ram_send *send, struct err **err);
 
 /*
- * For postcopy, the machine stopped: notes and what was harvested last are told, no page is sent.
+ * For postcopy, the machine stopped: notes are told, and what was written last is harvested, but no page
+ * is sent; each further channel gets its END.
  * What is marked in the gm's dirty map inside told runs is what is missing at the target.
  */
 int ram_send_settle(struct ram_send *send, struct err **err);

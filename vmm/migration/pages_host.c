@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Pages that the host never provided, told without touching them (pages.h, I2): private memory by
+ * /proc/self/pagemap, where a page that is neither present nor swapped out is one of zeros; shared
+ * memory by the holes of its file, where this process's page tables say nothing.
+ */
+#include "vmm/migration/pages.h"
+
+#include <errno.h>
+#include <linux/magic.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#define PAGEMAP_PRESENT (UINT64_C(1) << 63)
+#define PAGEMAP_SWAPPED (UINT64_C(1) << 62)
+#define PAGEMAP_AT_ONCE 512u
+
+static void pages_host_clear(uint64_t *words, uint64_t first, uint64_t end)
+{
+	for (; first < end; first++)
+		words[first / 64] &= ~(UINT64_C(1) << first % 64);
+}
+
+static void pages_host_skip_private(const struct block *block, uint64_t first, uint64_t count,
+				    uint64_t *words, int fd)
+{
+	uint64_t entries[PAGEMAP_AT_ONCE];
+	uint64_t host_page = (uintptr_t)block->ram.host / PAGE_BYTES + first;
+
+	for (uint64_t done = 0; done < count; done += PAGEMAP_AT_ONCE) {
+		uint64_t part = num_min(count - done, PAGEMAP_AT_ONCE);
+		ssize_t bytes = (ssize_t)(part * sizeof(*entries));
+
+		if (pread(fd, entries, (size_t)bytes,
+			  (off_t)((host_page + done) * sizeof(*entries))) != bytes)
+			return;
+		for (uint64_t i = 0; i < part; i++)
+			if (!(entries[i] & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED)))
+				pages_host_clear(words, done + i, done + i + 1);
+	}
+}
+
+/*
+ * Only where the file is memory itself: other file systems may know of what was written through a
+ * mapping later than the one who wrote it.
+ */
+static void pages_host_skip_shared(const struct block *block, uint64_t first, uint64_t count,
+				   uint64_t *words)
+{
+	off_t base = (off_t)(block->ram.fd_offset + first * PAGE_BYTES), at = base;
+	off_t end = base + (off_t)(count * PAGE_BYTES);
+	struct statfs fs;
+
+	if (fstatfs(block->ram.fd, &fs) || fs.f_type != TMPFS_MAGIC)
+		return;
+	while (at < end) {
+		off_t data = lseek(block->ram.fd, at, SEEK_DATA);
+
+		if (data < 0 && errno != ENXIO)
+			return;
+		if (data < 0 || data > end)
+			data = end;
+		pages_host_clear(words, (uint64_t)(at - base + PAGE_BYTES - 1) / PAGE_BYTES,
+				 (uint64_t)(data - base) / PAGE_BYTES);
+		at = data < end ? lseek(block->ram.fd, data, SEEK_HOLE) : end;
+		if (at < 0)
+			return;
+	}
+}
+
+void pages_host_skip(const struct block *block, uint64_t first, uint64_t count, uint64_t *words,
+		     int fd)
+{
+	if (block->ram.fd >= 0)
+		pages_host_skip_shared(block, first, count, words);
+	else if (fd >= 0)
+		pages_host_skip_private(block, first, count, words, fd);
+}
