@@ -330,10 +330,25 @@ static json_t *job_json(const struct job *job)
 	return json;
 }
 
-json_t *jobs_query(const struct jobs *jobs)
+/* Who watches may run commands meanwhile, so that jobs come and go. */
+static void jobs_look(struct jobs *jobs)
+{
+	for (size_t i = 0; i < jobs->nr; i++) {
+		struct job *job = jobs->list[i];
+
+		if (!job->ops->look || (job->status != JOB_RUNNING && job->status != JOB_ABORTING))
+			continue;
+		job->refs++;
+		job->ops->look(job->opaque);
+		job_unref(job);
+	}
+}
+
+json_t *jobs_query(struct jobs *jobs)
 {
 	json_t *list = json_array();
 
+	jobs_look(jobs);
 	for (size_t i = 0; list && i < jobs->nr; i++) {
 		if (json_array_append_new(list, job_json(jobs->list[i]))) {
 			json_decref(list);

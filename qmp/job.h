@@ -72,6 +72,8 @@ struct job_ops {
 	 * the job runs.
 	 */
 	void (*cancel)(void *opaque);
+	/* Somebody asks how far it is: job_set_remaining() may be called, nothing else. May be NULL. */
+	void (*look)(void *opaque);
 };
 
 /*
@@ -99,7 +101,7 @@ void job_conclude(struct job *job, json_t *details, struct err *err);
 /* ---- for commands ---- */
 
 /* JobInfo list; a new reference, NULL when memory is out. */
-json_t *jobs_query(const struct jobs *jobs);
+json_t *jobs_query(struct jobs *jobs);
 /* Asking a second time is no error. -ENOENT: there is no such job; -EBUSY: it is over. */
 int jobs_cancel(struct jobs *jobs, const char *id, struct err **err);
 /* -ENOENT: there is no such job; -EBUSY: it is not over. */

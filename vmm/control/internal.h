@@ -82,8 +82,6 @@ void control_run_done(struct control *control);
  */
 int control_migrate_init(struct control *control, struct migration *migration, struct err **err);
 void control_migrate_done(struct control *control);
-/* Have the migration's job say how far that is now. */
-void control_migrate_refresh(struct control *control);
 
 /* query_pci.c: what a class with its subclass is called; NULL for one that no function here has. */
 const char *control_pci_class_desc(unsigned int class);

@@ -203,7 +203,7 @@ static const struct command jobs_commands[] = {
 };
 
 static const struct qmp_type jobs_types[] = {
-	{.name = "JobType", .kind = QMP_ENUM, .members = "virtio-mem-resize memory-resize"},
+	{.name = "JobType", .kind = QMP_ENUM, .members = "virtio-mem-resize memory-resize migrate"},
 	{
 		.name = "JobStatus",
 		.kind = QMP_ENUM,

@@ -210,11 +210,6 @@ void control_migrate_done(struct control *control)
 	uv_close((uv_handle_t *)&m->timer, migrate_closed);
 }
 
-void control_migrate_refresh(struct control *control)
-{
-	migrate_job_follow(control->migrate);
-}
-
 /* ---- the module ---- */
 
 static const struct command migrate_commands[] = {

@@ -49,6 +49,7 @@ struct migrate {
 	struct migrate_kept kept;
 	struct job *job;              /* NULL: none is under way, or it has none */
 	bool counted;                 /* the job knows how much there is altogether */
+	bool cancelled;               /* the job was */
 	uv_timer_t timer;             /* runs while somebody waits */
 	struct command_call *waiting; /* who does; or NULL */
 	bool shown;                   /* to whom something was shown */
@@ -72,7 +73,7 @@ void migrate_kept_init(struct migrate_kept *kept);
 
 /* A migration has begun, or (@resume) goes on. */
 void migrate_job_start(struct migrate *m, bool resume);
-/* Look at how the migration is; at each change of its status, and when its job is asked for. */
+/* Its status is another one: the job may be over. */
 void migrate_job_follow(struct migrate *m);
 void migrate_job_end(struct migrate *m);
 /* For a handler that has begun a migration: wait for its end. What the handler is to return. */

@@ -18,10 +18,34 @@ static void migrate_job_cancel(void *opaque)
 {
 	struct migrate *m = opaque;
 
+	m->cancelled = true;
 	migration_cancel(m->migration);
 }
 
-static const struct job_ops migrate_job_ops = {.cancel = migrate_job_cancel};
+/* How much is left. */
+static void migrate_job_count(struct migrate *m, const struct migration_info *info)
+{
+	if (!info->has_ram)
+		return;
+	if (!m->counted)
+		job_set_remaining(m->job, info->ram.total);
+	m->counted = true;
+	job_set_remaining(m->job, num_min(info->ram.remaining, info->ram.total));
+}
+
+static void migrate_job_look(void *opaque)
+{
+	struct migrate *m = opaque;
+	struct migration_info info;
+
+	migration_info(m->migration, &info);
+	migrate_job_count(m, &info);
+}
+
+static const struct job_ops migrate_job_ops = {
+	.cancel = migrate_job_cancel,
+	.look = migrate_job_look,
+};
 
 /* The job of the one before; there is one at most. */
 static bool migrate_job_find_old(void *opaque, const struct job_info *info)
@@ -45,6 +69,7 @@ void migrate_job_start(struct migrate *m, bool resume)
 	if (*old)
 		jobs_dismiss(jobs, old, NULL);
 	m->counted = false;
+	m->cancelled = false;
 	m->job = job_new(jobs, NULL, "migrate", "migrate", &migrate_job_ops, m, NULL);
 	if (m->job)
 		job_start(m->job);
@@ -58,17 +83,6 @@ static void migrate_job_conclude(struct migrate *m, struct err *err)
 	job_conclude(job, NULL, err);
 }
 
-/* How much is left; nobody watches this job, so that it is still there afterwards. */
-static void migrate_job_count(struct migrate *m, const struct migration_info *info)
-{
-	if (!info->has_ram)
-		return;
-	if (!m->counted)
-		job_set_remaining(m->job, info->ram.total);
-	m->counted = true;
-	job_set_remaining(m->job, num_min(info->ram.remaining, info->ram.total));
-}
-
 void migrate_job_follow(struct migrate *m)
 {
 	struct migration_info info;
@@ -80,7 +94,10 @@ void migrate_job_follow(struct migrate *m)
 	migrate_job_count(m, &info);
 	switch (info.status) {
 	case MIGRATION_COMPLETED:
-		migrate_job_conclude(m, NULL);
+		if (m->cancelled)
+			err_set(&err, EBUSY,
+				"it was too late to cancel the migration: it is completed");
+		migrate_job_conclude(m, err);
 		break;
 	case MIGRATION_CANCELLED:
 		err_set(&err, ECANCELED, "the migration was cancelled");
