@@ -23,6 +23,7 @@ struct hv;
 struct kvm_vm;
 struct loop_watch;
 struct machine_layout;
+struct pack;
 struct pci_host;
 struct pci_port;
 struct power;
@@ -30,6 +31,7 @@ struct pvpanic;
 struct rng;
 struct rtc;
 struct serial;
+struct unpack;
 struct virtio_device;
 struct virtio_pci;
 
@@ -93,13 +95,6 @@ enum {
 	VM_REQUEST_SCATTERED = 1 << 9, /* there are not memory slots enough; with failure[] */
 	VM_REQUEST_MEMORY = 1 << 10,   /* struct vm_mem tells of which device */
 	VM_REQUEST_EJECTED = 1 << 11,  /* struct vm_device tells from which port */
-};
-
-/* What a guest asked for and goes with it to another process; the values are also a section's. */
-enum {
-	VM_REQUESTS_OF_GUEST = VM_REQUEST_RESET | VM_REQUEST_SHUTDOWN | VM_REQUEST_PANICKED |
-			       VM_REQUEST_CRASH_LOADED | VM_REQUEST_TRIPLE_FAULT |
-			       VM_REQUEST_VIOLATION_SHUTDOWN,
 };
 
 #define VM_RAM_NAME_MAX 32
@@ -231,6 +226,13 @@ void vm_run(struct vm *vm);
 int vm_check_here(const struct vm *vm, struct err **err);
 /* May devices come and go now? @what starts the sentence. */
 int vm_check_settled(const struct vm *vm, const char *what, struct err **err);
+/* The section "run-state": what it was doing, what it asked for, which devices are about to go. */
+#define VM_RUN_STATE_VERSION 1u
+struct vm_part;
+int vm_save_run_state(struct vm *vm, const struct vm_part *part, struct pack *out,
+		      struct err **err);
+int vm_load_run_state(struct vm *vm, const struct vm_part *part, uint32_t version,
+		      struct unpack *in, struct err **err);
 /* A stop or cont of a machine that is in the middle of a migration. */
 void vm_migrate_choose(struct vm *vm, bool run);
 

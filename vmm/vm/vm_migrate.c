@@ -3,8 +3,11 @@
 #include "vmm/vm/vm_migrate.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "base/err.h"
+#include "base/num.h"
+#include "base/pack.h"
 #include "vmm/vm/report.h"
 #include "vmm/vm/vm_internal.h"
 
@@ -141,4 +144,98 @@ void vm_incoming_end(struct vm *vm)
 		vm_run(vm);
 		vm_emit_plain(vm, VM_EVENT_RESUME);
 	}
+}
+
+/* ---- the section ---- */
+
+/* States that a machine can be found in; others are only on the way from one to another. */
+static const enum vm_state vm_saved_states[] = {
+	VM_PRELAUNCH, VM_RUNNING, VM_PAUSED, VM_SHUTDOWN, VM_GUEST_PANICKED, VM_INTERNAL_ERROR,
+};
+
+/* What is saved of vm.requests: these bits of the section, whatever the others are. */
+static const struct {
+	uint32_t saved;
+	unsigned int request;
+} vm_saved_requests[] = {
+	{1 << 0, VM_REQUEST_RESET},
+	{1 << 1, VM_REQUEST_SHUTDOWN},
+	{1 << 2, VM_REQUEST_PANICKED},
+	{1 << 3, VM_REQUEST_CRASH_LOADED},
+	{1 << 4, VM_REQUEST_TRIPLE_FAULT},
+	{1 << 5, VM_REQUEST_VIOLATION_SHUTDOWN},
+};
+#define VM_SAVED_REQUESTS_MAX 0x3fu
+
+int vm_save_run_state(struct vm *vm, const struct vm_part *part, struct pack *out,
+		      struct err **err)
+{
+	char name[VM_DEVICE_NAME_MAX];
+	uint32_t requests = 0, nr = 0;
+
+	(void)part;
+	(void)err;
+	for (size_t i = 0; i < ARRAY_SIZE(vm_saved_requests); i++)
+		if (vm->requests & vm_saved_requests[i].request)
+			requests |= vm_saved_requests[i].saved;
+	pack_text(out, vm_state_name(vm->state_before));
+	pack_u32(out, requests);
+	for (size_t i = 0; i < vm->nr_devices; i++)
+		nr += vm->devices[i]->unplug_requested;
+	pack_u32(out, nr);
+	for (size_t i = 0; i < vm->nr_devices; i++)
+		if (vm->devices[i]->unplug_requested)
+			pack_text(out, vm_device_name(vm, vm->devices[i], name));
+	return 0;
+}
+
+static int vm_load_state_name(struct vm *vm, struct unpack *in, struct err **err)
+{
+	char name[32];
+
+	unpack_text(in, name, sizeof(name));
+	for (size_t i = 0; i < ARRAY_SIZE(vm_saved_states); i++) {
+		if (strcmp(name, vm_state_name(vm_saved_states[i])))
+			continue;
+		vm->state_before = vm_saved_states[i];
+		return 0;
+	}
+	return err_set(err, EINVAL, "there is no such state of a machine");
+}
+
+/* A device that the guest was asked for, and did not give up yet. */
+static int vm_load_unplug(struct vm *vm, struct unpack *in, struct err **err)
+{
+	char name[VM_DEVICE_NAME_MAX], buf[VM_DEVICE_NAME_MAX];
+
+	unpack_text(in, name, sizeof(name));
+	for (size_t i = 0; i < vm->nr_devices; i++) {
+		struct vm_device *d = vm->devices[i];
+
+		if (strcmp(name, vm_device_name(vm, d, buf)))
+			continue;
+		if (!d->config->pci.port || !d->config->pci.port->root_port.hotplug)
+			break;
+		d->unplug_requested = true;
+		return 0;
+	}
+	return err_set(err, EINVAL, "there is no such device that could go");
+}
+
+int vm_load_run_state(struct vm *vm, const struct vm_part *part, uint32_t version,
+		      struct unpack *in, struct err **err)
+{
+	int ret = vm_load_state_name(vm, in, err);
+	uint32_t requests, nr;
+
+	(void)part;
+	(void)version;
+	requests = unpack_u32_max(in, VM_SAVED_REQUESTS_MAX);
+	nr = unpack_u32_max(in, (uint32_t)vm->nr_devices);
+	for (uint32_t i = 0; i < nr && !ret; i++)
+		ret = vm_load_unplug(vm, in, err);
+	for (size_t i = 0; i < ARRAY_SIZE(vm_saved_requests); i++)
+		if (requests & vm_saved_requests[i].saved)
+			atomic_fetch_or(&vm->requests, vm_saved_requests[i].request);
+	return ret;
 }

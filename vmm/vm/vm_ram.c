@@ -2,6 +2,12 @@
 /* A machine's memory as it is carried elsewhere: see vm_ram.h for the contract. */
 #include "vmm/vm/vm_ram.h"
 
+#include <string.h>
+
+#include "base/err.h"
+#include "vmm/core/gm.h"
+#include "vmm/kvm/kvm.h"
+#include "vmm/kvm/vcpu.h"
 #include "vmm/machine/layout.h"
 #include "vmm/vm/vm_internal.h"
 
@@ -20,4 +26,32 @@ const struct vm_ram_block *vm_ram_block(const struct vm *vm, size_t index)
 struct gm *vm_gm(const struct vm *vm)
 {
 	return vm->gm;
+}
+
+int vm_dirty_start(struct vm *vm, struct err **err)
+{
+	int ret = gm_dirty_start(vm->gm);
+
+	if (ret)
+		return err_set(err, -ret, "written memory cannot be noted: %s", strerror(-ret));
+	ret = kvm_dirty_start(vm->kvm, vm->gm, err);
+	if (ret)
+		gm_dirty_stop(vm->gm);
+	return ret;
+}
+
+int vm_dirty_sync(struct vm *vm)
+{
+	return kvm_dirty_sync(vm->kvm);
+}
+
+void vm_dirty_stop(struct vm *vm)
+{
+	kvm_dirty_stop(vm->kvm);
+	gm_dirty_stop(vm->gm);
+}
+
+void vm_throttle(struct vm *vm, unsigned int percent)
+{
+	vcpus_throttle(vm->vcpus, percent);
 }

@@ -13,8 +13,7 @@
  *     is marked in the gm after it was done: the guest's when vm_dirty_sync() returns, all others at
  *     once.
  *
- * Threads: vm_dirty_sync() and the accessors of what I2 says from any thread; the rest on the main
- * thread.
+ * Threads: start and stop on the main thread, the rest from any; blocks as I2 says.
  */
 #ifndef VMM_VM_VM_RAM_H
 #define VMM_VM_VM_RAM_H
