@@ -2,6 +2,7 @@
 /* The device of the virtio tests: see echo.h. */
 #include "tests/unit/virtio/echo.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,6 +10,9 @@
 #include <string.h>
 
 #include <cmocka.h>
+
+#include "base/err.h"
+#include "base/pack.h"
 
 static void echo_config_read(void *opaque, uint32_t offset, void *buf, uint32_t size)
 {
@@ -86,6 +90,18 @@ static void echo_system_reset(void *opaque)
 	((struct echo *)opaque)->system_resets++;
 }
 
+static void echo_save(void *opaque, struct pack *out)
+{
+	pack_bytes(out, ((struct echo *)opaque)->config, ECHO_CONFIG);
+}
+
+static int echo_load(void *opaque, uint32_t version, struct unpack *in, struct err **err)
+{
+	assert_int_equal(version, 1);
+	unpack_bytes(in, ((struct echo *)opaque)->config, ECHO_CONFIG);
+	return unpack_failed(in) ? err_set(err, EINVAL, "an echo that is cut short") : 0;
+}
+
 static const struct virtio_device_ops echo_ops = {
 	.config_read = echo_config_read,
 	.config_write = echo_config_write,
@@ -95,6 +111,9 @@ static const struct virtio_device_ops echo_ops = {
 	.queue_reset = echo_queue_reset,
 	.reset = echo_reset,
 	.system_reset = echo_system_reset,
+	.state_version = 1,
+	.save = echo_save,
+	.load = echo_load,
 };
 
 static void echo_queue_interrupt(void *opaque, unsigned int index)

@@ -31,9 +31,13 @@ static int fake_msi_new(struct hv *hv, struct hv_msi *ret_msi)
 
 	ret_msi->fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	assert_true(ret_msi->fd >= 0);
-	ret_msi->gsi = f->nr_msis;
-	assert_true(f->nr_msis < ARRAY_SIZE(f->msi_fds));
-	f->msi_fds[f->nr_msis++] = ret_msi->fd;
+	ret_msi->gsi = 0;
+	while (ret_msi->gsi < f->nr_msis && f->msi_fds[ret_msi->gsi] >= 0)
+		ret_msi->gsi++;
+	assert_true(ret_msi->gsi < ARRAY_SIZE(f->msi_fds));
+	if (ret_msi->gsi == f->nr_msis)
+		f->nr_msis++;
+	f->msi_fds[ret_msi->gsi] = ret_msi->fd;
 	return 0;
 }
 
@@ -48,6 +52,7 @@ static int fake_msi_route(struct hv *hv, struct hv_msi *msi, bool enable, uint64
 static void fake_msi_free(struct hv *hv, struct hv_msi *msi)
 {
 	fake(hv)->msi_address[msi->gsi] = 0;
+	fake(hv)->msi_fds[msi->gsi] = -1;
 	close(msi->fd);
 	msi->fd = -1;
 }

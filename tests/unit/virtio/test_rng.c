@@ -9,6 +9,8 @@
 #include <cmocka.h>
 
 #include "base/err.h"
+#include "base/pack.h"
+#include "tests/unit/saved_test.h"
 #include "tests/unit/virtio/driver.h"
 #include "vmm/core/loop.h"
 #include "vmm/virtio/rng.h"
@@ -264,6 +266,108 @@ static void test_wrong_limits(void **state)
 	rng_free(NULL);
 }
 
+/* ---- moving ---- */
+
+/* A device that no driver has found yet becomes @from, with its memory and its driver. */
+static void move(struct fixture *to, struct fixture *from, uint64_t max_bytes, uint32_t period_ms)
+{
+	struct pack saved = {.failed = false};
+	struct err *err = NULL;
+	struct unpack in;
+	int ret;
+
+	init(to, max_bytes, period_ms);
+	virtio_lock(to->vdev);
+	virtio_set_status(to->vdev, 0);
+	virtio_unlock(to->vdev);
+	virtio_pause(from->vdev);
+	virtio_device_save(from->vdev, &saved);
+	memcpy(to->g.ram, from->g.ram, GUEST_SIZE);
+	to->g.used = from->g.used;
+	to->d = from->d;
+	to->d.g = &to->g;
+	in = unpack_begin(saved.bytes, saved.size);
+	ret = virtio_device_load(to->vdev, &in, &err);
+	assert_loaded(ret, err);
+	assert_true(unpack_ended(&in));
+	pack_done(&saved);
+	virtio_resume(to->vdev);
+	turn(to);
+}
+
+/* The limit is used up, and a request waits for the next period: one machine answers it, once. */
+static void test_moves_with_a_request_that_waits(void **state)
+{
+	struct fixture from, to;
+
+	(void)state;
+	init(&from, 24, 50);
+	ask(&from, GUEST_BASE + MIB, 24);
+	turn(&from);
+	assert_int_equal(answer(&from), 24);
+	ask(&from, GUEST_BASE + MIB, 16);
+	ask(&from, GUEST_BASE + MIB, 8);
+	turn(&from);
+	move(&to, &from, 24, 50);
+	while (answer(&to) != 16)
+		uv_run(loop_uv(to.loop), UV_RUN_ONCE);
+	turn(&to);
+	assert_int_equal(answer(&to), 8);
+	assert_int_equal(answer(&to), -1);
+	/* the period is over, and the one that is stopped answers nothing */
+	turn(&from);
+	assert_int_equal(answer(&from), -1);
+	/* until it goes on, because nothing came of the move: then with what it has */
+	virtio_resume(from.vdev);
+	while (answer(&from) != 16)
+		uv_run(loop_uv(from.loop), UV_RUN_ONCE);
+	done(&from);
+	done(&to);
+}
+
+/* An hour is longer than the test. */
+static void test_moving_does_not_refill(void **state)
+{
+	struct fixture from, to;
+
+	(void)state;
+	init(&from, 24, 3600 * 1000);
+	ask(&from, GUEST_BASE + MIB, 20);
+	turn(&from);
+	assert_int_equal(answer(&from), 20);
+	move(&to, &from, 24, 3600 * 1000);
+	ask(&to, GUEST_BASE + MIB, 24);
+	ask(&to, GUEST_BASE + MIB, 24);
+	turn(&to);
+	assert_int_equal(answer(&to), 4);
+	assert_int_equal(answer(&to), -1);
+	done(&from);
+	done(&to);
+}
+
+/* The limit is the host's: what is set where the machine goes on counts. */
+static void test_moves_to_another_limit(void **state)
+{
+	struct fixture from, to;
+
+	(void)state;
+	init(&from, 24, 3600 * 1000);
+	ask(&from, GUEST_BASE + MIB, 24);
+	turn(&from);
+	assert_int_equal(answer(&from), 24);
+	ask(&from, GUEST_BASE + MIB, 24);
+	turn(&from);
+	move(&to, &from, RNG_MAX_BYTES_DEFAULT, RNG_PERIOD_MS_DEFAULT);
+	assert_int_equal(answer(&to), 24);
+	done(&from);
+	move(&from, &to, 16, 3600 * 1000);
+	ask(&from, GUEST_BASE + MIB, 24);
+	turn(&from);
+	assert_int_equal(answer(&from), 16);
+	done(&from);
+	done(&to);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -274,6 +378,9 @@ int main(void)
 		cmocka_unit_test(test_limit),
 		cmocka_unit_test(test_reset_does_not_refill),
 		cmocka_unit_test(test_wrong_limits),
+		cmocka_unit_test(test_moves_with_a_request_that_waits),
+		cmocka_unit_test(test_moving_does_not_refill),
+		cmocka_unit_test(test_moves_to_another_limit),
 	};
 
 	return cmocka_run_group_tests_name("virtio-rng", tests, NULL, NULL);
