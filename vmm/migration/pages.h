@@ -120,6 +120,8 @@ int pages_reader_read(struct pages_reader *reader, size_t block, uint64_t first,
 		      const uint64_t *words, size_t nr_words, bool fresh, struct err **err);
 /* All that was read goes to the sink. */
 int pages_reader_flush(struct pages_reader *reader, struct err **err);
+/* All that was read is forgotten. */
+void pages_reader_drop(struct pages_reader *reader);
 
 /*
  * Which of the @count pages from @first did the host ever provide? Clears the bits of others in

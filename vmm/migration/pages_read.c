@@ -101,6 +101,12 @@ int pages_reader_flush(struct pages_reader *r, struct err **err)
 	return ret ? ret : pages_flush_zeros(r, err);
 }
 
+void pages_reader_drop(struct pages_reader *r)
+{
+	r->nr_runs = r->nr_pages = r->nr_zeros = 0;
+	r->block = PAGES_NOTHING;
+}
+
 /* Makes the last run longer, or begins one. */
 static void pages_run_add(struct pages_run *runs, size_t *nr, uint64_t page, uint32_t count)
 {

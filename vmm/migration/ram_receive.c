@@ -251,6 +251,12 @@ int ram_receive_error(struct ram_receive *r, struct err **err)
 	return ret;
 }
 
+void ram_receive_hand_over(struct ram_receive *r, const struct pages_sink *sink, void *opaque)
+{
+	r->sink = sink;
+	r->sink_opaque = opaque;
+}
+
 struct pages_map *ram_receive_written(const struct ram_receive *r)
 {
 	return r->written;

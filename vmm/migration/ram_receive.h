@@ -26,6 +26,7 @@
 struct err;
 struct gm;
 struct pages_map;
+struct pages_sink;
 struct ram_receive;
 struct record;
 struct record_reader;
@@ -79,6 +80,14 @@ int ram_receive_end(struct ram_receive *receive, struct err **err);
  * 0 when there is none.
  */
 int ram_receive_error(struct ram_receive *receive, struct err **err);
+
+/*
+ * From now on pages and zeros of the main channel are handed to @sink, whether they are plugged or not,
+ * instead of being written to memory: others put them there, for a guest that runs. ram_receive_written()
+ * stays as it is.
+ */
+void ram_receive_hand_over(struct ram_receive *receive, const struct pages_sink *sink,
+			   void *opaque);
 
 /* Pages that something was written to. */
 struct pages_map *ram_receive_written(const struct ram_receive *receive);

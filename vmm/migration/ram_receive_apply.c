@@ -73,43 +73,38 @@ static int receive_no_memory(const struct ram_receive *r, size_t block, uint64_t
 
 /* ---- pages ---- */
 
-/* The @size bytes of @nr_pages pages, as they are or out of the frame; NULL and *err. */
-static const uint8_t *receive_inflate(struct receive_lane *lane, const uint8_t *bytes, size_t size,
-				      uint64_t nr_pages, uint32_t flags, struct err **err)
+/* The bytes of @nr_pages pages, as they are or out of the frame. */
+static int receive_inflate(struct receive_lane *lane, const uint8_t *bytes, size_t size,
+			   uint64_t nr_pages, uint32_t flags, const uint8_t **ret_bytes,
+			   struct err **err)
 {
 	size_t whole = (size_t)nr_pages * PAGE_BYTES, got;
 
-	if (flags & ~PAGES_ZSTD) {
-		err_set(err, EINVAL, "flags 0x%x are not known", flags);
-		return NULL;
-	}
+	if (flags & ~PAGES_ZSTD)
+		return err_set(err, EINVAL, "flags 0x%x are not known", flags);
 	if (!(flags & PAGES_ZSTD)) {
-		if (size == whole)
-			return bytes;
-		err_set(err, EINVAL, "%zu bytes are not %llu pages", size,
-			(unsigned long long)nr_pages);
-		return NULL;
+		*ret_bytes = bytes;
+		return size == whole ? 0
+				     : err_set(err, EINVAL, "%zu bytes are not %llu pages", size,
+					       (unsigned long long)nr_pages);
 	}
 	if (!lane->inflater)
 		lane->inflater = inflater_new();
-	if (!lane->inflater) {
-		err_set(err, ENOMEM, "out of memory");
-		return NULL;
-	}
+	if (!lane->inflater)
+		return err_set(err, ENOMEM, "out of memory");
+	*ret_bytes = lane->inflater->bytes;
 	got = ZSTD_decompressDCtx(lane->inflater->zstd, lane->inflater->bytes, whole, bytes, size);
-	if (ZSTD_isError(got) || got != whole) {
-		err_set(err, EINVAL, "compressed bytes do not make %llu pages",
-			(unsigned long long)nr_pages);
-		return NULL;
-	}
-	return lane->inflater->bytes;
+	if (ZSTD_isError(got) || got != whole)
+		return err_set(err, EINVAL, "compressed bytes do not make %llu pages",
+			       (unsigned long long)nr_pages);
+	return 0;
 }
 
 static int receive_pages(struct receive_lane *lane, const struct record *record, struct err **err)
 {
 	struct ram_receive *r = lane->receive;
 	struct range rest;
-	const uint8_t *bytes;
+	const uint8_t *bytes = NULL;
 	uint64_t nr_pages;
 	size_t block, nr;
 	int ret;
@@ -117,14 +112,16 @@ static int receive_pages(struct receive_lane *lane, const struct record *record,
 	ret = pages_unpack_runs(r->config.blocks, r->config.nr_blocks, record->bytes, record->size,
 				PAGES_BATCH, PAGES_BATCH, &block, lane->runs, &nr, &nr_pages, &rest,
 				err);
-	if (!ret)
+	if (!ret && !r->sink)
 		ret = receive_check_runs(r, block, lane->runs, nr, err);
+	if (!ret)
+		ret = receive_inflate(lane, record->bytes + rest.start, (size_t)rest.size, nr_pages,
+				      record->flags, &bytes, err);
 	if (ret)
 		return ret;
-	bytes = receive_inflate(lane, record->bytes + rest.start, (size_t)rest.size, nr_pages,
-				record->flags, err);
-	if (!bytes)
-		return -EINVAL;
+	if (r->sink)
+		return r->sink->pages(r->sink_opaque, block, lane->runs, nr, bytes,
+				      (size_t)nr_pages, err);
 	for (size_t i = 0; i < nr; i++) {
 		const struct pages_run *run = &lane->runs[i];
 		size_t size = (size_t)run->count * PAGE_BYTES;
@@ -171,6 +168,8 @@ static int receive_zeros(struct receive_lane *lane, const struct record *record,
 	if (!ret && rest.size)
 		ret = err_set(err, EINVAL, "%llu bytes are too many",
 			      (unsigned long long)rest.size);
+	if (!ret && r->sink)
+		return r->sink->zeros(r->sink_opaque, block, lane->runs, nr, err);
 	if (!ret)
 		ret = receive_check_runs(r, block, lane->runs, nr, err);
 	for (size_t i = 0; i < nr && !ret; i++)

@@ -28,6 +28,8 @@ struct receive_lane {
 struct ram_receive {
 	struct ram_receive_config config;
 	struct pages_map *written;
+	const struct pages_sink *sink; /* ram_receive_hand_over(); NULL: into memory */
+	void *sink_opaque;
 	struct receive_lane *lanes; /* nr_further + 1 */
 	pthread_mutex_t lock;
 	/* guarded by lock, as are all below: one of them changed */

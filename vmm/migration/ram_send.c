@@ -26,28 +26,12 @@
 #include "vmm/migration/migration.h"
 #include "vmm/migration/notes.h"
 #include "vmm/migration/pages.h"
+#include "vmm/migration/ram_send_internal.h"
 #include "vmm/migration/ram_send_lane.h"
-#include "vmm/migration/ram_send_rate.h"
 #include "vmm/migration/record.h"
 #include "vmm/migration/workers.h"
 
 #define RAM_SEND_TRIES 3u /* passes over a machine that is stopped */
-
-struct ram_send {
-	struct ram_send_config config; /* but for limits */
-	struct notes *notes;
-	struct pages_map *sent;
-	struct pages_counts counts;
-	struct lane *lane;       /* the main channel's */
-	struct workers *workers; /* NULL: there are no further channels */
-	uint64_t barriers;       /* that were sent */
-	bool fresh;              /* not all was looked at once */
-	struct rate rate;
-	_Atomic bool interrupted;
-	uint8_t notes_bytes[4 + PAGES_NOTES * PAGES_NOTE_BYTES];
-	pthread_mutex_t lock;
-	struct ram_send_limits limits; /* guarded by lock */
-};
 
 /* ---- making it ---- */
 
@@ -201,7 +185,7 @@ static int ram_send_note(void *opaque, size_t block, struct range run, bool plug
 	return ret;
 }
 
-static int ram_send_tell(struct ram_send *s, struct err **err)
+int ram_send_tell(struct ram_send *s, struct err **err)
 {
 	struct ram_send_news news = {.send = s, .err = err};
 	int ret = notes_take(s->notes, ram_send_note, &news);
@@ -220,7 +204,7 @@ static uint64_t ram_send_gpa(const struct ram_send *s, size_t block, uint64_t pa
 	return s->config.blocks[block].ram.gpa.start + page * PAGE_BYTES;
 }
 
-static void ram_send_sums(const struct ram_send *s, struct rate_sums *ret)
+void ram_send_sums(const struct ram_send *s, struct rate_sums *ret)
 {
 	ret->ms = (uint64_t)cancel_now_ms();
 	ret->bytes = lane_bytes(s->lane) + (s->workers ? workers_bytes(s->workers) : 0);
@@ -243,27 +227,24 @@ static uint64_t ram_send_count(const struct ram_send *s)
 	return pages;
 }
 
-/*
- * Drop the bits of pages in [from, to) of the job, bit 0 being page job->first; @mark: others will want
- * them. Returns how many there were.
- */
-static uint64_t ram_send_drop(struct ram_send *s, struct lane_job *job, uint64_t from, uint64_t to,
-			      bool mark)
+uint64_t ram_send_take(struct ram_send *s, size_t block, uint64_t first, uint64_t count,
+		       uint64_t *words)
 {
-	uint64_t dropped = 0;
+	size_t nr_words = (size_t)(count + 63) / 64;
+	uint64_t gpa = ram_send_gpa(s, block, first), taken;
 
-	for (; from < to; from++) {
-		uint64_t bit = UINT64_C(1) << from % 64;
+	taken = gm_dirty_take(s->config.gm, gpa, words, nr_words);
+	/* Others will want what is behind. */
+	for (uint64_t i = count; taken && i < nr_words * 64; i++) {
+		uint64_t bit = UINT64_C(1) << i % 64;
 
-		if (!(job->words[from / 64] & bit))
-			continue;
-		job->words[from / 64] &= ~bit;
-		dropped++;
-		if (mark)
-			gm_dirty_mark(s->config.gm, ram_send_gpa(s, job->block, job->first + from),
-				      PAGE_BYTES);
+		if (words[i / 64] & bit) {
+			words[i / 64] &= ~bit;
+			gm_dirty_mark(s->config.gm, gpa + i * PAGE_BYTES, PAGE_BYTES);
+			taken--;
+		}
 	}
-	return dropped;
+	return taken;
 }
 
 /* Drop what is not told any more: it is gone (notes.h, I2). */
@@ -279,14 +260,10 @@ static void ram_send_drop_gone(struct ram_send *s, struct lane_job *job, uint64_
 			told = num_min(run.start - job->first, count);
 			end = num_min(range_end(run) - job->first, count);
 		}
-		ram_send_drop(s, job, at, told, false);
+		for (; at < told; at++)
+			job->words[at / 64] &= ~(UINT64_C(1) << at % 64);
 		at = end;
 	}
-}
-
-static int ram_send_job(struct ram_send *s, const struct lane_job *job, struct err **err)
-{
-	return s->workers ? workers_put(s->workers, job, err) : lane_send(s->lane, job, err);
 }
 
 /*
@@ -294,26 +271,20 @@ static int ram_send_job(struct ram_send *s, const struct lane_job *job, struct e
  * *ret_taken: how many.
  */
 static int ram_send_window(struct ram_send *s, size_t block, uint64_t first, uint64_t count,
-			   int (*send)(struct ram_send *s, const struct lane_job *job,
-				       struct err **err),
 			   uint64_t *ret_taken, struct err **err)
 {
 	struct lane_job job = {.block = block, .first = first, .fresh = s->fresh};
-	uint64_t taken;
 	int ret;
 
 	job.nr_words = (size_t)(count + 63) / 64;
-	taken = gm_dirty_take(s->config.gm, ram_send_gpa(s, block, first), job.words, job.nr_words);
-	if (count % 64 && taken)
-		taken -= ram_send_drop(s, &job, count, job.nr_words * 64, true);
-	*ret_taken = taken;
-	if (!taken)
+	*ret_taken = ram_send_take(s, block, first, count, job.words);
+	if (!*ret_taken)
 		return 0;
 	ret = notes_pending(s->notes) ? ram_send_tell(s, err) : 0;
 	if (ret)
 		return ret;
 	ram_send_drop_gone(s, &job, count);
-	return send(s, &job, err);
+	return s->workers ? workers_put(s->workers, &job, err) : lane_send(s->lane, &job, err);
 }
 
 /*
@@ -338,7 +309,7 @@ static int ram_send_step(struct ram_send *s, size_t block, struct range run, uin
 	first = num_max(run.start, num_align_down(next, 64));
 	count = num_min(end - first, PAGES_WINDOW);
 	*page = first + count;
-	ret = ram_send_window(s, block, first, count, ram_send_job, &taken, err);
+	ret = ram_send_window(s, block, first, count, &taken, err);
 	rate_taken(&s->rate, taken);
 	ram_send_sums(s, &sums);
 	rate_tick(&s->rate, &sums);
@@ -386,8 +357,7 @@ static int ram_send_pass(struct ram_send *s, struct err **err)
 	return 0;
 }
 
-/* Harvest, and tell what was plugged before; *ret_pages: how many told pages are marked. */
-static int ram_send_sync(struct ram_send *s, uint64_t *ret_pages, struct err **err)
+int ram_send_sync(struct ram_send *s, uint64_t *ret_pages, struct err **err)
 {
 	int ret = s->config.sync(s->config.opaque);
 
@@ -481,7 +451,7 @@ void ram_send_interrupt(struct ram_send *s)
 	atomic_store(&s->interrupted, true);
 }
 
-static int ram_send_end_further(struct ram_send *s, struct err **err)
+int ram_send_end_further(struct ram_send *s, struct err **err)
 {
 	int ret = 0;
 
@@ -507,39 +477,6 @@ int ram_send_final(struct ram_send *s, struct err **err)
 			return ret;
 	}
 	return err_set(err, EBUSY, "memory is written to while the machine is stopped");
-}
-
-int ram_send_settle(struct ram_send *s, struct err **err)
-{
-	uint64_t pages;
-	int ret = ram_send_sync(s, &pages, err);
-
-	lane_tell_zeros(s->lane, true);
-	s->fresh = !s->config.content_comes_later;
-	return ret ? ret : ram_send_end_further(s, err);
-}
-
-static int ram_send_main_job(struct ram_send *s, const struct lane_job *job, struct err **err)
-{
-	return lane_send(s->lane, job, err);
-}
-
-int ram_send_pages(struct ram_send *s, size_t block, uint64_t first, uint64_t count,
-		   uint64_t *ret_pages, struct err **err)
-{
-	int ret = 0;
-
-	*ret_pages = 0;
-	for (uint64_t done = 0; done < count && !ret; done += PAGES_WINDOW) {
-		uint64_t taken;
-
-		ret = ram_send_window(s, block, first + done, num_min(count - done, PAGES_WINDOW),
-				      ram_send_main_job, &taken, err);
-		if (!ret)
-			*ret_pages += taken;
-		rate_taken(&s->rate, taken);
-	}
-	return ret ? ret : lane_flush(s->lane, err);
 }
 
 const struct notes *ram_send_notes(const struct ram_send *s)

@@ -128,17 +128,26 @@ void ram_send_interrupt(struct ram_send *send);
 int ram_send_final(struct ram_send *send, struct err **err);
 
 /*
- * For postcopy, the machine stopped: notes are told, and what was written last is harvested, but no page
- * is sent; each further channel gets its END.
- * What is marked in the gm's dirty map inside told runs is what is missing at the target.
+ * ---- for postcopy: the machine is stopped, and stays so here ----
+ *
+ * Notes are told, and what was written last is harvested, but no page is sent; each further channel
+ * gets its END. From then on zeros are told as well.
  */
 int ram_send_settle(struct ram_send *send, struct err **err);
 /*
- * Send those of the @count pages from @first that are marked, zeros too, and clear their marks; on
- * the main channel. *ret_pages: how many.
+ * Have @fn called for all marked pages, whose marks are cleared: those that the target has not, or has
+ * with other content. What is zeros on both sides is none of them. @page is a multiple of 64, and bit 0
+ * of the first word stands for it. Returns how many pages there are.
  */
+uint64_t ram_send_left(struct ram_send *send,
+		       void (*fn)(void *opaque, size_t block, uint64_t page, const uint64_t *words,
+				  size_t nr_words),
+		       void *opaque);
+/* Send @count pages of the block from @first on, on the main channel; figures count them as sent. */
 int ram_send_pages(struct ram_send *send, size_t block, uint64_t first, uint64_t count,
-		   uint64_t *ret_pages, struct err **err);
+		   struct err **err);
+/* Use another main channel: the connection broke, and nothing is under way. */
+void ram_send_channel(struct ram_send *send, struct record_writer *channel);
 
 /* The map of what is plugged as the target knows it, and the pages that it may have got. */
 const struct notes *ram_send_notes(const struct ram_send *send);

@@ -120,6 +120,12 @@ void lane_tell_zeros(struct lane *lane, bool tell)
 	pages_reader_tell_zeros(lane->reader, tell);
 }
 
+void lane_set_writer(struct lane *lane, struct record_writer *writer)
+{
+	pages_reader_drop(lane->reader);
+	lane->config.writer = writer;
+}
+
 int lane_send(struct lane *lane, const struct lane_job *job, struct err **err)
 {
 	/* There may be nothing to write for long. */

@@ -42,6 +42,8 @@ struct lane_config {
 struct lane *lane_new(const struct lane_config *config, struct err **err);
 void lane_free(struct lane *lane);
 void lane_tell_zeros(struct lane *lane, bool tell);
+/* What was gathered and not written is dropped. */
+void lane_set_writer(struct lane *lane, struct record_writer *writer);
 
 /* 0 or -errno with a sentence, -ECANCELED without one, in all of these. */
 int lane_send(struct lane *lane, const struct lane_job *job, struct err **err);

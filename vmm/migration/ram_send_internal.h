@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What the parts of ram_send.h share. */
+#ifndef VMM_MIGRATION_RAM_SEND_INTERNAL_H
+#define VMM_MIGRATION_RAM_SEND_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "vmm/migration/pages.h"
+#include "vmm/migration/ram_send.h"
+#include "vmm/migration/ram_send_rate.h"
+
+struct lane;
+struct workers;
+
+struct ram_send {
+	struct ram_send_config config; /* but for limits */
+	struct notes *notes;
+	struct pages_map *sent;
+	struct pages_counts counts;
+	struct lane *lane;       /* the main channel's */
+	struct workers *workers; /* NULL: there are no further channels */
+	uint64_t barriers;       /* that were sent */
+	bool fresh;              /* not all was looked at once */
+	struct rate rate;
+	_Atomic bool interrupted;
+	uint8_t notes_bytes[4 + PAGES_NOTES * PAGES_NOTE_BYTES];
+	pthread_mutex_t lock;
+	struct ram_send_limits limits; /* guarded by lock */
+};
+
+/* Tell what was noted. */
+int ram_send_tell(struct ram_send *send, struct err **err);
+/* Harvest, and tell what was plugged before; *ret_pages: how many told pages are marked. */
+int ram_send_sync(struct ram_send *send, uint64_t *ret_pages, struct err **err);
+/*
+ * Take the marks of @count pages of the block (PAGES_WINDOW at most, bit 0 is @first); bits up to whole
+ * words are cleared. Returns how many there were.
+ */
+uint64_t ram_send_take(struct ram_send *send, size_t block, uint64_t first, uint64_t count,
+		       uint64_t *words);
+/* What was sent so far. */
+void ram_send_sums(const struct ram_send *send, struct rate_sums *ret);
+/* END on each further channel, and all of it sent. */
+int ram_send_end_further(struct ram_send *send, struct err **err);
+
+#endif
