@@ -69,4 +69,13 @@ int cpuid_build(const struct cpuid_config *config, const struct kvm_cpuid_entry2
 size_t cpuid_msrs(const struct kvm_cpuid_entry2 *entries, size_t nr_entries,
 		  struct kvm_msr_entry *out);
 
+/*
+ * Can a vCPU that was told @wanted elsewhere go on where KVM supports @supported, and where it would
+ * be told @own? 0 when each feature is there and what tells of widths and layouts fits; else
+ * -EINVAL and a sentence that names what is missing first. @wanted may be anything.
+ */
+int cpuid_check(const struct kvm_cpuid_entry2 *wanted, size_t nr_wanted,
+		const struct kvm_cpuid_entry2 *supported, size_t nr_supported,
+		const struct kvm_cpuid_entry2 *own, size_t nr_own, struct err **err);
+
 #endif
