@@ -155,31 +155,9 @@ void kvm_vm_free(struct kvm_vm *kvm)
 	if (kvm->has_vcpu_key)
 		pthread_key_delete(kvm->vcpu_key);
 	kvm_slots_done(kvm);
+	kvm_dirty_done(kvm);
 	gate_free(kvm->gate);
 	free(kvm->routes);
 	pthread_mutex_destroy(&kvm->lock);
 	free(kvm);
-}
-
-void kvm_vm_clock_stop(struct kvm_vm *kvm)
-{
-	struct kvm_clock_data clock;
-
-	memset(&clock, 0, sizeof(clock));
-	if (ioctl(kvm->vm_fd, KVM_GET_CLOCK, &clock) == 0) {
-		kvm->clock = clock.clock;
-		kvm->clock_stopped = true;
-	}
-}
-
-void kvm_vm_clock_start(struct kvm_vm *kvm)
-{
-	struct kvm_clock_data clock;
-
-	if (!kvm->clock_stopped)
-		return;
-	memset(&clock, 0, sizeof(clock));
-	clock.clock = kvm->clock;
-	ioctl(kvm->vm_fd, KVM_SET_CLOCK, &clock);
-	kvm->clock_stopped = false;
 }

@@ -13,9 +13,9 @@
  *
  * Architecture-specific parts are in files named *_x86.c.
  * Threads: everything from any thread, under one lock of its own, which is taken before the gate's;
- * nobody waits for a vCPU's thread with it held but slots_replace(), and that only for vCPUs that
- * are inside KVM_RUN, where no lock is held. ioctls that wait for vCPUs in the kernel
- * (slot_remove) need no vCPU to stop.
+ * nobody waits for a vCPU's thread with it held but slots_replace() and, while written pages are
+ * noted, slot_remove() and kvm_dirty_sync(), and they only for vCPUs that are inside KVM_RUN, where
+ * no lock is held. ioctls that wait for vCPUs in the kernel (slot_remove) need no vCPU to stop.
  */
 #ifndef VMM_KVM_KVM_H
 #define VMM_KVM_KVM_H

@@ -112,6 +112,7 @@ static int kvm_route_set(struct kvm_vm *kvm, struct hv_msi *msi, struct kvm_rout
 	struct kvm_route old = *route;
 	int ret;
 
+	route->fd = msi->fd;
 	if (!route->valid || route->address != address || route->data != data) {
 		route->address = address;
 		route->data = data;

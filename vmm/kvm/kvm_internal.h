@@ -20,6 +20,25 @@ struct kvm_slot {
 	uint32_t flags;
 };
 
+/* A vCPU's ring of written pages; all zeros: it has none. */
+struct kvm_ring {
+	struct kvm_dirty_gfn *entries;
+	uint32_t next;         /* guarded by the machine's lock: the entry that is filled in next */
+	struct kvm_ring *link; /* guarded by the machine's lock */
+};
+
+/* How written pages are noted; guarded by the machine's lock but for what is immutable. */
+struct kvm_dirty {
+	struct gm *gm;   /* NULL: nothing is noted */
+	bool manual;     /* a slot's pages are protected again by KVM_CLEAR_DIRTY_LOG */
+	uint64_t *words; /* room for the marks of any slot */
+	size_t nr_words;
+	uint32_t ring_entries; /* immutable once a vCPU exists; 0: bitmaps only */
+	bool bitmaps;          /* the same: bitmaps are there */
+	struct kvm_ring *rings;
+	struct kvm_dirty_gfn *taken; /* room for what is in one ring */
+};
+
 struct kvm_vm {
 	struct hv hv;
 	int dev_fd, vm_fd; /* immutable */
@@ -34,6 +53,7 @@ struct kvm_vm {
 	/* guarded by lock: the message part of the routing table; index + KVM_WIRED_GSIS is the GSI */
 	struct kvm_route *routes;
 	unsigned int nroutes;
+	struct kvm_dirty dirty;
 	/* immutable: the interrupt controllers, at first */
 	struct kvm_irqchip power_on[KVM_IRQCHIPS];
 	/* the main thread's */
@@ -45,6 +65,7 @@ struct kvm_route {
 	bool used;  /* belongs to a struct hv_msi */
 	bool valid; /* address and data were set: in the kernel's table */
 	bool wired; /* its eventfd is attached (KVM_IRQFD) */
+	int fd;     /* that one */
 	uint64_t address;
 	uint32_t data;
 };
@@ -63,6 +84,37 @@ int kvm_slot_add(struct hv *hv, struct range gpa, void *host, bool readonly, uin
 int kvm_slot_remove(struct hv *hv, uint32_t slot);
 int kvm_slots_replace(struct hv *hv, const uint32_t *old_slots, size_t nr_old,
 		      struct hv_slot *fresh, size_t nr_fresh);
+
+/* kvm_dirty.c; the lock is held but for done */
+void kvm_dirty_done(struct kvm_vm *kvm);
+/* The flag that a writable slot has while written pages are noted; make room for its marks. */
+int kvm_dirty_slot_flags(struct kvm_vm *kvm, const struct kvm_slot *slot, uint32_t *ret_flags);
+/* A slot will go, the gate is shut if it is noted: take its marks. */
+void kvm_dirty_slot_goes(struct kvm_vm *kvm, uint32_t slot);
+
+/* kvm_ring.c; vcpu_fd's ring, or none where there are none; the lock is not held */
+int kvm_ring_open(struct kvm_vm *kvm, struct kvm_ring *ring, int vcpu_fd);
+void kvm_ring_close(struct kvm_vm *kvm, struct kvm_ring *ring);
+/* A vCPU cannot go on before its ring is emptied. The same. */
+void kvm_ring_full(struct kvm_vm *kvm);
+/*
+ * Take what is in the rings, and have the pages noticed again. The lock is held. 0 or -errno, and
+ * then they are noticed later.
+ */
+int kvm_rings_collect(struct kvm_vm *kvm);
+
+/* kvm_state_x86.c */
+int kvm_irqchips_get(const struct kvm_vm *kvm, struct kvm_irqchip chips[KVM_IRQCHIPS],
+		     struct err **err);
+/* @what state: "reset". After a failure some are set. */
+int kvm_irqchips_set(const struct kvm_vm *kvm, const struct kvm_irqchip chips[KVM_IRQCHIPS],
+		     const char *what, struct err **err);
+
+/*
+ * Tell the kernel of a slot: a new one under a number that is free, or the same again for its flags,
+ * which get the one that kvm_dirty_slot_flags() says. The lock is held.
+ */
+int kvm_slot_set(struct kvm_vm *kvm, uint32_t slot, const struct kvm_slot *set);
 
 /* vcpu.c, the ops of struct hv that are about the calling thread's vCPU */
 int vcpu_current(struct hv *hv);

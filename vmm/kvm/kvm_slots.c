@@ -32,8 +32,7 @@ void kvm_slots_done(struct kvm_vm *kvm)
 	free(kvm->slots);
 }
 
-/* Put @set into the kernel under a number that is free. The lock is held. */
-static int kvm_slot_put(struct kvm_vm *kvm, uint32_t slot, const struct kvm_slot *set)
+int kvm_slot_set(struct kvm_vm *kvm, uint32_t slot, const struct kvm_slot *set)
 {
 	struct kvm_userspace_memory_region region = {
 		.slot = slot,
@@ -42,19 +41,27 @@ static int kvm_slot_put(struct kvm_vm *kvm, uint32_t slot, const struct kvm_slot
 		.memory_size = set->gpa.size,
 		.userspace_addr = (uintptr_t)set->host,
 	};
+	int ret = kvm_dirty_slot_flags(kvm, set, &region.flags);
 
+	if (ret)
+		return ret;
 	if (ioctl(kvm->vm_fd, KVM_SET_USER_MEMORY_REGION, &region) < 0)
 		return -errno;
 	bitmap_set(kvm->slots_used, slot, 1);
 	kvm->slots[slot] = *set;
+	kvm->slots[slot].flags = region.flags;
 	return 0;
 }
 
-/* Take a slot from the kernel; what is noted of it stays readable. The lock is held. */
+/*
+ * Take a slot from the kernel; what is noted of it stays readable. The lock is held, and the gate is
+ * shut if its written pages are noted: a vCPU inside could write to it once more.
+ */
 static int kvm_slot_drop(struct kvm_vm *kvm, uint32_t slot)
 {
 	struct kvm_userspace_memory_region region = {.slot = slot};
 
+	kvm_dirty_slot_goes(kvm, slot);
 	if (ioctl(kvm->vm_fd, KVM_SET_USER_MEMORY_REGION, &region) < 0)
 		return -errno;
 	bitmap_clear(kvm->slots_used, slot, 1);
@@ -79,7 +86,7 @@ int kvm_slot_add(struct hv *hv, struct range gpa, void *host, bool readonly, uin
 
 	pthread_mutex_lock(&kvm->lock);
 	slot = kvm_slot_free_number(kvm, 0);
-	ret = slot < 0 ? (int)slot : kvm_slot_put(kvm, (uint32_t)slot, &set);
+	ret = slot < 0 ? (int)slot : kvm_slot_set(kvm, (uint32_t)slot, &set);
 	pthread_mutex_unlock(&kvm->lock);
 	if (!ret)
 		*ret_slot = (uint32_t)slot;
@@ -92,7 +99,11 @@ int kvm_slot_remove(struct hv *hv, uint32_t slot)
 	int ret;
 
 	pthread_mutex_lock(&kvm->lock);
+	if (kvm->dirty.gm)
+		gate_shut(kvm->gate);
 	ret = kvm_slot_drop(kvm, slot);
+	if (kvm->dirty.gm)
+		gate_open(kvm->gate);
 	pthread_mutex_unlock(&kvm->lock);
 	return ret;
 }
@@ -117,7 +128,7 @@ static int kvm_slots_swap(struct kvm_vm *kvm, const uint32_t *old_slots, const s
 		const struct kvm_slot set = {fresh[nr_put].gpa, fresh[nr_put].host, 0};
 
 		slot = kvm_slot_free_number(kvm, (uint64_t)(slot + 1));
-		ret = slot < 0 ? (int)slot : kvm_slot_put(kvm, (uint32_t)slot, &set);
+		ret = slot < 0 ? (int)slot : kvm_slot_set(kvm, (uint32_t)slot, &set);
 		if (!ret)
 			fresh[nr_put++].slot = (uint32_t)slot;
 	}
@@ -125,7 +136,7 @@ static int kvm_slots_swap(struct kvm_vm *kvm, const uint32_t *old_slots, const s
 		return 0;
 	while (nr_put)
 		kvm_slot_drop(kvm, fresh[--nr_put].slot);
-	while (nr_gone && !kvm_slot_put(kvm, old_slots[nr_gone - 1], &old[nr_gone - 1]))
+	while (nr_gone && !kvm_slot_set(kvm, old_slots[nr_gone - 1], &old[nr_gone - 1]))
 		nr_gone--;
 	if (!nr_gone)
 		return ret;

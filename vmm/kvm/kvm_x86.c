@@ -50,26 +50,27 @@ static void kvm_zap_slots_alone(struct kvm_vm *kvm)
 		ioctl(kvm->vm_fd, KVM_ENABLE_CAP, &cap);
 }
 
+/*
+ * So that a vCPU that stops between an instruction and what the CPU made of it goes on elsewhere with
+ * the same: exceptions with what they have not told the guest yet, and the end by a triple fault.
+ * Where the kernel cannot, such a vCPU does its instruction again.
+ */
+static void kvm_tell_events_exactly(struct kvm_vm *kvm)
+{
+	static const uint32_t caps[] = {KVM_CAP_EXCEPTION_PAYLOAD, KVM_CAP_X86_TRIPLE_FAULT_EVENT};
+
+	for (size_t i = 0; i < ARRAY_SIZE(caps); i++) {
+		struct kvm_enable_cap cap = {.cap = caps[i], .args = {1}};
+
+		if (kvm_vm_capability(kvm, (int)caps[i]))
+			ioctl(kvm->vm_fd, KVM_ENABLE_CAP, &cap);
+	}
+}
+
 bool kvm_message_valid(uint64_t address)
 {
 	return address >= PLATFORM_LAPIC_BASE &&
 	       address - PLATFORM_LAPIC_BASE < PLATFORM_LAPIC_SIZE;
-}
-
-static int kvm_irqchips_save(struct kvm_vm *kvm, struct err **err)
-{
-	/* In the order of a reset: a request at the slave is one at the master as well. */
-	static const uint32_t ids[KVM_IRQCHIPS] = {KVM_IRQCHIP_PIC_SLAVE, KVM_IRQCHIP_PIC_MASTER,
-						   KVM_IRQCHIP_IOAPIC};
-
-	for (unsigned int i = 0; i < KVM_IRQCHIPS; i++) {
-		kvm->power_on[i].chip_id = ids[i];
-		if (ioctl(kvm->vm_fd, KVM_GET_IRQCHIP, &kvm->power_on[i]) < 0)
-			return err_set(err, errno,
-				       "KVM does not tell the state of an interrupt controller: %s",
-				       strerror(errno));
-	}
-	return 0;
 }
 
 /*
@@ -78,15 +79,7 @@ static int kvm_irqchips_save(struct kvm_vm *kvm, struct err **err)
  */
 int kvm_vm_reset(struct kvm_vm *kvm, struct err **err)
 {
-	for (unsigned int i = 0; i < KVM_IRQCHIPS; i++) {
-		struct kvm_irqchip chip = kvm->power_on[i];
-
-		if (ioctl(kvm->vm_fd, KVM_SET_IRQCHIP, &chip) < 0)
-			return err_set(err, errno,
-				       "KVM refuses the reset state of an interrupt controller: %s",
-				       strerror(errno));
-	}
-	return 0;
+	return kvm_irqchips_set(kvm, kvm->power_on, "reset", err);
 }
 
 int kvm_vm_init_arch(struct kvm_vm *kvm, struct err **err)
@@ -102,7 +95,8 @@ int kvm_vm_init_arch(struct kvm_vm *kvm, struct err **err)
 		return err_set(err, errno, "KVM cannot create the interrupt controllers: %s",
 			       strerror(errno));
 	kvm_zap_slots_alone(kvm);
-	return kvm_irqchips_save(kvm, err);
+	kvm_tell_events_exactly(kvm);
+	return kvm_irqchips_get(kvm, kvm->power_on, err);
 }
 
 unsigned int kvm_wired_routes(struct kvm_irq_routing_entry *entries, unsigned int max)

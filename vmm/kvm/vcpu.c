@@ -28,11 +28,15 @@
 #include "vmm/kvm/kvm_stats.h"
 #include "vmm/kvm/vcpu_internal.h"
 
-#define VCPU_KICK_SIGNAL SIGUSR1
-
-static void vcpu_kicked(int sig)
+/* Its purpose is to interrupt KVM_RUN; a vCPU's own timer did nothing else yet. */
+static void vcpu_kicked(int sig, siginfo_t *info, void *context)
 {
-	(void)sig; /* its only purpose is to interrupt KVM_RUN */
+	struct vcpu *v = info->si_value.sival_ptr;
+
+	(void)sig;
+	(void)context;
+	if (info->si_code == SI_TIMER)
+		__atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_RELAXED);
 }
 
 /* Make KVM_RUN return, also if it is called only later. */
@@ -51,7 +55,8 @@ static void vcpu_gate_kick(void *opaque)
 
 struct vcpus *vcpus_new(const struct vcpus_config *config, struct err **err)
 {
-	struct sigaction action = {.sa_handler = vcpu_kicked};
+	struct sigaction action = {.sa_sigaction = vcpu_kicked, .sa_flags = SA_SIGINFO};
+	pthread_condattr_t monotonic;
 	struct vcpus *vcpus = calloc(1, sizeof(*vcpus) + config->count * sizeof(vcpus->vcpu[0]));
 
 	if (!vcpus) {
@@ -61,7 +66,10 @@ struct vcpus *vcpus_new(const struct vcpus_config *config, struct err **err)
 	vcpus->config = *config;
 	vcpus->paused = true;
 	pthread_mutex_init(&vcpus->lock, NULL);
-	pthread_cond_init(&vcpus->changed, NULL);
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&vcpus->changed, &monotonic);
+	pthread_condattr_destroy(&monotonic);
 	for (unsigned int i = 0; i < config->count; i++) {
 		vcpus->vcpu[i].vcpus = vcpus;
 		vcpus->vcpu[i].index = i;
@@ -81,6 +89,7 @@ int vcpus_create(struct vcpus *vcpus, unsigned int index, const struct vcpu_iden
 	struct kvm_vm *kvm = vcpus->config.kvm;
 	int ret;
 
+	v->apic_id = identity->apic_id;
 	v->fd = ioctl(kvm_vm_fd(kvm), KVM_CREATE_VCPU, (unsigned long)identity->apic_id);
 	if (v->fd < 0)
 		return err_set(err, errno, "KVM cannot create vCPU %u: %s", index, strerror(errno));
@@ -90,6 +99,10 @@ int vcpus_create(struct vcpus *vcpus, unsigned int index, const struct vcpu_iden
 		return err_set(err, errno, "KVM's state of vCPU %u cannot be mapped: %s", index,
 			       strerror(errno));
 	}
+	ret = kvm_ring_open(kvm, &v->ring, v->fd);
+	if (ret)
+		return err_set(err, -ret, "the ring of vCPU %u cannot be mapped: %s", index,
+			       strerror(-ret));
 	ret = vcpu_cpuid_set(v->fd, identity->cpuid, identity->nr_cpuid, err);
 	if (ret)
 		return ret;
@@ -97,8 +110,12 @@ int vcpus_create(struct vcpus *vcpus, unsigned int index, const struct vcpu_iden
 	if (!v->power_on)
 		return -EIO;
 	v->msrs = calloc(identity->nr_msrs + 1, sizeof(*v->msrs));
-	if (!v->msrs)
+	v->cpuid = calloc(identity->nr_cpuid + 1, sizeof(*v->cpuid));
+	if (!v->msrs || !v->cpuid)
 		return err_set(err, ENOMEM, "out of memory");
+	for (size_t i = 0; i < identity->nr_cpuid; i++)
+		v->cpuid[i] = identity->cpuid[i];
+	v->nr_cpuid = identity->nr_cpuid;
 	for (size_t i = 0; i < identity->nr_msrs; i++)
 		v->msrs[i] = identity->msrs[i];
 	v->nr_msrs = identity->nr_msrs;
@@ -148,13 +165,15 @@ static bool vcpu_park(struct vcpu *v)
 	bool quit;
 
 	pthread_mutex_lock(&g->lock);
-	if (g->paused || v->halted) {
+	do {
+		if (!g->paused && !v->halted)
+			continue;
 		g->nparked++;
 		pthread_cond_broadcast(&g->changed);
 		while ((g->paused || v->halted) && !g->quit)
 			pthread_cond_wait(&g->changed, &g->lock);
 		g->nparked--;
-	}
+	} while (!g->quit && vcpu_rest(v));
 	__atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_RELAXED);
 	quit = g->quit;
 	pthread_mutex_unlock(&g->lock);
@@ -222,6 +241,7 @@ static void *vcpu_thread(void *arg)
 
 	while (vcpu_park(v))
 		vcpu_run(v);
+	vcpu_rest_done(v);
 	gate_part(kvm->gate, &v->member);
 	return NULL;
 }
@@ -255,8 +275,7 @@ int vcpus_start(struct vcpus *vcpus, struct err **err)
 	return 0;
 }
 
-/* Make all leave the guest and park. The lock is held. */
-static void vcpus_kick(struct vcpus *vcpus)
+void vcpus_kick(struct vcpus *vcpus)
 {
 	for (unsigned int i = 0; i < vcpus->config.count; i++) {
 		struct vcpu *v = &vcpus->vcpu[i];
@@ -272,6 +291,8 @@ void vcpus_pause(struct vcpus *vcpus)
 	if (!vcpus->paused) {
 		vcpus->paused = true;
 		vcpus_kick(vcpus);
+		/* Those that rest. */
+		pthread_cond_broadcast(&vcpus->changed);
 	}
 	while (vcpus->nparked < vcpus->nstarted)
 		pthread_cond_wait(&vcpus->changed, &vcpus->lock);
@@ -335,6 +356,7 @@ void vcpus_free(struct vcpus *vcpus)
 
 		if (v->started)
 			pthread_join(v->thread, NULL);
+		kvm_ring_close(vcpus->config.kvm, &v->ring);
 		if (v->run)
 			munmap(v->run, kvm_vm_run_size(vcpus->config.kvm));
 		if (v->stats_fd >= 0)
@@ -342,6 +364,7 @@ void vcpus_free(struct vcpus *vcpus)
 		if (v->fd >= 0)
 			close(v->fd);
 		vcpu_state_free(v->power_on);
+		free(v->cpuid);
 		free(v->msrs);
 	}
 	pthread_cond_destroy(&vcpus->changed);

@@ -186,6 +186,9 @@ bool vcpu_handle_exit(struct vcpu *v)
 		return true;
 	case KVM_EXIT_INTR:
 		return true;
+	case KVM_EXIT_DIRTY_RING_FULL:
+		kvm_ring_full(v->vcpus->config.kvm);
+		return true;
 	case KVM_EXIT_SHUTDOWN:
 		vcpu_halt(v);
 		v->vcpus->config.ops->shutdown(v->vcpus->config.opaque, v->index);

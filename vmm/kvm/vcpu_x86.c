@@ -13,7 +13,7 @@
 #include "base/err.h"
 #include "base/num.h"
 #include "vmm/kvm/kvm.h"
-#include "vmm/kvm/vcpu.h"
+#include "vmm/kvm/vcpu_internal.h"
 
 #define UD_VECTOR           6 /* undefined opcode */
 #define MSR_IA32_TSC        0x10
@@ -59,8 +59,7 @@ int vcpu_cpuid_set(int vcpu_fd, const struct kvm_cpuid_entry2 *entries, size_t n
 	return ret;
 }
 
-/* One MSR; false when the kernel refuses it. */
-static bool vcpu_msr_io(int vcpu_fd, unsigned long request, struct kvm_msr_entry *entry)
+bool vcpu_msr_io(int vcpu_fd, unsigned long request, struct kvm_msr_entry *entry)
 {
 	/* One header with room for one entry behind it. */
 	union {
@@ -112,17 +111,19 @@ static int vcpu_msrs_save(struct kvm_vm *kvm, int vcpu_fd, struct vcpu_state *st
 	return 0;
 }
 
+size_t vcpu_xsave_size(const struct kvm_vm *kvm, unsigned long *ret_request)
+{
+	int size2 = kvm_vm_capability(kvm, KVM_CAP_XSAVE2);
+
+	*ret_request = size2 ? KVM_GET_XSAVE2 : KVM_GET_XSAVE;
+	return num_max((uint64_t)size2, sizeof(struct kvm_xsave));
+}
+
 static int vcpu_xsave_save(struct kvm_vm *kvm, int vcpu_fd, struct vcpu_state *state)
 {
-	unsigned long request = KVM_GET_XSAVE;
-	int size2 = 0;
+	unsigned long request;
 
-#ifdef KVM_CAP_XSAVE2
-	size2 = kvm_vm_capability(kvm, KVM_CAP_XSAVE2);
-	if (size2)
-		request = KVM_GET_XSAVE2;
-#endif
-	state->xsave_size = num_max((uint64_t)size2, sizeof(struct kvm_xsave));
+	state->xsave_size = vcpu_xsave_size(kvm, &request);
 	state->xsave = calloc(1, state->xsave_size);
 	if (!state->xsave)
 		return -ENOMEM;

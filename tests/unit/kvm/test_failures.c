@@ -38,7 +38,7 @@ static struct kernel {
 	atomic_uint failed;               /* how often it did */
 	int capability, capability_value; /* KVM_CHECK_EXTENSION of it; -1: none */
 	int api_version;
-	struct kvm_enable_cap enabled; /* the last KVM_ENABLE_CAP */
+	struct kvm_enable_cap enabled; /* the last KVM_ENABLE_CAP that is about quirks */
 	unsigned int enables;
 	/* the last routing table, and whether it was accepted */
 	struct kvm_irq_routing_entry routes[128];
@@ -60,10 +60,11 @@ int __wrap_ioctl(int fd, unsigned long request, ...)
 		return kernel.capability_value;
 	if (request == KVM_GET_API_VERSION && kernel.api_version)
 		return kernel.api_version;
-	if (request == KVM_ENABLE_CAP) {
+	if (request == KVM_ENABLE_CAP &&
+	    ((struct kvm_enable_cap *)arg)->cap == CAP_DISABLE_QUIRKS2) {
 		memcpy(&kernel.enabled, (void *)arg, sizeof(kernel.enabled));
 		kernel.enables++;
-		if (kernel.enabled.cap == CAP_DISABLE_QUIRKS2 && kernel.capability_value)
+		if (kernel.capability_value)
 			return atomic_load(&kernel.fail_errno) ? (errno = EINVAL, -1) : 0;
 	}
 	if (request == KVM_SET_GSI_ROUTING) {
