@@ -21,6 +21,7 @@
 #define ARGS_OPT_NODE     4u
 #define ARGS_OPT_INTERVAL 8u
 #define ARGS_OPT_COUNT    16u
+#define ARGS_OPT_DETACH   32u
 
 #define ARGS_ANY SIZE_MAX
 
@@ -38,6 +39,8 @@ static const struct args_word args_words[] = {
 	 "resize ID SIZE [--wait] [--timeout TIME]"},
 	{"resize-all", ARGS_RESIZE_ALL, 1, 1, ARGS_OPT_WAIT | ARGS_OPT_TIMEOUT | ARGS_OPT_NODE,
 	 "resize-all SIZE [--node N] [--wait] [--timeout TIME]"},
+	{"migrate", ARGS_MIGRATE, 1, 1, ARGS_OPT_WAIT | ARGS_OPT_DETACH, "migrate URI [--detach]"},
+	{"save", ARGS_SAVE, 1, 1, ARGS_OPT_WAIT | ARGS_OPT_DETACH, "save FILE [--detach]"},
 	{"jobs", ARGS_JOBS, 0, 0, 0, "jobs"},
 	{"cancel", ARGS_CANCEL, 1, 1, 0, "cancel JOB"},
 	{"qmp", ARGS_QMP, 1, ARGS_ANY, 0,
@@ -188,6 +191,10 @@ static int args_option(struct args *args, const struct args_word *w, char ***at,
 		args->wait = true;
 		return 0;
 	}
+	if (!strcmp(word, "--detach") && (w->options & ARGS_OPT_DETACH)) {
+		args->detach = true;
+		return 0;
+	}
 	if (args_is(word, "--timeout") && (w->options & ARGS_OPT_TIMEOUT)) {
 		ret = args_value(at, end, "--timeout", &value, err);
 		if (!ret)
@@ -276,6 +283,12 @@ static int args_after_socket(struct args *args, char **at, char **end, struct er
 			ret = args_size_parse(args->words[1], &args->size, err);
 		if (!ret && args->command == ARGS_RESIZE_ALL)
 			ret = args_size_parse(args->words[0], &args->size, err);
+		if (!ret && args->wait && args->detach)
+			ret = err_set(err, EINVAL, "--wait and --detach do not go together");
+		if (!ret && (args->command == ARGS_MIGRATE || args->command == ARGS_SAVE) &&
+		    !*args->words[0])
+			ret = err_set(err, EINVAL, "%s: where to? %s", args_words[i].name,
+				      args_words[i].usage);
 		if (!ret && args->node >= 0 && args->size.change != ARGS_TO)
 			ret = err_set(
 				err, EINVAL,

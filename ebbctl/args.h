@@ -31,6 +31,8 @@ enum args_command {
 	ARGS_HUMAN,
 	ARGS_RESIZE,
 	ARGS_RESIZE_ALL,
+	ARGS_MIGRATE,
+	ARGS_SAVE,
 	ARGS_JOBS,
 	ARGS_CANCEL,
 	ARGS_QMP,
@@ -51,11 +53,12 @@ struct args {
 	enum args_command command;
 	char **sockets; /* one, or for top some */
 	size_t nr_sockets;
-	char **words; /* HUMAN, QMP: what follows; CANCEL, WAIT, RESIZE: the name is the first */
+	char **words; /* HUMAN, QMP: what follows; others: the name is the first */
 	size_t nr_words;
 	struct args_size size;
 	int64_t node; /* -1: none */
 	bool wait;
+	bool detach;          /* MIGRATE, SAVE: do not wait */
 	uint64_t timeout_ms;  /* 0: none */
 	uint64_t interval_ms; /* TOP */
 	uint64_t count;       /* TOP; 0: no end */

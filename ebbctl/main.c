@@ -16,6 +16,7 @@
 #include "ebbctl/client.h"
 #include "ebbctl/follow.h"
 #include "ebbctl/human.h"
+#include "ebbctl/migrate.h"
 #include "ebbctl/print.h"
 #include "ebbctl/prompt.h"
 #include "ebbctl/request.h"
@@ -36,14 +37,17 @@ static const char main_help[] =
 	"  resize-all SIZE            resize the machine's memory (--node N: of one node)\n"
 	"      --wait                   show how it gets on, until it is done; Ctrl-C cancels it\n"
 	"      --timeout TIME           give up after 30s, 5m, ...\n"
-	"  jobs                       the resizes under way, and what became of others\n"
+	"  migrate URI                move the machine: tcp:HOST:PORT, unix:PATH, ...\n"
+	"  save FILE                  save it; ebb -incoming file:FILE loads it\n"
+	"      --detach                 do not wait; else Ctrl-C cancels it\n"
+	"  jobs                       what is under way, and what became of others\n"
 	"  cancel JOB                 stop one where it is\n"
 	"  top                        a live view of the memory devices\n"
 	"  events                     what happens, a line each\n"
 	"  wait EVENT                 until that happens (--timeout TIME)\n"
 	"  qmp COMMAND [KEY=VALUE...] a command as programs send it; or a request as JSON\n"
 	"\n"
-	"Exit status: 0, 1 after an error, 130 after an interrupted --wait. See ebbctl(1).\n";
+	"Exit status: 0, 1 after an error, 130 after an interrupt. See ebbctl(1).\n";
 
 static int main_prompt(struct client *client)
 {
@@ -77,6 +81,10 @@ static int main_qmp(struct client *client, const struct args *args)
 		return resize_device(client, args);
 	case ARGS_RESIZE_ALL:
 		return resize_all(client, args);
+	case ARGS_MIGRATE:
+		return migrate_run(client, args);
+	case ARGS_SAVE:
+		return migrate_save(client, args);
 	case ARGS_JOBS:
 		return watch_print_jobs(client);
 	case ARGS_CANCEL:

@@ -77,6 +77,9 @@ static void test_commands(void **state)
 		{"S virtio-mem reg0 2048 -w", ARGS_HUMAN},
 		{"S resize reg0 2G", ARGS_RESIZE},
 		{"S resize-all 8G", ARGS_RESIZE_ALL},
+		{"S migrate tcp:h:1", ARGS_MIGRATE},
+		{"S migrate --detach tcp:h:1", ARGS_MIGRATE},
+		{"S save file --wait", ARGS_SAVE},
 		{"S jobs", ARGS_JOBS},
 		{"S cancel job", ARGS_CANCEL},
 		{"S qmp query-status", ARGS_QMP},
@@ -162,6 +165,10 @@ static void test_mistakes(void **state)
 	bad("S resize-all 1G --node -1", "--node: '-1' is not allowed");
 	bad("S resize-all +1G --node 1", "--node: +1G is not allowed for a node");
 	bad("S jobs all", "jobs: too many words");
+	bad("S migrate", "migrate: too few words: migrate URI [--detach]");
+	bad("S save a b", "save: too many words: save FILE [--detach]");
+	bad("S migrate u --wait --detach", "--wait and --detach do not go together");
+	bad("S migrate u --timeout 1s", "--timeout: there is no such option here: migrate URI");
 	bad("S wait", "wait: too few words");
 	bad("S top --interval 99ms", "--interval: 99ms is too short");
 	bad("S top --count 0", "--count: '0' is not allowed");
