@@ -8,6 +8,8 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+#include "base/num.h"
+
 struct fault_range {
 	uintptr_t start, end;
 	sigjmp_buf back;
@@ -18,7 +20,8 @@ struct fault_range {
  * there, and what to do with other faults.
  */
 static _Thread_local struct fault_range *volatile fault_current;
-static struct sigaction fault_before;
+static const int fault_signals[] = {SIGBUS, SIGSEGV};
+static struct sigaction fault_before[ARRAY_SIZE(fault_signals)];
 
 static void fault_signal(int sig, siginfo_t *info, void *context)
 {
@@ -30,7 +33,7 @@ static void fault_signal(int sig, siginfo_t *info, void *context)
 	if (range && info->si_code > 0 && address >= range->start && address < range->end)
 		siglongjmp(range->back, 1);
 	/* Back to how it was; if it was a fault it happens again at once, else it is sent again. */
-	sigaction(sig, &fault_before, NULL);
+	sigaction(sig, &fault_before[sig == SIGSEGV], NULL);
 	if (info->si_code <= 0)
 		raise(sig);
 }
@@ -42,7 +45,8 @@ void fault_init(void)
 				   .sa_flags = SA_SIGINFO | SA_NODEFER};
 
 	sigemptyset(&action.sa_mask);
-	sigaction(SIGBUS, &action, &fault_before);
+	for (size_t i = 0; i < ARRAY_SIZE(fault_signals); i++)
+		sigaction(fault_signals[i], &action, &fault_before[i]);
 }
 
 int fault_catch(int (*fn)(void *opaque, void *memory, size_t size), void *opaque, void *memory,

@@ -1,20 +1,21 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Memory that the host may not be able to provide: a file whose file system is full, or that somebody
- * made shorter, a broken memory chip. Touching it is a SIGBUS; here it becomes an error.
+ * made shorter, a broken memory chip (SIGBUS), content that was to come and cannot (SIGSEGV; see
+ * guard/missing.h). Here touching it becomes an error.
  *
  * I1  A fault inside the given memory, on the thread that called fault_catch(), while it runs, ends
- *     @fn where it is. Every other SIGBUS goes where it went before.
+ *     @fn where it is. Every other SIGBUS or SIGSEGV goes where it went before.
  *
- * Threads: fault_init() once, before any other; fault_catch() from any thread in which SIGBUS is
- * not blocked (a fault whose signal is blocked ends the process whatever is done here).
+ * Threads: fault_init() once, before any other; fault_catch() from any thread in which neither is
+ * blocked (a fault whose signal is blocked ends the process whatever is done here).
  */
 #ifndef VMM_CORE_FAULT_H
 #define VMM_CORE_FAULT_H
 
 #include <stddef.h>
 
-/* Take SIGBUS; what handled it before gets what is not ours. */
+/* Take both; what handled them before gets what is not ours. */
 void fault_init(void);
 
 /*

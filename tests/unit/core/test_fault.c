@@ -139,6 +139,7 @@ static int end_of_child(void (*what)(struct half *h), struct half *h)
 	if (!child) {
 		setrlimit(RLIMIT_CORE, &no_core);
 		signal(SIGBUS, SIG_DFL);
+		signal(SIGSEGV, SIG_DFL);
 		fault_init();
 		what(h);
 		_exit(0);
@@ -185,6 +186,28 @@ static void test_other_faults(void **state)
 	half_done(&h);
 }
 
+static void touch_protected(struct half *h)
+{
+	*(volatile char *)h->memory = 1;
+}
+
+/* Memory that nobody may touch any more: the same. */
+static void test_protected(void **state)
+{
+	struct half h;
+	char byte = 7;
+
+	(void)state;
+	half_init(&h);
+	assert_int_equal(mprotect(h.memory, BLOCK, PROT_NONE), 0);
+	assert_int_equal(gm_read(h.gm, LOW, &byte, 1), -EFAULT);
+	assert_int_equal(gm_write(h.gm, LOW, &byte, 1), -EFAULT);
+	assert_int_equal(end_of_child(touch_protected, &h), SIGSEGV);
+	assert_int_equal(mprotect(h.memory, BLOCK, PROT_READ | PROT_WRITE), 0);
+	check_there(&h);
+	half_done(&h);
+}
+
 #if defined(__SANITIZE_THREAD__)
 #define WITH_TSAN true
 #elif defined(__has_feature)
@@ -199,6 +222,7 @@ int main(void)
 		cmocka_unit_test(test_missing_page),
 		cmocka_unit_test(test_threads),
 		cmocka_unit_test(test_other_faults),
+		cmocka_unit_test(test_protected),
 	};
 
 	if (WITH_TSAN) {
