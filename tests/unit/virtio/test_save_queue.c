@@ -162,6 +162,8 @@ static void world_step(struct world *w)
 		break;
 	case 5:
 		world_push(w);
+		if (dice_below(&w->dice, 2))
+			world_move(w);
 		world_notify(w);
 		break;
 	case 6:
