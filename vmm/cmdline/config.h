@@ -37,6 +37,8 @@ enum vm_on_off_auto { VM_AUTO, VM_ON, VM_OFF };
 /* -machine */
 enum vm_machine_type { VM_MACHINE_PC, VM_MACHINE_Q35 };
 
+#define VM_DIRTY_RING_ENTRIES_MAX 65536u
+
 struct vm_machine_config {
 	enum vm_machine_type type;
 	const char *name;     /* as given: "pc", "pc-q35-9.0" ...; static */
@@ -44,6 +46,8 @@ struct vm_machine_config {
 	bool dump_guest_core; /* off: guest memory is left out of core dumps */
 	bool mem_merge;       /* guest memory may be merged (MADV_MERGEABLE) */
 	char *memory_backend; /* id; see memory.backend */
+	/* -accel: of each vCPU's ring of written pages, a power of two; 0: bitmaps instead */
+	uint32_t dirty_ring_entries;
 };
 
 /* -cpu */

@@ -94,13 +94,21 @@ static const struct prop accel_list[] = {
 	 .type = PROP_ENUM,
 	 .names = irqchip_names,
 	 .help = "interrupt controllers in the kernel"},
+	{.name = "dirty-ring-size",
+	 .type = PROP_UINT,
+	 FIELD(dirty_ring_entries),
+	 .max = VM_DIRTY_RING_ENTRIES_MAX,
+	 .defval = "0",
+	 .help = "entries of each vCPU's ring of written pages, a power of two; 0: bitmaps"},
 };
 
 const struct props cmdline_accel_props = {NULL, accel_list, ARRAY_SIZE(accel_list)};
 
 int cmdline_machine_init(struct cmdline *cl)
 {
-	return props_init(&cmdline_machine_props, &cl->machine);
+	int ret = props_init(&cmdline_machine_props, &cl->machine);
+
+	return ret ? ret : props_init(&cmdline_accel_props, &cl->machine);
 }
 
 void cmdline_machine_done(struct cmdline *cl)
@@ -170,15 +178,35 @@ static int accel_check(const char *what, const char *accel, struct err **err)
 	return err_set(err, EINVAL, "%s: accel=%s is not there; allowed: kvm", what, accel);
 }
 
+static int accel_help(struct vm_config *config, struct err **err)
+{
+	char *props = props_help(&cmdline_accel_props);
+	char *text = NULL;
+
+	if (props && asprintf(&text, "Accelerators:\n  kvm\nProperties:\n%s", props) < 0)
+		text = NULL;
+	free(props);
+	config->output = text;
+	return text ? 0 : cmdline_oom(err);
+}
+
 int cmdline_accel(struct cmdline *cl, const char *option, const char *arg, struct err **err)
 {
+	uint32_t entries;
 	int ret;
 
 	if (!strcmp(arg, "help") || !strcmp(arg, "?"))
-		return cmdline_set_string(&cl->config->output, "Accelerators:\n  kvm\n", err);
+		return accel_help(cl->config, err);
 	ret = cmdline_apply(&cmdline_accel_props, option, arg, "accel", &cl->machine, err);
 	if (ret < 0)
 		return ret;
+	entries = cl->machine.dirty_ring_entries;
+	if (entries && !num_is_pow2(entries))
+		return err_set(
+			err, EINVAL,
+			"%s: dirty-ring-size=%u is not possible; allowed: a power of two up to "
+			"%u, or 0",
+			option, entries, VM_DIRTY_RING_ENTRIES_MAX);
 	return cl->machine.accel ? accel_check(option, cl->machine.accel, err) : 0;
 }
 
@@ -200,6 +228,7 @@ int cmdline_machine_finish(struct cmdline *cl, struct err **err)
 	machine->root_bus = type->root_bus;
 	machine->dump_guest_core = cl->machine.dump_guest_core;
 	machine->mem_merge = cl->machine.mem_merge;
+	machine->dirty_ring_entries = cl->machine.dirty_ring_entries;
 	machine->memory_backend = cl->machine.memory_backend;
 	cl->machine.memory_backend = NULL;
 	return cl->machine.accel ? accel_check("-machine", cl->machine.accel, err) : 0;

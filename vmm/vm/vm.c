@@ -434,6 +434,9 @@ static int vm_build_core(struct vm *vm, struct err **err)
 	vm->kvm = kvm_vm_new(err);
 	if (!vm->kvm)
 		return -EIO;
+	if (vm->config->machine.dirty_ring_entries &&
+	    kvm_dirty_ring_enable(vm->kvm, vm->config->machine.dirty_ring_entries, err))
+		return -EIO;
 	vm->hv = kvm_vm_hv(vm->kvm);
 	vm->cpuid = kvm_supported_cpuid(vm->kvm, err);
 	return vm->cpuid ? 0 : -EIO;

@@ -488,7 +488,9 @@ static void test_process(void **state)
 		"-msg timestamp=on,guest-name=on -boot strict=on -overcommit mem-lock=off "
 		"-sandbox off -audiodev none,id=x -global ICH9-LPC.noreboot=off -vga none "
 		"-display none -nographic -no-user-config -net none -nic none -parallel none "
-		"-accel kvm -enable-kvm --enable-kvm -machine accel=kvm:tcg,usb=off,vmport=off");
+		"-accel kvm,dirty-ring-size=4096 -enable-kvm --enable-kvm "
+		"-machine accel=kvm:tcg,usb=off,vmport=off");
+	assert_int_equal(config->machine.dirty_ring_entries, 4096);
 	assert_string_equal(config->initrd, "I");
 	assert_string_equal(config->append, "x=1,,2");
 	assert_string_equal(config->name, "a,b");
@@ -536,6 +538,7 @@ static void test_output(void **state)
 		{"-machine help", "  q35 "},
 		{"-M help", "dump-guest-core=<on|off>"},
 		{"-accel help", "kvm"},
+		{"-accel help", "dirty-ring-size=<0-65536>"},
 		{"-cpu help", " avx2 "},
 	};
 
