@@ -27,6 +27,9 @@ const struct qmp_module *const control_modules[] = {
 	&control_devices_module,
 	&control_jobs_module,
 	&control_resize_module,
+	&control_migrate_module,
+	&control_migrate_info_module,
+	&control_migrate_params_module,
 	&control_stats_module,
 	&control_qom_module,
 	NULL,
@@ -95,7 +98,7 @@ static int control_open_monitors(struct control *control, struct err **err)
 }
 
 /* Parts in the order in which control_free() ends them the other way round. */
-static int control_start(struct control *control, struct err **err)
+static int control_start(struct control *control, struct migration *migration, struct err **err)
 {
 	int ret = control_run_init(control, err);
 
@@ -104,13 +107,16 @@ static int control_start(struct control *control, struct err **err)
 	if (!ret)
 		ret = control_resize_init(control, err);
 	if (!ret)
+		ret = control_migrate_init(control, migration, err);
+	if (!ret)
 		ret = control_metrics_init(control, err);
 	if (!ret)
 		ret = control_open_monitors(control, err);
 	return ret;
 }
 
-struct control *control_new(struct vm *vm, struct loop *main, struct err **err)
+struct control *control_new(struct vm *vm, struct migration *migration, struct loop *main,
+			    struct err **err)
 {
 	struct control *control = calloc(1, sizeof(*control));
 
@@ -120,7 +126,7 @@ struct control *control_new(struct vm *vm, struct loop *main, struct err **err)
 	}
 	control->vm = vm;
 	control->main = main;
-	if (control_start(control, err)) {
+	if (control_start(control, migration, err)) {
 		control_free(control);
 		return NULL;
 	}
@@ -137,6 +143,7 @@ void control_free(struct control *control)
 		chr_monitor_free(control->monitors[i]);
 	free(control->monitors);
 	control_metrics_done(control);
+	control_migrate_done(control);
 	control_resize_done(control);
 	qmp_free(control->qmp);
 	control_run_done(control);

@@ -12,13 +12,15 @@
 struct control;
 struct err;
 struct loop;
+struct migration;
 struct vm;
 
 /*
- * Opens a monitor for each of the configuration's. @vm and @main, its loop, outlive it. NULL and *err
- * on failure.
+ * Opens a monitor for each of the configuration's. @vm, its @migration and @main, its loop, outlive it.
+ * NULL and *err on failure.
  */
-struct control *control_new(struct vm *vm, struct loop *main, struct err **err);
+struct control *control_new(struct vm *vm, struct migration *migration, struct loop *main,
+			    struct err **err);
 /* Ends all sessions. NULL is allowed. */
 void control_free(struct control *control);
 

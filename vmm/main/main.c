@@ -4,7 +4,7 @@
  *
  * Exit status: 0 when the guest powered off, or reset under -no-reboot, or the monitor or a signal
  * (SIGINT, SIGTERM, SIGHUP) ended it; 1 for a mistake on the command line, a machine that could
- * not be built, and a panic under -action panic=exit-failure.
+ * not be built or loaded, and a panic under -action panic=exit-failure.
  *
  * Signals: until the main loop runs, a signal that ends the process restores the terminal first;
  * so do at any time those that a fault of the process raises, but for guest memory that the host
@@ -26,6 +26,7 @@
 #include "vmm/core/fault.h"
 #include "vmm/core/loop.h"
 #include "vmm/main/daemon.h"
+#include "vmm/migration/migration.h"
 #include "vmm/vm/report.h"
 #include "vmm/vm/vm.h"
 
@@ -33,6 +34,7 @@ struct ebb {
 	struct vm_config *config;
 	struct loop *loop;
 	struct vm *vm;
+	struct migration *migration;
 	struct control *control;
 	int daemon_fd;
 	char *pidfile; /* absolute; once it is made */
@@ -107,10 +109,15 @@ static int ebb_start(struct ebb *ebb, struct err **err)
 	ebb->vm = vm_new(ebb->config, ebb->loop, err);
 	if (!ebb->vm)
 		return -EIO;
-	ebb->control = control_new(ebb->vm, ebb->loop, err);
+	ebb->migration = migration_new(ebb->vm, ebb->loop, err);
+	if (!ebb->migration)
+		return -EIO;
+	ebb->control = control_new(ebb->vm, ebb->migration, ebb->loop, err);
 	if (!ebb->control)
 		return -EIO;
 	ret = vm_start(ebb->vm, err);
+	if (!ret && c->incoming)
+		ret = migration_incoming(ebb->migration, c->incoming, err);
 	/* Before anybody is told that it runs: from then on a signal ends it in an orderly way. */
 	if (!ret)
 		ret = ebb_take_signals(ebb, err);
@@ -122,6 +129,7 @@ static int ebb_start(struct ebb *ebb, struct err **err)
 static void ebb_end(struct ebb *ebb)
 {
 	control_free(ebb->control);
+	migration_free(ebb->migration);
 	vm_free(ebb->vm);
 	loop_free(ebb->loop);
 	if (ebb->pidfile)

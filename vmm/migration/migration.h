@@ -101,6 +101,8 @@ struct migration_ram_info {
 	uint64_t precopy_bytes, downtime_bytes, postcopy_bytes;
 };
 
+#define MIGRATION_LISTENING_MAX 272u
+
 struct migration_info {
 	enum migration_status status;
 	bool incoming;
@@ -117,7 +119,7 @@ struct migration_info {
 	uint64_t expected_downtime_ms;
 	uint8_t cpu_throttle_percentage; /* 0: none */
 	/* where somebody can connect to: "tcp:127.0.0.1:4444"; "" where there is none */
-	char listening[256];
+	char listening[MIGRATION_LISTENING_MAX];
 };
 
 /* May be NULL, each of them. */

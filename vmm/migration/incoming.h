@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The way of a machine into this process: a thread "incoming" that reads what an outgoing migration
+ * sent, and puts it into a machine that waits (VM_INMIGRATE).
+ *
+ * I1  The guest runs here when all of its state was loaded and, where the source waits for answers,
+ *     the source said GO and RUNNING was sent: never before, and never when RUNNING could not be sent
+ *     unless the source has ended in order.
+ * I2  The first thing that is wrong is kept, as one sentence; the source is told it where that can
+ *     be, and the machine never runs.
+ *
+ * Threads: calls on the main one, which waits in incoming_free() only. The hook is called there too,
+ * from the loop.
+ * The other side controls every byte; whoever can connect is the other side.
+ */
+#ifndef VMM_MIGRATION_INCOMING_H
+#define VMM_MIGRATION_INCOMING_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "vmm/migration/migration.h"
+
+struct address;
+struct err;
+struct incoming;
+struct onmain;
+
+struct incoming_config {
+	struct vm *vm;
+	struct onmain *onmain;
+	uint32_t capabilities;
+	/* @error: of MIGRATION_FAILED, else NULL. After MIGRATION_COMPLETED and MIGRATION_FAILED it
+	 * is over. */
+	void (*status)(void *opaque, enum migration_status status, const char *error);
+	void *opaque;
+};
+
+/* Who is to connect can, when it returns. Takes @address over, also when it fails. */
+int incoming_start(const struct incoming_config *config, struct address *address,
+		   struct incoming **ret_incoming, struct err **err);
+/* Ends it first, whatever it was doing; onmain_close() came before unless it is over. Accepts NULL. */
+void incoming_free(struct incoming *in);
+
+/* Where it listens or listened, as an address; "" for what cannot be connected to. */
+const char *incoming_listening(const struct incoming *in);
+
+#endif

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What the files of an outgoing migration share; nobody else includes this. */
+#ifndef VMM_MIGRATION_OUTGOING_INTERNAL_H
+#define VMM_MIGRATION_OUTGOING_INTERNAL_H
+
+#include <pthread.h>
+
+#include "base/pack.h"
+#include "vmm/migration/outgoing.h"
+#include "vmm/migration/record.h"
+#include "vmm/vm/vm_migrate.h"
+
+struct back;
+struct block;
+struct cancel;
+struct channel;
+struct image_writer;
+struct pace;
+struct ram_send;
+
+struct outgoing {
+	struct outgoing_config config;
+	struct address *address;
+	struct cancel *cancel;
+	struct pace *pace;
+	pthread_t thread;
+	bool joined;
+	/* What must agree, and the machine's memory: made on the main thread. */
+	struct pack description;
+	struct block *blocks;
+	size_t nr_blocks;
+
+	/* The thread's. */
+	struct channel *channel;
+	struct channel **further; /* nr_further */
+	struct record_header header;
+	struct record_writer *writer; /* of @channel, unless there is an image */
+	struct record_writer **further_writers;
+	size_t nr_further;
+	struct back *back; /* NULL: there is no way back */
+	struct image_writer *image;
+	bool logging; /* vm_dirty_start() */
+	struct pack sections;
+
+	pthread_mutex_t lock; /* guards the following; the thread alone writes those marked T */
+	pthread_cond_t changed;
+	struct migration_params params;
+	bool cancelled; /* somebody wants it to end */
+	bool committed; /* T: too late for that (I1) */
+	bool go_on;     /* outgoing_continue() */
+	struct ram_send *send; /* T */
+	struct migration_ram_info ram; /* T: when there is no @send any more */
+	bool has_ram;                  /* T */
+	bool over;                     /* T */
+	uint64_t begun_ms, setup_ms, halted_ms, downtime_ms, ended_ms; /* T; 0: not yet */
+};
+
+uint64_t outgoing_now_ms(void);
+
+/* outgoing.c */
+
+/* -ECANCELED when there is no main thread any more. */
+int outgoing_set_status(struct outgoing *o, enum migration_status status);
+/* The guest is given away from now on; -ECANCELED when it was cancelled before. */
+int outgoing_commit(struct outgoing *o);
+/* One more record, in the stream or in the image. */
+int outgoing_record(struct outgoing *o, enum record_type type, uint32_t flags, const void *bytes,
+		    size_t size, struct err **err);
+
+/* outgoing_switch.c: everything from the last round on. *ret_outcome also after a failure. */
+int outgoing_switch(struct outgoing *o, enum vm_migration_outcome *ret_outcome, struct err **err);
+
+/* outgoing_image.c */
+struct ram_send_sink;
+/* For a file in which pages have places. */
+int outgoing_image_begin(struct outgoing *o, struct err **err);
+extern const struct ram_send_sink outgoing_image_sink;
+/* What is plugged now, as the target is to know it before the parts. */
+int outgoing_image_notes(struct outgoing *o, struct err **err);
+
+#endif
