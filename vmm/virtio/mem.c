@@ -23,148 +23,6 @@
 #define VIRTIO_MEM_QUEUE_SIZE 128
 #define VIRTIO_MEM_STEP_BYTES (1 * GIB) /* cleared in less than a second by any host */
 
-/* ---- the engine's host ---- */
-
-/*
- * What can take as long as the host needs to find and clear memory, or to free it, is done in
- * steps, and given up between two of them when the machine is about to stop (I5). Only what the
- * request itself is for: taking it back is done whole.
- */
-static int virtio_mem_in_steps(struct virtio_mem *mem, bool may_end, uint64_t offset, uint64_t size,
-			       int (*fn)(struct vmem_guard *guard, uint64_t offset, uint64_t size))
-{
-	uint64_t step = num_max(mem->config.step_bytes, mem->config.device.block_size);
-	int ret = 0;
-
-	for (uint64_t done = 0; done < size && !ret; done += step) {
-		if (done && may_end && mem_progress_stopped(&mem->progress))
-			return -EINTR;
-		ret = fn(mem->guard, offset + done, num_min(step, size - done));
-	}
-	return ret;
-}
-
-/* The first failure of a request is what it was refused for; others come while it is undone. */
-static int virtio_mem_done(struct virtio_mem *mem, enum virtio_mem_step step, int ret)
-{
-	if (ret && !mem->failed_error) {
-		mem->failed_step = step;
-		mem->failed_error = -ret;
-	}
-	return ret;
-}
-
-static int virtio_mem_grant(void *host, uint64_t offset, uint64_t size)
-{
-	struct virtio_mem *mem = host;
-	int ret = virtio_mem_in_steps(mem, mem->plugging, offset, size, vmem_guard_grant);
-
-	mem->changes++;
-	if (!ret)
-		gm_grant(mem->gm_region, offset, size);
-	return virtio_mem_done(mem, VIRTIO_MEM_GRANT, ret);
-}
-
-static int virtio_mem_populate(void *host, uint64_t offset, uint64_t size)
-{
-	struct virtio_mem *mem = host;
-
-	return virtio_mem_done(
-		mem, VIRTIO_MEM_POPULATE,
-		virtio_mem_in_steps(mem, mem->plugging, offset, size, vmem_guard_populate));
-}
-
-static int virtio_mem_revoke(void *host, uint64_t offset, uint64_t size)
-{
-	struct virtio_mem *mem = host;
-
-	/*
-	 * After a failure the engine grants again what is plugged; the run may hold more than that.
-	 */
-	gm_revoke(mem->gm_region, offset, size);
-	mem->changes++;
-	return virtio_mem_done(mem, VIRTIO_MEM_REVOKE, vmem_guard_revoke(mem->guard, offset, size));
-}
-
-static int virtio_mem_discard(void *host, uint64_t offset, uint64_t size)
-{
-	struct virtio_mem *mem = host;
-
-	mem->changes++;
-	return virtio_mem_done(
-		mem, VIRTIO_MEM_DISCARD,
-		virtio_mem_in_steps(mem, mem->unplugging, offset, size, vmem_guard_discard));
-}
-
-static void virtio_mem_config_changed(void *host)
-{
-	struct virtio_mem *mem = host;
-
-	virtio_config_changed_locked(mem->vdev);
-}
-
-static void virtio_mem_plugged_changed(void *host)
-{
-	struct virtio_mem *mem = host;
-
-	virtio_config_touched_locked(mem->vdev);
-}
-
-static const struct vmem_host_ops virtio_mem_host_ops = {
-	.grant = virtio_mem_grant,
-	.populate = virtio_mem_populate,
-	.revoke = virtio_mem_revoke,
-	.discard = virtio_mem_discard,
-	.config_changed = virtio_mem_config_changed,
-	.plugged_changed = virtio_mem_plugged_changed,
-};
-
-/* ---- the guard's slots ---- */
-
-static int virtio_mem_slot_add(void *opaque, uint64_t offset, uint64_t size, uint32_t *ret_slot)
-{
-	struct virtio_mem *mem = opaque;
-	struct hv *hv = mem->config.hv;
-	struct range gpa = {mem->config.device.addr + offset, size};
-
-	return hv->ops->slot_add(hv, gpa, (char *)mem->config.memory + offset, false, ret_slot);
-}
-
-static int virtio_mem_slot_remove(void *opaque, uint32_t slot)
-{
-	struct virtio_mem *mem = opaque;
-	struct hv *hv = mem->config.hv;
-
-	return hv->ops->slot_remove(hv, slot);
-}
-
-static int virtio_mem_slots_replace(void *opaque, const uint32_t *old, size_t nr_old,
-				    struct vmem_guard_slot *fresh, size_t nr_fresh)
-{
-	struct virtio_mem *mem = opaque;
-	const struct virtio_mem_config *c = &mem->config;
-	struct hv_slot *slots = calloc(nr_fresh + 1, sizeof(*slots));
-	int ret;
-
-	if (!slots)
-		return -ENOMEM;
-	for (size_t i = 0; i < nr_fresh; i++) {
-		slots[i].gpa = (struct range){c->device.addr + fresh[i].offset, fresh[i].size};
-		slots[i].host = (char *)c->memory + fresh[i].offset;
-	}
-	ret = c->hv->ops->slots_replace(c->hv, old, nr_old, slots, nr_fresh);
-	for (size_t i = 0; i < nr_fresh && !ret; i++)
-		fresh[i].slot = slots[i].slot;
-	free(slots);
-	return ret;
-}
-
-static const struct vmem_guard_ops virtio_mem_guard_ops = {
-	.slot_add = virtio_mem_slot_add,
-	.slot_remove = virtio_mem_slot_remove,
-	.slots_replace = virtio_mem_slots_replace,
-};
-
 /* ---- violations ---- */
 
 static void virtio_mem_violation_seen(void *opaque)
@@ -230,7 +88,7 @@ static void virtio_mem_reset(void *opaque)
 	mem_pace_clear(&mem->pace);
 }
 
-static void virtio_mem_changed(struct virtio_mem *mem)
+void virtio_mem_changed(struct virtio_mem *mem)
 {
 	if (mem->config.changed)
 		mem->config.changed(mem->config.opaque, mem);
@@ -417,6 +275,9 @@ static const struct virtio_device_ops virtio_mem_ops = {
 	.queue_kick = virtio_mem_queue_kick,
 	.reset = virtio_mem_reset,
 	.system_reset = virtio_mem_system_reset,
+	.state_version = VIRTIO_MEM_STATE_VERSION,
+	.save = virtio_mem_save,
+	.load = virtio_mem_load,
 };
 
 /* On the loop: bring the engine to what is wanted now, however many calls asked for it. */

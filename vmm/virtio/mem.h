@@ -234,7 +234,7 @@ struct virtio_mem_refusal {
  */
 struct virtio_mem_stats {
 	struct virtio_mem_requests requests[VIRTIO_MEM_KINDS];
-	/* by requests, and by resets of the machine: the first less the others is plugged_size */
+	/* by requests, and by resets of the machine; with what was loaded they make plugged_size */
 	uint64_t plugged_bytes, unplugged_bytes, reset_bytes;
 	uint64_t size_reads; /* how often the driver read requested_size */
 	uint64_t refusals;   /* requests that the host could not do; the last one: */

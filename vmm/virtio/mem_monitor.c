@@ -28,17 +28,22 @@ int virtio_mem_check_size(const struct virtio_mem *mem, uint64_t requested_size,
 	return 0;
 }
 
-static void virtio_mem_want(struct virtio_mem *mem, uint64_t requested_size)
+/* Have the device's thread look at the size that is wanted. */
+static void virtio_mem_hand_over(struct virtio_mem *mem)
 {
 	uint64_t one = 1;
-	ssize_t n;
+	/* Fails only when its counter is full: the signal is pending then. */
+	ssize_t n = write(mem->resize_fd, &one, sizeof(one));
 
+	(void)n;
+}
+
+static void virtio_mem_want(struct virtio_mem *mem, uint64_t requested_size)
+{
 	/* In this order: nobody sees the new size together with the old time. */
 	mem_progress_moved(&mem->progress);
 	mem->wanted = requested_size;
-	/* Fails only when its counter is full: the signal is pending then. */
-	n = write(mem->resize_fd, &one, sizeof(one));
-	(void)n;
+	virtio_mem_hand_over(mem);
 }
 
 int virtio_mem_resize(struct virtio_mem *mem, uint64_t requested_size, struct err **err)
@@ -72,6 +77,9 @@ void virtio_mem_stop(struct virtio_mem *mem)
 void virtio_mem_cont(struct virtio_mem *mem)
 {
 	mem_progress_cont(&mem->progress);
+	/* A size that was loaded before the source's thread had come to it. */
+	if (!virtio_mem_resized(mem))
+		virtio_mem_hand_over(mem);
 }
 
 void virtio_mem_info(const struct virtio_mem *mem, struct vmem_device_info *ret_info)

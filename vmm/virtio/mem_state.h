@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Inside of the virtio-mem device: its state. Only mem.c and mem_monitor.c include this; contract,
- * invariants and locks are in mem.h.
+ * Inside of the virtio-mem device: its state. Only mem.c, mem_host.c, mem_monitor.c and mem_save.c
+ * include this; contract, invariants and locks are in mem.h.
  */
 #ifndef VMM_VIRTIO_MEM_STATE_H
 #define VMM_VIRTIO_MEM_STATE_H
@@ -15,7 +15,10 @@
 #include "vmm/virtio/mem_stats.h"
 
 struct gm_region;
+struct pack;
+struct unpack;
 struct vmem_guard;
+struct vmem_guard_ops;
 struct vq_chain;
 
 /*
@@ -46,6 +49,22 @@ struct virtio_mem {
 	bool plugging, unplugging;        /* a PLUG request, or one to unplug, is under way */
 	enum virtio_mem_step failed_step; /* of the request under way */
 	int failed_error;                 /* 0: none failed */
+	/* virtio_mem_track(): NULL, or who is told */
+	void (*track)(void *opaque, struct virtio_mem *mem, uint64_t offset, uint64_t size,
+		      bool plugged);
+	void *track_opaque;
 };
+
+/* What is behind engine and guard; the opaque of both is the struct virtio_mem. */
+extern const struct vmem_host_ops virtio_mem_host_ops;
+extern const struct vmem_guard_ops virtio_mem_guard_ops;
+
+/* Tell config.changed. The device lock is held. */
+void virtio_mem_changed(struct virtio_mem *mem);
+
+/* For struct virtio_device_ops. */
+#define VIRTIO_MEM_STATE_VERSION 1u
+void virtio_mem_save(void *opaque, struct pack *out);
+int virtio_mem_load(void *opaque, uint32_t version, struct unpack *in, struct err **err);
 
 #endif
