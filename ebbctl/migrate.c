@@ -14,10 +14,10 @@
 #include "ebbctl/args.h"
 #include "ebbctl/attend.h"
 #include "ebbctl/client.h"
-#include "ebbctl/device.h"
 #include "ebbctl/print.h"
 #include "ebbctl/progress.h"
 #include "ebbctl/text.h"
+#include "ebbctl/told.h"
 #include "ebbctl/watch.h"
 
 /* In a narrower window there is nothing behind the bar. */
@@ -30,60 +30,31 @@ struct migrate {
 	bool saved;     /* to a file */
 	bool cancelled; /* by us */
 	bool left;      /* it goes on */
-	char status[32];
+	struct told told;
 	char *reason; /* clean; NULL: none was given */
-	uint64_t sent_bytes, moved_bytes, passes, dirty_bytes, throttle, downtime_ms, total_ms;
 	struct progress progress;
 	struct progress_rate rate;
 };
 
 /* ---- what is told ---- */
 
-static void migrate_read_ram(struct migrate *m, const json_t *ram)
-{
-	uint64_t remaining = 0, total = 0, duplicate = 0, normal = 0, page = 0, dirty = 0, moved;
-
-	if (!device_number(ram, "remaining", &remaining) || !device_number(ram, "total", &total))
-		return;
-	device_number(ram, "transferred", &m->sent_bytes);
-	device_number(ram, "dirty-sync-count", &m->passes);
-	device_number(ram, "duplicate", &duplicate);
-	device_number(ram, "normal", &normal);
-	device_number(ram, "page-size", &page);
-	device_number(ram, "dirty-pages-rate", &dirty);
-	if (!num_mul(dirty, page, &m->dirty_bytes))
-		m->dirty_bytes = 0;
-	m->progress.total = total;
-	m->progress.done = total - num_min(remaining, total);
-	m->progress.size_bytes = m->progress.done;
-	m->progress.target_bytes = total;
-	m->progress.target_known = true;
-	/* How fast memory goes, not its bytes on the way: that is what is left to do. */
-	if (num_add(duplicate, normal, &moved) && num_mul(moved, page, &moved))
-		m->moved_bytes = moved;
-}
-
 static void migrate_told(void *opaque, const json_t *value, const struct err *err)
 {
-	static const char *const ends[] = {"completed", "failed", "cancelled", "postcopy-paused"};
 	struct migrate *m = opaque;
-	const char *status = json_string_value(json_object_get(value, "status"));
-	const char *why = json_string_value(json_object_get(value, "error-desc"));
 
 	if (err) {
 		attend_fail(&m->attend, err);
 		return;
 	}
-	snprintf(m->status, sizeof(m->status), "%s", status ? status : "none");
-	m->throttle = 0;
-	device_number(value, "cpu-throttle-percentage", &m->throttle);
-	device_number(value, "downtime", &m->downtime_ms);
-	device_number(value, "total-time", &m->total_ms);
-	migrate_read_ram(m, json_object_get(value, "ram"));
-	for (size_t i = 0; i < ARRAY_SIZE(ends); i++)
-		m->attend.over = m->attend.over || !strcmp(m->status, ends[i]);
-	if (m->attend.over && why && !m->reason)
-		m->reason = text_clean(why, strlen(why), text_locale_utf8(), 0);
+	told_read(value, &m->told);
+	if (m->told.has_memory) {
+		m->progress.total = m->progress.target_bytes = m->told.total_bytes;
+		m->progress.done = m->progress.size_bytes = m->told.done_bytes;
+		m->progress.target_known = true;
+	}
+	m->attend.over = m->attend.over || told_is_over(&m->told);
+	if (m->attend.over && m->told.why && !m->reason)
+		m->reason = text_clean(m->told.why, strlen(m->told.why), text_locale_utf8(), 0);
 }
 
 /* Events of migrations come only where somebody switched them on. */
@@ -105,18 +76,18 @@ static void migrate_extra(const struct migrate *m, char *buf, size_t room)
 	char *clean;
 	int used;
 
-	used = snprintf(buf, room, ", %s sent", text_size(m->sent_bytes, size));
-	if (m->passes > 1)
+	used = snprintf(buf, room, ", %s sent", text_size(m->told.sent_bytes, size));
+	if (m->told.passes > 1)
 		used += snprintf(buf + used, room - (size_t)used, ", pass %llu",
-				 (unsigned long long)m->passes);
-	if (m->dirty_bytes)
+				 (unsigned long long)m->told.passes);
+	if (m->told.dirty_bytes)
 		used += snprintf(buf + used, room - (size_t)used, ", %s/s written",
-				 text_size(m->dirty_bytes, size));
-	if (m->throttle)
+				 text_size(m->told.dirty_bytes, size));
+	if (m->told.throttle)
 		used += snprintf(buf + used, room - (size_t)used, ", slowed by %llu %%",
-				 (unsigned long long)m->throttle);
-	if (strcmp(m->status, "active")) {
-		clean = text_clean(m->status, strlen(m->status), text_locale_utf8(), 0);
+				 (unsigned long long)m->told.throttle);
+	if (strcmp(m->told.status, "active")) {
+		clean = text_clean(m->told.status, strlen(m->told.status), text_locale_utf8(), 0);
 		snprintf(buf + used, room - (size_t)used, ", %.40s", clean ? clean : "");
 		free(clean);
 	}
@@ -128,7 +99,9 @@ static void migrate_line(void *opaque, uint64_t now_ms, size_t columns, char *bu
 	struct migrate *m = opaque;
 	size_t used;
 
-	progress_rate_note(&m->rate, now_ms, m->moved_bytes);
+	/* How fast memory goes, not its bytes on the way: memory is what is left to do. */
+	if (m->told.has_memory)
+		progress_rate_note(&m->rate, now_ms, m->told.moved_bytes);
 	m->progress.bytes_per_s = progress_rate_get(&m->rate, now_ms);
 	if (!m->attend.bar || columns >= MIGRATE_COLUMNS_FULL)
 		migrate_extra(m, extra, sizeof(extra));
@@ -179,20 +152,20 @@ static int migrate_report(const struct migrate *m)
 			progress_percent(m->progress.done, m->progress.total));
 		return WATCH_INTERRUPTED;
 	}
-	if (!strcmp(m->status, "completed")) {
+	if (!strcmp(m->told.status, "completed")) {
 		printf("%s: %s, %s in %llu.%llu s, stopped for %llu ms\n", what,
-		       m->saved ? "saved" : "moved", text_size(m->sent_bytes, sent),
-		       (unsigned long long)(m->total_ms / 1000),
-		       (unsigned long long)(m->total_ms % 1000 / 100),
-		       (unsigned long long)m->downtime_ms);
+		       m->saved ? "saved" : "moved", text_size(m->told.sent_bytes, sent),
+		       (unsigned long long)(m->told.total_ms / 1000),
+		       (unsigned long long)(m->told.total_ms % 1000 / 100),
+		       (unsigned long long)m->told.downtime_ms);
 		return print_flush();
 	}
-	if (!strcmp(m->status, "cancelled")) {
+	if (!strcmp(m->told.status, "cancelled")) {
 		fprintf(stderr, "ebbctl: %s: cancelled; the machine stays here\n", what);
 		return m->cancelled ? WATCH_INTERRUPTED : 1;
 	}
 	fprintf(stderr, "ebbctl: %s: %s: %s\n", what,
-		strcmp(m->status, "failed") ? "paused, migrate -r goes on" : "failed",
+		strcmp(m->told.status, "failed") ? "paused, migrate -r goes on" : "failed",
 		m->reason ? m->reason : "the monitor does not say why");
 	return 1;
 }

@@ -110,6 +110,8 @@ static void top_print(struct top *top)
 
 		if (!machine->nr_devices)
 			top_print_line(when, top_problem_line(machine));
+		if (machine->moving)
+			top_print_line(when, top_move_line(machine, top->view.now_ms));
 		for (size_t d = 0; d < machine->nr_devices; d++)
 			top_print_line(when,
 				       top_line(machine, machine->devices[d], top->view.now_ms));

@@ -188,9 +188,9 @@ static void top_draw_heads(const struct top_screen *screen)
 }
 
 static void top_draw_machine(const struct top_screen *screen, int y,
-			     const struct top_machine *machine)
+			     const struct top_machine *machine, uint64_t now_ms)
 {
-	char line[TOP_LINE_BYTES], size[TOP_TEXT_MAX];
+	char line[TOP_LINE_BYTES], size[TOP_TEXT_MAX], move[TOP_MOVE_TEXT_MAX] = "";
 	size_t used;
 
 	attrset(A_BOLD);
@@ -203,8 +203,10 @@ static void top_draw_machine(const struct top_screen *screen, int y,
 		attrset(A_NORMAL);
 		return;
 	}
-	snprintf(line, sizeof(line), "%.100s%s%s%s", machine->status ? machine->status : "",
-		 machine->base_known ? ", boot memory " : "",
+	if (machine->moving)
+		top_move_text(machine, now_ms, move);
+	snprintf(line, sizeof(line), "%.100s%s%s%s%s%s", machine->status ? machine->status : "",
+		 *move ? ", " : "", move, machine->base_known ? ", boot memory " : "",
 		 machine->base_known ? top_size_text(machine->base_bytes, size) : "",
 		 machine->nr_devices ? "" : ", no memory devices");
 	top_put(y, (int)used, TOP_LINE_BYTES, line);
@@ -354,7 +356,7 @@ void top_screen_draw(struct top_screen *screen, struct top_view *view)
 		int y = TOP_ROWS_ABOVE + (int)i;
 
 		if (row->kind == TOP_ROW_MACHINE)
-			top_draw_machine(screen, y, machine);
+			top_draw_machine(screen, y, machine, view->now_ms);
 		else if (row->kind == TOP_ROW_DEVICE)
 			top_draw_device(screen, y, view, machine->devices[row->device]);
 		else

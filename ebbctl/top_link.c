@@ -16,7 +16,7 @@
 #include "ebbctl/top_model.h"
 
 /* Questions that not every monitor knows. */
-enum top_question { TOP_VIRTIO_MEM, TOP_BLOCKS, TOP_STATS, TOP_QUESTIONS };
+enum top_question { TOP_VIRTIO_MEM, TOP_BLOCKS, TOP_STATS, TOP_MIGRATE, TOP_QUESTIONS };
 
 struct top_link {
 	struct top_machine machine;
@@ -256,6 +256,14 @@ static void top_link_stats_told(void *opaque, const json_t *value, const struct 
 	top_machine_take_stats(&link->machine, value, link->now_ms);
 }
 
+static void top_link_migrate_told(void *opaque, const json_t *value, const struct err *err)
+{
+	struct top_link *link = opaque;
+
+	top_link_known(link, TOP_MIGRATE, err);
+	top_machine_take_migration(&link->machine, value, link->now_ms);
+}
+
 static void top_about_free(struct top_about *about)
 {
 	if (about)
@@ -328,6 +336,8 @@ void top_link_ask(struct top_link *link, size_t cells)
 	if (!link->machine.base_known)
 		client_send(link->client, "query-memory-size-summary", NULL, top_link_summary_told,
 			    link);
+	if (!link->unknown[TOP_MIGRATE])
+		client_send(link->client, "query-migrate", NULL, top_link_migrate_told, link);
 	client_send(link->client, "query-memory-devices", NULL, top_link_devices_told, link);
 }
 

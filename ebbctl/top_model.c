@@ -75,6 +75,7 @@ void top_machine_set_problem(struct top_machine *machine, const char *text)
 	top_machine_forget(machine);
 	top_set_text(&machine->status, NULL);
 	machine->base_known = false;
+	machine->moving = false;
 }
 
 struct top_device *top_machine_device(const struct top_machine *machine, const char *id)

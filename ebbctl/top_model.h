@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 #include "ebbctl/progress.h"
+#include "ebbctl/told.h"
 
 #define TOP_DEVICES_MAX 256
 #define TOP_CELLS_MAX   4096
@@ -49,6 +50,9 @@ struct top_machine {
 	char *problem; /* why there are no figures; NULL: there are */
 	uint64_t base_bytes;
 	bool base_known;
+	bool moving; /* a migration is under way: */
+	struct told move;
+	struct progress_rate move_rate;
 	struct top_device **devices;
 	size_t nr_devices;
 };
@@ -63,6 +67,8 @@ void top_machine_set_problem(struct top_machine *machine, const char *text);
 void top_machine_take_devices(struct top_machine *machine, const json_t *list, uint64_t now_ms);
 void top_machine_take_status(struct top_machine *machine, const json_t *status);
 void top_machine_take_summary(struct top_machine *machine, const json_t *summary);
+/* To query-migrate; NULL: there was none. top_move.c */
+void top_machine_take_migration(struct top_machine *machine, const json_t *value, uint64_t now_ms);
 /* To query-virtio-mem-blocks of the device @id. */
 void top_machine_take_blocks(struct top_machine *machine, const char *id, const json_t *blocks);
 /* To query-virtio-mem and query-stats. */

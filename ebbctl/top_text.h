@@ -29,7 +29,12 @@ const char *top_count_text(uint64_t count, int known, char buf[TOP_TEXT_MAX]);
  * exact. A new string, NULL when memory is out.
  */
 char *top_line(const struct top_machine *machine, const struct top_device *device, uint64_t now_ms);
-/* The same of a machine that has no devices to tell of. */
+/* "moving 45 %, +350M/s, pass 2", of a machine that is. Returns @buf. top_move.c */
+#define TOP_MOVE_TEXT_MAX 128
+const char *top_move_text(const struct top_machine *machine, uint64_t now_ms,
+			  char buf[TOP_MOVE_TEXT_MAX]);
+/* A line for logs of it; and of a machine that has no devices to tell of. */
+char *top_move_line(const struct top_machine *machine, uint64_t now_ms);
 char *top_problem_line(const struct top_machine *machine);
 
 #endif

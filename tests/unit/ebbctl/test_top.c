@@ -230,6 +230,15 @@ static void test_map(void **state)
 }
 
 /* Answers of any shape change nothing, and break nothing. */
+static void take_migration(struct top_machine *machine, uint64_t now_ms, const char *text)
+{
+	json_t *value = json_loads(text, JSON_DECODE_ANY, NULL);
+
+	assert_non_null(value);
+	top_machine_take_migration(machine, value, now_ms);
+	json_decref(value);
+}
+
 static void test_hostile(void **state)
 {
 	static const char *const texts[] = {
@@ -262,6 +271,8 @@ static void test_hostile(void **state)
 		take_text(machine, top_machine_take_summary, texts[i]);
 		take_text(machine, top_machine_take_virtio_mem, texts[i]);
 		take_stats(machine, 1000, texts[i]);
+		take_migration(machine, 1000 + i, texts[i]);
+		assert_false(machine->moving);
 		take_blocks(machine, "a", texts[i]);
 		take_blocks(machine, "none", texts[i]);
 		assert_false(machine->base_known);
@@ -369,6 +380,49 @@ static void test_texts(void **state)
 	free(line);
 }
 
+/* ---- a migration ---- */
+
+#define MOVING(status, remaining, normal)                                     \
+	"{\"status\": \"" status                                              \
+	"\", \"cpu-throttle-percentage\": 20, \"ram\": {\"total\": 1048576, " \
+	"\"remaining\": " remaining                                           \
+	", \"transferred\": 4096, \"duplicate\": 0, \"normal\": " normal      \
+	", \"page-size\": 4096, \"dirty-sync-count\": 3}}"
+
+static void test_migration(void **state)
+{
+	struct top_machine *machine = *state;
+	char text[TOP_MOVE_TEXT_MAX];
+	char *line;
+
+	take_migration(machine, 1000, "{}");
+	assert_false(machine->moving);
+	take_migration(machine, 1000, "{\"status\": \"setup\"}");
+	assert_false(machine->moving);
+	take_migration(machine, 1000, MOVING("active", "1048576", "0"));
+	assert_true(machine->moving);
+	assert_string_equal(top_move_text(machine, 1000, text),
+			    "moving 0 %, 0, pass 3, slowed by 20 %");
+	take_migration(machine, 2000, MOVING("active", "524288", "128"));
+	assert_string_equal(top_move_text(machine, 2000, text),
+			    "moving 50 %, +512K/s, pass 3, slowed by 20 %");
+	line = top_move_line(machine, 2000);
+	assert_string_equal(line, "machine=vm1_\\x1b.sock migration=active progress=50% "
+				  "memory=1048576 sent=4096 rate=+512K/s pass=3 throttle=20%");
+	free(line);
+	take_migration(machine, 3000, MOVING("completed", "0", "256"));
+	assert_false(machine->moving);
+	/* The rate of the next one is its own. */
+	take_migration(machine, 9000, MOVING("a b\\u001b", "4194304", "1"));
+	assert_string_equal(top_move_text(machine, 9000, text),
+			    "moving 0 %, 0, pass 3, slowed by 20 %");
+	line = top_move_line(machine, 9000);
+	assert_non_null(strstr(line, " migration=a_b\\x1b progress=0%"));
+	free(line);
+	top_machine_set_problem(machine, "gone");
+	assert_false(machine->moving);
+}
+
 /* ---- the layout ---- */
 
 static void test_layout(void **state)
@@ -446,6 +500,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_bounds, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_steps, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_texts, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_migration, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_layout, setup, teardown),
 	};
 
