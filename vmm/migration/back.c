@@ -99,12 +99,13 @@ static int back_take(struct back *back, const struct record_reader *reader,
 static int back_read(struct back *back, struct err **err)
 {
 	struct record_reader *reader = record_reader_new(back->channel, err);
+	struct record_header header;
 	struct record record;
 	int ret;
 
 	if (!reader)
 		return -ENOMEM;
-	ret = record_read_header(reader, &back->expect, -1, NULL, err);
+	ret = record_read_header(reader, &back->expect, -1, &header, err);
 	while (!ret) {
 		ret = record_read(reader, -1, &record, err);
 		if (ret <= 0)

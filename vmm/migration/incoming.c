@@ -72,12 +72,13 @@ static int incoming_accept_further(struct incoming *in, struct err **err)
 		return ret;
 	in->nr_further = nr;
 	for (size_t i = 0; i < nr && !ret; i++) {
-		struct record_header expect = in->header;
+		struct record_header expect = in->header, header;
 
 		expect.channel = (uint32_t)i + 1;
 		in->further_readers[i] = record_reader_new(in->further[i], err);
 		ret = in->further_readers[i] ? record_read_header(in->further_readers[i], &expect,
-								  INCOMING_FURTHER_MS, NULL, err)
+								  INCOMING_FURTHER_MS, &header,
+								  err)
 					     : -ENOMEM;
 	}
 	return ret;
