@@ -11,6 +11,10 @@ import pytest
 import ebbvm
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "timed: measures time, so it wants the machine for itself")
+
+
 def pytest_collection_modifyitems(items):
     """Without KVM there is no machine: skip, and say why."""
     why = ebbvm.kvm_missing()

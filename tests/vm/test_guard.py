@@ -30,6 +30,8 @@ from attacker import (
 from ebbvm import BUILD, TIMEOUT_S, Machine
 from hostmem import HostMemory, run_here
 
+pytestmark = pytest.mark.timed
+
 MIB = 1 << 20
 GIB = 1 << 30
 HOSTMEM = BUILD / "tests/vm/hostmem"

@@ -25,6 +25,8 @@ from ebbvm import TIMEOUT_S, Machine, memory_devices
 from qmp import Qmp, QmpClosed
 from storm import CLIENTS
 
+pytestmark = pytest.mark.timed
+
 MIB = 1 << 20
 ARGS = ["-m", "128M,maxmem=4G", *memory_devices(("256M", "0", "2M", 0))]
 STORM = pathlib.Path(__file__).with_name("storm.py")

@@ -10,6 +10,8 @@ import pytest
 
 from ebbvm import EBB, GUEST, TIMEOUT_S, Machine
 
+pytestmark = pytest.mark.timed
+
 ANSWER_S = 0.1  # within which each answer of the monitor must come, whatever the guest does
 LINE = re.compile(
     r"^ebb: memory device 'd0': the guest (wrote|read) (\d+) bytes? at 0x([0-9a-f]+), "
