@@ -61,6 +61,8 @@ int channel_listen(struct address *address, struct cancel *cancel,
 		   struct channel_listener **ret_listener, struct err **err);
 /* Ends it and all clients that were not accepted. NULL is allowed. */
 void channel_listener_free(struct channel_listener *listener);
+/* How long a client may be silent instead of CHANNEL_SILENT_MS: of those that come from now on. */
+void channel_listener_set_silent_ms(struct channel_listener *listener, int silent_ms);
 /* As a person wrote it. */
 const char *channel_listener_name(const struct channel_listener *listener);
 /* Sockets that it listens on. */

@@ -34,6 +34,7 @@ struct channel_listener {
 	struct channel *only; /* where nobody connects: the one client, until it was accepted */
 	struct channel_client clients[CHANNEL_CLIENTS_MAX];
 	size_t nr_clients;
+	int silent_ms;
 	int64_t rest_ms; /* nobody is accepted until then; 0: never had to */
 };
 
@@ -56,6 +57,7 @@ int channel_listen(struct address *a, struct cancel *cancel, struct channel_list
 		return ret;
 	}
 	l->cancel = cancel;
+	l->silent_ms = CHANNEL_SILENT_MS;
 	*ret_listener = l;
 	return 0;
 }
@@ -85,6 +87,11 @@ void channel_listener_free(struct channel_listener *l)
 	channel_sockets_done(&l->sockets);
 	free(l->name);
 	free(l);
+}
+
+void channel_listener_set_silent_ms(struct channel_listener *l, int silent_ms)
+{
+	l->silent_ms = silent_ms;
 }
 
 const char *channel_listener_name(const struct channel_listener *l)
@@ -123,7 +130,7 @@ static void channel_client_add(struct channel_listener *l, int fd)
 		channel_client_drop(l, 0);
 	l->clients[l->nr_clients++] = (struct channel_client){
 		.channel = ch,
-		.silent_ms = cancel_deadline(CHANNEL_SILENT_MS),
+		.silent_ms = cancel_deadline(l->silent_ms),
 	};
 }
 
