@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Saving, restoring and migrating: each way there is, what monitors are told meanwhile, and that a
+guest whose migration fails runs on as if there had been none."""
+
+import pytest
+
+from ebbvm import memory_devices
+from migrating import Guest, WAYS, capabilities, ended, prepare, succeed, wait_running
+from pattern import Pattern
+from qmp import QmpError
+
+MIB = 1 << 20
+APPEND = "test=pattern devices=2 arena=1M rate=4 step=8"
+DEVICES = memory_devices(("64M", "32M", "2M", 0), ("64M", "16M", "1M", 0))
+ARGS = ["-m", "64M,maxmem=1G", "-smp", "2", *DEVICES]
+
+
+@pytest.fixture
+def guest(tmp_path):
+    with Guest(tmp_path, APPEND, ARGS) as guest:
+        guest.pattern = Pattern(guest.machine)
+        capabilities(guest.qmp, events=True)
+        yield guest
+
+
+def status(qmp):
+    return qmp.execute("query-status")["status"]
+
+
+def lives(guest):
+    """The guest runs here, and its memory is what it made it."""
+    guest.pattern.moved_to(guest.machine)
+    guest.pattern.check()
+    guest.pattern.runs_on()
+
+
+@pytest.mark.parametrize("way", sorted(WAYS))
+def test_ways(guest, way):
+    before = guest.pattern.report()
+    WAYS[way](guest)
+    lives(guest)
+    after = guest.pattern.report()
+    assert after["turns"] > before["turns"] and after["requested"] == before["requested"]
+    guest.pattern.end()
+
+
+def statuses(qmp):
+    return [event["data"]["status"] for event in qmp.take_events("MIGRATION")]
+
+
+def test_what_is_told(guest):
+    target, qmp, uri = prepare(guest, "unix:HERE", {}, {})
+    assert status(qmp) == "inmigrate"
+    with pytest.raises(QmpError):
+        qmp.execute("system_reset")
+    with pytest.raises(QmpError):
+        qmp.execute("system_powerdown")
+    with pytest.raises(QmpError):
+        qmp.execute("device_del", id="d0")
+    with pytest.raises(QmpError):
+        qmp.execute("qom-set", path="/machine/peripheral/d0", property="requested-size", value=0)
+    qmp.execute("migrate-incoming", uri=uri)
+    guest.qmp.execute("migrate", uri=uri)
+    assert succeed(guest.qmp) == "completed"
+    wait_running(qmp)
+    info = guest.qmp.execute("query-migrate")
+    assert info["status"] == "completed" and info["ram"]["remaining"] == 0
+    assert info["ram"]["dirty-sync-count"] >= 2 and info["total-time"] >= info["downtime"] > 0
+    assert [e["event"] for e in guest.qmp.take_events() if e["event"] in ("STOP", "RESUME")] == ["STOP"]
+    assert status(guest.qmp) == "postmigrate"
+    for command in ("cont", "system_reset", "system_powerdown"):
+        with pytest.raises(QmpError) as refused:
+            guest.qmp.execute(command)
+        assert "handed over" in str(refused.value)
+    guest.became(target, qmp)
+    lives(guest)
+
+
+def test_paused_stays_paused(guest):
+    guest.qmp.execute("stop")
+    arrive(guest)
+    assert status(guest.qmp) == "paused"
+    guest.qmp.execute("cont")
+    lives(guest)
+
+
+def arrive(guest):
+    """As migrating.live(), of a guest that does not run afterwards."""
+    target, qmp, uri = prepare(guest, "unix:HERE", {}, {})
+    qmp.execute("migrate-incoming", uri=uri)
+    guest.qmp.execute("migrate", uri=uri)
+    assert succeed(guest.qmp) == "completed"
+    assert succeed(qmp) == "completed"
+    guest.became(target, qmp)
+
+
+def test_stopped_when_it_arrives(guest):
+    """-S, or stop while it waits; cont while it waits takes that back."""
+    target, qmp, uri = prepare(guest, "unix:HERE", {}, {})
+    qmp.execute("stop")
+    qmp.execute("migrate-incoming", uri=uri)
+    guest.qmp.execute("migrate", uri=uri)
+    assert succeed(guest.qmp) == "completed" and succeed(qmp) == "completed"
+    assert status(qmp) == "paused"
+    qmp.execute("cont")
+    guest.became(target, qmp)
+    lives(guest)
+
+
+def test_saved_machine_goes_on(guest, tmp_path):
+    guest.qmp.execute("migrate", uri=f"exec:cat > {tmp_path}/state")
+    assert succeed(guest.qmp) == "completed"
+    assert status(guest.qmp) == "postmigrate"
+    guest.qmp.execute("cont")
+    lives(guest)
+    # once more, over the same file
+    guest.qmp.execute("migrate", uri=f"exec:cat > {tmp_path}/state")
+    assert succeed(guest.qmp) == "completed"
+
+
+def test_pause_before_switchover(guest):
+    caps = {"pause_before_switchover": True}
+    target, qmp, uri = prepare(guest, "unix:HERE", caps, {})
+    qmp.execute("migrate-incoming", uri=uri)
+    guest.qmp.execute("migrate", uri=uri)
+    assert succeed(guest.qmp, "pre-switchover") == "pre-switchover"
+    assert status(guest.qmp) == "finish-migrate"
+    with pytest.raises(QmpError):
+        guest.qmp.execute("migrate-continue", state="device")
+    guest.qmp.execute("migrate-continue", state="pre-switchover")
+    assert succeed(guest.qmp) == "completed"
+    wait_running(qmp)
+    guest.became(target, qmp)
+    lives(guest)
+
+
+def test_cancelled_before_switchover(guest):
+    target, qmp, uri = prepare(guest, "unix:HERE", {"pause_before_switchover": True}, {})
+    qmp.execute("migrate-incoming", uri=uri)
+    guest.qmp.execute("migrate", uri=uri)
+    assert succeed(guest.qmp, "pre-switchover") == "pre-switchover"
+    guest.qmp.execute("migrate_cancel")
+    assert ended(guest.qmp) == "cancelled"
+    assert target.wait() == 1
+    assert status(guest.qmp) == "running"
+    lives(guest)
+
+
+def test_hotplug_waits(guest):
+    _, qmp, uri = prepare(guest, "unix:HERE", {}, {"max_bandwidth": MIB})
+    qmp.execute("migrate-incoming", uri=uri)
+    guest.qmp.execute("migrate", uri=uri)
+    assert succeed(guest.qmp, "active") == "active"
+    for command, arguments in (
+        ("device_add", {"driver": "virtio-rng-pci", "id": "r0"}),
+        ("device_del", {"id": "d0"}),
+        ("migrate", {"uri": uri}),
+    ):
+        with pytest.raises(QmpError) as refused:
+            guest.qmp.execute(command, **arguments)
+        assert "migration" in str(refused.value)
+    guest.qmp.execute("migrate_cancel")
+    assert ended(guest.qmp) == "cancelled"
+
+
+# ---- failures ----
+
+DIFFERENT = {
+    "CPUs": (["-smp", "1"], "the number of CPUs is 2 at the source, and 1 here"),
+    "memory": (["-m", "32M,maxmem=1G"], "boot memory is 64 MiB at the source, and 32 MiB here"),
+    "device": (["-device", "virtio-rng-pci,id=r0"], "'r0' here, and the source has none"),
+    "kind": (["-machine", "q35"], "the kind of machine is pc at the source, and q35 here"),
+}
+
+
+@pytest.mark.parametrize("what", sorted(DIFFERENT))
+def test_other_machine(guest, what, tmp_path):
+    more, sentence = DIFFERENT[what]
+    target = guest.new(*more, "-incoming", f"unix:{tmp_path}/way")
+    guest.qmp.execute("migrate", uri=f"unix:{tmp_path}/way")
+    assert ended(guest.qmp) == "failed"
+    assert target.wait() == 1
+    lines = target.errors.text.strip().splitlines()
+    assert len(lines) == 1 and sentence in lines[0], lines
+    assert sentence in guest.qmp.execute("query-migrate")["error-desc"]
+    assert status(guest.qmp) == "running"
+    lives(guest)
+
+
+def load(guest, path):
+    """The one line that a process which loads PATH ends with."""
+    target = guest.new("-incoming", f"exec:cat {path}")
+    assert target.wait() == 1
+    lines = target.errors.text.strip().splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def test_streams_that_are_none(guest, tmp_path):
+    whole, bad = tmp_path / "whole", tmp_path / "bad"
+    guest.qmp.execute("stop")
+    guest.qmp.execute("migrate", uri=f"exec:cat > {whole}")
+    assert succeed(guest.qmp) == "completed"
+    data = whole.read_bytes()
+    seen = set()
+    for what, content in {
+        "empty": b"",
+        "foreign": b"QEVM" + data[4:],
+        "short header": data[:20],
+        "cut": data[: len(data) // 2],
+        "without its end": data[:-16],
+        "a bit": data[:5000] + bytes([data[5000] ^ 1]) + data[5001:],
+        "the last bit": data[:-1] + bytes([data[-1] ^ 1]),
+    }.items():
+        bad.write_bytes(content)
+        line = load(guest, bad)
+        assert str(bad) in line, (what, line)
+        seen.add(line)
+    assert len(seen) >= 5, seen
+
+
+@pytest.mark.parametrize(
+    "uri, why",
+    [
+        ("unix:{}/nobody", "nobody"),
+        ("tcp:127.0.0.1:1", "refused"),
+        ("exec:exit 3", "3"),
+        ("file:{}/none/file", "none/file"),
+    ],
+)
+def test_nobody_takes_it(guest, uri, why, tmp_path):
+    guest.qmp.execute("migrate", uri=uri.format(tmp_path))
+    assert ended(guest.qmp) == "failed"
+    assert why in guest.qmp.execute("query-migrate")["error-desc"]
+    assert status(guest.qmp) == "running"
+    lives(guest)
+
+
+def test_target_dies(guest):
+    target, qmp, uri = prepare(guest, "unix:HERE", {}, {"max_bandwidth": MIB})
+    qmp.execute("migrate-incoming", uri=uri)
+    guest.qmp.execute("migrate", uri=uri)
+    assert succeed(guest.qmp, "active") == "active"
+    target.process.kill()
+    assert ended(guest.qmp) == "failed"
+    assert status(guest.qmp) == "running"
+    lives(guest)
+
+
+def test_source_dies(guest):
+    target, qmp, uri = prepare(guest, "unix:HERE", {}, {"max_bandwidth": MIB})
+    qmp.execute("migrate-incoming", uri=uri)
+    guest.qmp.execute("migrate", uri=uri)
+    assert succeed(guest.qmp, "active") == "active"
+    guest.machine.process.kill()
+    assert target.wait() == 1
+    assert len(target.errors.text.strip().splitlines()) == 1
+
+
+def test_quit_meanwhile(guest):
+    """Either side ends at once and in order, whatever it was doing."""
+    target, qmp, uri = prepare(guest, "unix:HERE", {}, {"max_bandwidth": MIB})
+    qmp.execute("migrate-incoming", uri=uri)
+    guest.qmp.execute("migrate", uri=uri)
+    assert succeed(guest.qmp, "active") == "active"
+    guest.qmp.execute("quit")
+    assert guest.machine.wait() == 0
+    assert target.wait() == 1
+    waiting = guest.new("-incoming", f"unix:{target.folder}/way2").qmp()
+    waiting.execute("quit")
+
+
+def test_unknown_uri(guest):
+    for uri in ("ftp:somewhere", "defer", "exec:", "tcp:nowhere"):
+        with pytest.raises(QmpError):
+            guest.qmp.execute("migrate", uri=uri)
+    lives(guest)
+
+
+def test_reset_afterwards(guest):
+    """The machine that took the guest over boots it like any other."""
+    WAYS["unix"](guest)
+    guest.qmp.execute("system_reset")
+    guest.pattern = Pattern(guest.machine)
+    lives(guest)
