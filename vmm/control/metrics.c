@@ -19,6 +19,7 @@
 #include "vmm/control/internal.h"
 #include "vmm/control/metrics_http.h"
 #include "vmm/control/metrics_text.h"
+#include "vmm/control/migrate.h"
 #include "vmm/core/loop.h"
 #include "vmm/virtio/mem.h"
 
@@ -200,6 +201,7 @@ static int metrics_make_text(const struct metrics *m, char **ret_text, size_t *r
 	const struct vm *vm = m->control->vm;
 	const struct vm_config *config = vm_config(vm);
 	size_t nr = vm_nr_memory_devices(vm);
+	struct migration_info migration;
 	struct metrics_device *devices = calloc(nr + 1, sizeof(*devices));
 	char(*names)[METRICS_NAME_MAX] = calloc(nr + 1, sizeof(*names));
 	struct metrics_world world = {
@@ -209,11 +211,13 @@ static int metrics_make_text(const struct metrics *m, char **ret_text, size_t *r
 		.nr_cpus = config->smp.cpus,
 		.nr_nodes = config->numa.nr_nodes,
 		.resident_bytes = metrics_resident_bytes(),
+		.migration = &migration,
 		.devices = devices,
 		.nr_devices = nr,
 	};
 	int ret = -ENOMEM;
 
+	migration_info(m->control->migrate->migration, &migration);
 	for (unsigned int n = 0; n < config->numa.nr_nodes; n++)
 		world.node_boot_bytes[n] = config->numa.nodes[n].mem_bytes;
 	for (size_t i = 0; devices && names && i < nr; i++)

@@ -279,7 +279,7 @@ static void text_machine(FILE *f, const struct metrics_world *w)
 	text_quoted(f, w->guest_name ? w->guest_name : "");
 	fprintf(f, "} 1\n");
 	text_head(f, "ebb_vm_state", "gauge", "The run state: 1 for the one it is in.");
-	for (enum vm_state s = VM_PRELAUNCH; s <= VM_INTERNAL_ERROR; s++)
+	for (enum vm_state s = VM_PRELAUNCH; s <= VM_POSTMIGRATE; s++)
 		fprintf(f, "ebb_vm_state{state=\"%s\"} %d\n", vm_state_name(s), w->state == s);
 	text_head(f, "ebb_vcpus", "gauge", "Virtual CPUs.");
 	fprintf(f, "ebb_vcpus %u\n", w->nr_cpus);
@@ -291,6 +291,90 @@ static void text_machine(FILE *f, const struct metrics_world *w)
 	fprintf(f, "process_resident_memory_bytes %" PRIu64 "\n", w->resident_bytes);
 }
 
+/* ---- the migration ---- */
+
+struct text_move {
+	const char *name, *type, *help;
+	uint64_t (*get)(const struct migration_info *info);
+};
+
+static uint64_t get_incoming(const struct migration_info *info)
+{
+	return info->incoming;
+}
+
+static uint64_t get_transferred(const struct migration_info *info)
+{
+	return info->ram.transferred;
+}
+
+static uint64_t get_remaining(const struct migration_info *info)
+{
+	return info->ram.remaining;
+}
+
+static uint64_t get_memory(const struct migration_info *info)
+{
+	return info->ram.total;
+}
+
+static uint64_t get_passes(const struct migration_info *info)
+{
+	return info->ram.dirty_sync_count;
+}
+
+static uint64_t get_dirty(const struct migration_info *info)
+{
+	return info->ram.dirty_pages_rate * info->ram.page_size;
+}
+
+static uint64_t get_throttle(const struct migration_info *info)
+{
+	return info->cpu_throttle_percentage;
+}
+
+static const struct text_move text_moves[] = {
+	{"ebb_migration_incoming", "gauge", "Whether the last migration comes here.", get_incoming},
+	{"ebb_migration_transferred_bytes", "gauge", "What the last migration has sent.",
+	 get_transferred},
+	{"ebb_migration_remaining_bytes", "gauge", "Memory that is still to be sent.",
+	 get_remaining},
+	{"ebb_migration_memory_bytes", "gauge", "Memory that there is to send.", get_memory},
+	{"ebb_migration_passes", "gauge", "Passes over memory.", get_passes},
+	{"ebb_migration_dirty_bytes_per_second", "gauge", "How fast the guest writes to memory.",
+	 get_dirty},
+	{"ebb_migration_throttle_percent", "gauge", "By how much the guest's CPUs are slowed down.",
+	 get_throttle},
+};
+
+static void text_milliseconds(FILE *f, const char *name, const char *help, uint64_t ms)
+{
+	text_head(f, name, "gauge", help);
+	fprintf(f, "%s %" PRIu64 ".%03u\n", name, ms / 1000, (unsigned int)(ms % 1000));
+}
+
+/* One of the statuses is 1. Figures are there once there was a migration that had some. */
+static void text_migration(FILE *f, const struct migration_info *info)
+{
+	const char *name = "ebb_migration_status";
+
+	text_head(f, name, "gauge", "How the last migration is: 1 for the status it has.");
+	for (enum migration_status s = MIGRATION_NONE; s <= MIGRATION_DEVICE; s++)
+		fprintf(f, "%s{status=\"%s\"} %d\n", name, migration_status_name(s),
+			info->status == s);
+	if (info->status == MIGRATION_NONE)
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(text_moves); i++) {
+		text_head(f, text_moves[i].name, text_moves[i].type, text_moves[i].help);
+		fprintf(f, "%s %" PRIu64 "\n", text_moves[i].name, text_moves[i].get(info));
+	}
+	text_milliseconds(f, "ebb_migration_duration_seconds", "How long it has taken.",
+			  info->total_time_ms);
+	if (info->has_downtime)
+		text_milliseconds(f, "ebb_migration_downtime_seconds",
+				  "How long the guest stood still for it.", info->downtime_ms);
+}
+
 int metrics_text(const struct metrics_world *world, char **ret_text, size_t *ret_size)
 {
 	char *text = NULL;
@@ -300,6 +384,7 @@ int metrics_text(const struct metrics_world *world, char **ret_text, size_t *ret
 	if (!f)
 		return -ENOMEM;
 	text_machine(f, world);
+	text_migration(f, world->migration);
 	text_device_figures(f, world);
 	text_progress(f, world);
 	text_held(f, world);

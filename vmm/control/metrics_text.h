@@ -17,6 +17,7 @@
 #include <sys/types.h>
 
 #include "vmm/control/stats.h"
+#include "vmm/migration/migration.h"
 #include "vmm/vm/vm.h"
 
 struct metrics_device {
@@ -36,6 +37,7 @@ struct metrics_world {
 	unsigned int nr_cpus, nr_nodes;
 	uint64_t node_boot_bytes[VM_NUMA_NODES_MAX];
 	uint64_t resident_bytes; /* of this process */
+	const struct migration_info *migration;
 	const struct metrics_device *devices;
 	size_t nr_devices;
 };

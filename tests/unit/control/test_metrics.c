@@ -113,11 +113,23 @@ static void test_heads(void **state)
 static void test_text(void **state)
 {
 	static struct metrics_device device;
+	struct migration_info migration = {
+		.status = MIGRATION_ACTIVE,
+		.ram = {.transferred = 1000,
+			.remaining = 4096,
+			.total = 8192,
+			.dirty_sync_count = 3,
+			.dirty_pages_rate = 5,
+			.page_size = 4096},
+		.total_time_ms = 1234,
+		.cpu_throttle_percentage = 20,
+	};
 	struct metrics_world world = {
 		.version = "1",
 		.guest_name = "a\"b\\c\nd",
-		.state = VM_PAUSED,
+		.state = VM_POSTMIGRATE,
 		.nr_nodes = 1,
+		.migration = &migration,
 		.devices = &device,
 		.nr_devices = 1,
 	};
@@ -134,7 +146,19 @@ static void test_text(void **state)
 	assert_int_equal(strlen(text), size);
 #define DURATION "\nebb_memory_device_request_duration_seconds_"
 	assert_non_null(strstr(text, "\nebb_guest_info{name=\"a\\\"b\\\\c\\nd\"} 1\n"));
-	assert_non_null(strstr(text, "\nebb_vm_state{state=\"paused\"} 1\n"));
+	assert_non_null(strstr(text, "\nebb_vm_state{state=\"postmigrate\"} 1\n"));
+	assert_non_null(strstr(text, "\nebb_vm_state{state=\"inmigrate\"} 0\n"));
+	assert_non_null(strstr(text, "\nebb_migration_status{status=\"none\"} 0\n"));
+	assert_non_null(strstr(text, "\nebb_migration_status{status=\"active\"} 1\n"));
+	assert_non_null(strstr(text, "\nebb_migration_transferred_bytes 1000\n"));
+	assert_non_null(strstr(text, "\nebb_migration_remaining_bytes 4096\n"));
+	assert_non_null(strstr(text, "\nebb_migration_memory_bytes 8192\n"));
+	assert_non_null(strstr(text, "\nebb_migration_passes 3\n"));
+	assert_non_null(strstr(text, "\nebb_migration_dirty_bytes_per_second 20480\n"));
+	assert_non_null(strstr(text, "\nebb_migration_throttle_percent 20\n"));
+	assert_non_null(strstr(text, "\nebb_migration_incoming 0\n"));
+	assert_non_null(strstr(text, "\nebb_migration_duration_seconds 1.234\n"));
+	assert_null(strstr(text, "ebb_migration_downtime_seconds"));
 	assert_non_null(strstr(text, DURATION "bucket{device=\"q\\\"\",node=\"0\",request=\"plug\","
 					      "le=\"0.000001\"} 3\n"));
 	assert_non_null(strstr(text, DURATION "bucket{device=\"q\\\"\",node=\"0\",request=\"plug\","
@@ -151,11 +175,20 @@ static void test_text(void **state)
 	device.held_known = true;
 	device.held_bytes = 4096;
 	device.held_age_ms = 1002;
+	migration = (struct migration_info){
+		.status = MIGRATION_COMPLETED, .has_downtime = true, .downtime_ms = 7};
 	assert_int_equal(metrics_text(&world, &text, &size), 0);
+	assert_non_null(strstr(text, "\nebb_migration_downtime_seconds 0.007\n"));
 	assert_non_null(strstr(text, "\nebb_memory_device_resident_bytes{device=\"q\\\"\","
 				     "node=\"0\"} 4096\n"));
 	assert_non_null(strstr(text, "\nebb_memory_device_resident_age_seconds{device=\"q\\\"\","
 				     "node=\"0\"} 1.002\n"));
+	free(text);
+	/* Of no migration there are no figures. */
+	migration.status = MIGRATION_NONE;
+	assert_int_equal(metrics_text(&world, &text, &size), 0);
+	assert_non_null(strstr(text, "\nebb_migration_status{status=\"none\"} 1\n"));
+	assert_null(strstr(text, "\nebb_migration_transferred_bytes"));
 	free(text);
 }
 
