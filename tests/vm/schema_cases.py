@@ -11,6 +11,10 @@ DIFFERENT = {
     "input *\\xc0\\x80*": "NUL in a spelling that UTF-8 does not allow: refused",
     "input *18446744073709551615*": "integers have 63 bits, larger ones are real numbers",
     "input *1e400*": "refused: QEMU repeats it in a spelling that is no JSON",
+    "migrate-set-capabilities*xbzrle*True*gives GenericError*": "there is nothing of that kind",
+    "migrate-set-parameters tls-0 gives GenericError*": "nothing is encrypted: not even the wish",
+    "migrate-set-parameters -1 gives GenericError*": "less than nothing is no bandwidth",
+    "migrate-set-parameters zlib gives GenericError*": "there is zstd",
     "object-add.loaded missing": "deprecated, and of objects that are not there",
     "object-add.opened missing": "deprecated",
     "object-add.offset extra": "where in a file the memory starts, as later versions have it",
@@ -26,12 +30,12 @@ DIFFERENT = {
     "query-cpu-definitions[].alias-of missing": "no model is another's alias",
     "query-cpus-fast gives[].cpu-state missing": "of another architecture",
     "query-jobs gives[].reason extra": "why a resize ended, for programs",
+    "query-jobs gives[].type value migrate": "our own kinds of jobs",
     "query-jobs gives[].type value memory-resize": "our own kinds of jobs",
     "query-jobs gives[].type value virtio-mem-resize": "our own kinds of jobs",
     "query-machines[].default-cpu-type missing": "nobody shall store it: it is the host's",
     "query-named-block-nodes gives[].*": "there are no disks: always an empty list",
     "query-stats* value virtio-mem": "our own figures, beside those of QEMU's providers",
-    "query-qmp-schema[].allow-oob missing": "what may be sent so (migration) is not there",
 }
 
 MACHINE = """-name shape -uuid 01234567-89ab-cdef-0123-456789abcdef -machine q35
@@ -73,6 +77,9 @@ QUERIES = [
     ("query-named-block-nodes", {}),
     ("query-jobs", {}),
     ("query-fdsets", {}),
+    ("query-migrate", {}),
+    ("query-migrate-capabilities", {}),
+    ("query-migrate-parameters", {}),
     ("query-stats", {"target": "vm"}),
     ("query-stats-schemas", {}),
     ("query-command-line-options", {}),
@@ -179,6 +186,46 @@ ACTIONS = [
     ("chardev-remove", {"id": "null1"}),
     ("chardev-remove", {"id": "qmp"}),
     ("chardev-remove", {"id": "pty1"}),
+    *[
+        ("migrate-set-capabilities", {"capabilities": [{"capability": name, "state": state}]})
+        for name, state in (
+            *(("events", True), ("multifd", True), ("multifd", False), ("nosuch", True)),
+            *(("xbzrle", False), ("xbzrle", True), ("postcopy-preempt", True)),
+        )
+    ],
+    ("migrate-set-capabilities", {"capabilities": []}),
+    ("query-migrate-capabilities", {}),
+    *[
+        ("migrate-set-parameters", {name: value})
+        for name, value in (
+            *(("max-bandwidth", 1 << 40), ("max-bandwidth", -1), ("max-bandwidth", "1")),
+            *(("downtime-limit", 2000000), ("downtime-limit", 2000001)),
+            *(("multifd-channels", 255), ("multifd-channels", 0), ("multifd-channels", 256)),
+            *(("multifd-compression", "zstd"), ("multifd-compression", "lz4")),
+            *(("compress-level", 9), ("compress-level", 10), ("x-checkpoint-delay", 1)),
+            *(("xbzrle-cache-size", 4096), ("xbzrle-cache-size", 4097)),
+            *(("cpu-throttle-initial", 99), ("cpu-throttle-initial", 100)),
+            *(("max-cpu-throttle", 50), ("cpu-throttle-tailslow", True)),
+            *(("announce-rounds", 1001), ("throttle-trigger-threshold", 101)),
+            *(("tls-creds", ""), ("tls-creds", None), ("tls-creds", "tls-0")),
+            ("multifd-compression", "zlib"),
+        )
+    ],
+    ("migrate-set-parameters", {}),
+    ("query-migrate-parameters", {}),
+    ("migrate", {"uri": "nowhere"}),
+    ("migrate", {"uri": "tcp:"}),
+    ("migrate", {"uri": "fd:nosuch"}),
+    ("migrate", {"uri": "nowhere", "blk": True}),
+    ("migrate", {"uri": "nowhere", "resume": True}),
+    ("migrate_cancel", {}),
+    ("migrate-continue", {"state": "pre-switchover"}),
+    ("migrate-continue", {"state": "colo"}),
+    ("migrate-continue", {"state": "nosuch"}),
+    ("migrate-start-postcopy", {}),
+    ("migrate-pause", {}),
+    ("migrate-incoming", {"uri": "tcp:127.0.0.1:0"}),
+    ("migrate-recover", {"uri": "tcp:127.0.0.1:0"}),
     ("stop", {}),
     ("system_powerdown", {}),
     ("no-such-command", {}),
@@ -190,7 +237,7 @@ OTHERS = ["stop", "cont", "system_reset", "system_powerdown", "quit", "closefd",
 COMMANDS = list(dict.fromkeys([q[0] for q in QUERIES] + [a[0] for a in ACTIONS[:-2]] + OTHERS))
 COMMANDS.append("qmp_capabilities")
 EVENTS = """STOP RESUME RESET SHUTDOWN POWERDOWN GUEST_PANICKED DEVICE_DELETED JOB_STATUS_CHANGE
-    MEMORY_DEVICE_SIZE_CHANGE""".split()
+    MEMORY_DEVICE_SIZE_CHANGE MIGRATION MIGRATION_PASS""".split()
 
 # Answers that list properties, and those that QEMU has not.
 PROPERTIES = [

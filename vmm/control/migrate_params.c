@@ -180,7 +180,7 @@ static const struct param params[] = {
 	{"multifd-zlib-level", PARAM_NUMBER, PARAM_FIELD(kept.multifd_zlib_level),
 	 PARAM_RANGE(0, 9), .unseen = true},
 	{"multifd-zstd-level", PARAM_NUMBER, PARAM_FIELD(run.multifd_zstd_level),
-	 PARAM_RANGE(1, 20), .unseen = true},
+	 PARAM_RANGE(0, 20), .unseen = true},
 	{"xbzrle-cache-size", PARAM_SIZE, PARAM_FIELD(kept.xbzrle_cache_bytes),
 	 PARAM_RANGE(0, INT64_MAX), .unit = " bytes", .type_mib = 1},
 	{"max-postcopy-bandwidth", PARAM_SIZE, PARAM_FIELD(run.max_postcopy_bandwidth),

@@ -631,7 +631,7 @@ static void test_params_refused(void **state)
 		 RANGE("max-cpu-throttle", "20 (cpu-throttle-initial)", "99")},
 		{"'downtime-limit': 2000001", RANGE("downtime-limit", "0", "2000000")},
 		{"'multifd-channels': 0", RANGE("multifd-channels", "1", "255")},
-		{"'multifd-zstd-level': 21", RANGE("multifd-zstd-level", "1", "20")},
+		{"'multifd-zstd-level': 21", RANGE("multifd-zstd-level", "0", "20")},
 		{"'xbzrle-cache-size': 4097", "Parameter xbzrle-cache-size expects a power of two "
 					      "no less than a page, 4096 bytes"},
 		{"'xbzrle-cache-size': 2048", "Parameter xbzrle-cache-size expects a power of two "
