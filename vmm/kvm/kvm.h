@@ -107,7 +107,8 @@ void kvm_vm_settle(struct kvm_vm *kvm);
  * marked too where the kernel failed to tell; nothing is lost then.
  *
  * start: -errno and a sentence, and nothing is logged. sync: 0, or -errno when the kernel fails:
- * then marks may come once more with the next one. Threads: any, also while slots come and go;
+ * then marks may come once more with the next one. -ENOBUFS: a ring was too small for this kernel,
+ * and marks are lost for good. Threads: any, also while slots come and go;
  * start and stop exclude each other, and stop excludes sync (the caller's duty).
  */
 int kvm_dirty_start(struct kvm_vm *kvm, struct gm *gm, struct err **err);

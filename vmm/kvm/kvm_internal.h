@@ -37,6 +37,7 @@ struct kvm_dirty {
 	bool bitmaps;          /* the same: bitmaps are there */
 	struct kvm_ring *rings;
 	struct kvm_dirty_gfn *taken; /* room for what is in one ring */
+	bool lost;                   /* the kernel wrote over entries that nobody had read */
 };
 
 struct kvm_vm {
@@ -95,8 +96,8 @@ void kvm_dirty_slot_goes(struct kvm_vm *kvm, uint32_t slot);
 /* kvm_ring.c; vcpu_fd's ring, or none where there are none; the lock is not held */
 int kvm_ring_open(struct kvm_vm *kvm, struct kvm_ring *ring, int vcpu_fd);
 void kvm_ring_close(struct kvm_vm *kvm, struct kvm_ring *ring);
-/* A vCPU cannot go on before its ring is emptied. The same. */
-void kvm_ring_full(struct kvm_vm *kvm);
+/* A vCPU cannot go on before its ring is emptied: false when that does not help. The same. */
+bool kvm_ring_full(struct kvm_vm *kvm);
 /*
  * Take what is in the rings, and have the pages noticed again. The lock is held. 0 or -errno, and
  * then they are noticed later.

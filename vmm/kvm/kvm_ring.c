@@ -11,6 +11,9 @@
  * I2  A slot that goes leaves no entry behind: the rings are emptied before, with the gate shut
  *     (kvm_dirty.c, I3), so an entry's slot number means what it meant when the entry was made.
  * I3  All is done with the machine's lock held: one reader at a time.
+ * I4  A vCPU leaves KVM_RUN some entries before its ring is full. One that is full to the last entry
+ *     shows a kernel that went over it, and then marks are lost: from then on a sync fails, and
+ *     a vCPU that cannot go on says so.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -134,6 +137,8 @@ static uint32_t kvm_ring_read(struct kvm_vm *kvm, struct kvm_ring *ring)
 		__atomic_store_n(&e->flags, KVM_DIRTY_GFN_F_RESET, __ATOMIC_RELEASE);
 		ring->next++;
 	}
+	if (n == kvm->dirty.ring_entries)
+		kvm->dirty.lost = true;
 	return n;
 }
 
@@ -149,12 +154,16 @@ int kvm_rings_collect(struct kvm_vm *kvm)
 		for (uint32_t i = 0; i < nr; i++)
 			kvm_ring_mark(kvm, kvm->dirty.taken[i].slot, kvm->dirty.taken[i].offset);
 	}
-	return ret;
+	return kvm->dirty.lost ? -ENOBUFS : ret;
 }
 
-void kvm_ring_full(struct kvm_vm *kvm)
+bool kvm_ring_full(struct kvm_vm *kvm)
 {
+	bool lost;
+
 	pthread_mutex_lock(&kvm->lock);
 	kvm_rings_collect(kvm);
+	lost = kvm->dirty.lost;
 	pthread_mutex_unlock(&kvm->lock);
+	return !lost;
 }

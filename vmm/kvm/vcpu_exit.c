@@ -187,8 +187,9 @@ bool vcpu_handle_exit(struct vcpu *v)
 	case KVM_EXIT_INTR:
 		return true;
 	case KVM_EXIT_DIRTY_RING_FULL:
-		kvm_ring_full(v->vcpus->config.kvm);
-		return true;
+		return kvm_ring_full(v->vcpus->config.kvm) ||
+		       vcpu_fail(v, "KVM lost count of the pages that the guest wrote: its ring "
+				    "is too small (dirty-ring-size)");
 	case KVM_EXIT_SHUTDOWN:
 		vcpu_halt(v);
 		v->vcpus->config.ops->shutdown(v->vcpus->config.opaque, v->index);

@@ -134,19 +134,20 @@ void machine_init(struct machine *m, unsigned int nr_vcpus)
 	machine_init_faults(m, nr_vcpus, NULL, NULL);
 }
 
-void machine_init_faults(struct machine *m, unsigned int nr_vcpus, machine_fault_fn *memory_fault,
-			 void *fault_opaque)
+static void machine_make_vm(struct machine *m)
 {
 	struct err *err = NULL;
-	uint32_t slot;
 
-	memset(m, 0, sizeof(*m));
-	m->memory_fault = memory_fault;
-	m->fault_opaque = fault_opaque;
-	sem_init(&m->said, 0, 0);
 	m->kvm = kvm_vm_new(&err);
 	if (!m->kvm)
 		fail_msg("%s", err_message(err));
+}
+
+static void machine_finish(struct machine *m, unsigned int nr_vcpus)
+{
+	uint32_t slot;
+
+	sem_init(&m->said, 0, 0);
 	m->hv = kvm_vm_hv(m->kvm);
 	m->pio = bus_new();
 	m->mmio = bus_new();
@@ -158,6 +159,32 @@ void machine_init_faults(struct machine *m, unsigned int nr_vcpus, machine_fault
 		m->hv->ops->slot_add(m->hv, (struct range){0, GUEST_RAM}, m->ram, false, &slot), 0);
 	if (nr_vcpus)
 		machine_make_vcpus(m, nr_vcpus);
+}
+
+void machine_init_faults(struct machine *m, unsigned int nr_vcpus, machine_fault_fn *memory_fault,
+			 void *fault_opaque)
+{
+	memset(m, 0, sizeof(*m));
+	m->memory_fault = memory_fault;
+	m->fault_opaque = fault_opaque;
+	machine_make_vm(m);
+	machine_finish(m, nr_vcpus);
+}
+
+bool machine_init_rings(struct machine *m, unsigned int nr_vcpus, uint32_t nr_entries)
+{
+	struct err *err = NULL;
+
+	memset(m, 0, sizeof(*m));
+	machine_make_vm(m);
+	if (kvm_dirty_ring_enable(m->kvm, nr_entries, &err)) {
+		printf("without rings: %s\n", err_message(err));
+		err_free(err);
+		kvm_vm_free(m->kvm);
+		return false;
+	}
+	machine_finish(m, nr_vcpus);
+	return true;
 }
 
 void machine_done(struct machine *m)

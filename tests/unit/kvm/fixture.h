@@ -100,6 +100,8 @@ void machine_init(struct machine *m, unsigned int nr_vcpus);
 /* With a handler of memory that cannot be reached. */
 void machine_init_faults(struct machine *m, unsigned int nr_vcpus, machine_fault_fn *memory_fault,
 			 void *fault_opaque);
+/* With rings of written pages; false when the kernel has none, and then there is no machine. */
+bool machine_init_rings(struct machine *m, unsigned int nr_vcpus, uint32_t nr_entries);
 void machine_done(struct machine *m);
 
 /* Reset to the start of a guest's code; the vCPUs are paused before and after. */
