@@ -25,6 +25,7 @@
 
 #define MISSING_DEVICE "/dev/userfaultfd"
 #define MISSING_SYSCTL "vm.unprivileged_userfaultfd"
+#define MISSING_HUGE   "/sys/kernel/mm/transparent_hugepage/enabled"
 #ifndef USERFAULTFD_IOC_NEW
 #define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00) /* Linux 6.1 */
 #endif
@@ -68,6 +69,20 @@ static int missing_greet(struct missing *m)
 	return missing_ioctl(m, UFFDIO_API, &api);
 }
 
+/* Did the host's administrator leave huge pages to those who ask for them? */
+static bool missing_may_merge(void)
+{
+	char text[64] = "";
+	int fd = open(MISSING_HUGE, O_RDONLY | O_CLOEXEC);
+	ssize_t size;
+
+	if (fd < 0)
+		return false;
+	size = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	return size > 0 && !strstr(text, "[never]");
+}
+
 int missing_new(struct missing **ret_missing, struct vmem_error *ret_error)
 {
 	struct missing *m = calloc(1, sizeof(*m));
@@ -81,6 +96,7 @@ int missing_new(struct missing **ret_missing, struct vmem_error *ret_error)
 	if (ret >= 0)
 		ret = missing_greet(m);
 	if (!ret) {
+		m->merge = missing_may_merge();
 		*ret_missing = m;
 		return 0;
 	}

@@ -189,6 +189,8 @@ void missing_merge(struct missing *m, size_t index, uint64_t offset)
 	const struct area *area;
 	uint64_t end = offset + MISSING_HUGE, at = offset;
 
+	if (!m->merge)
+		return;
 	pthread_mutex_lock(&m->lock);
 	area = m->areas[index];
 	/* All of it expected, and so open: closed memory must not get pages by this. */

@@ -23,6 +23,7 @@ struct area {
 struct missing {
 	int uffd;
 	bool shared; /* the kernel can do it for shared memory */
+	bool merge;  /* private memory may have huge pages */
 	pthread_mutex_t lock;
 	/* guarded by lock */
 	struct area **areas;

@@ -102,7 +102,7 @@ static int image_read_head(struct image *image, struct image_head *ret_head, str
 	static const uint8_t none[IMAGE_HEAD_BYTES];
 	uint8_t head[IMAGE_HEAD_BYTES], *extra = head + RECORD_HEADER_BYTES;
 	struct record_header header;
-	uint64_t bytes, end;
+	uint64_t bytes = 0, end;
 	int ret = image_file_bytes(image, &bytes, err);
 
 	if (!ret && bytes < sizeof(head))
@@ -258,7 +258,7 @@ static int image_parse(struct image *image, struct err **err)
 int image_open(int fd, uint64_t base, const char *name, struct image **ret_image, struct err **err)
 {
 	struct image *image = calloc(1, sizeof(*image));
-	struct image_head head;
+	struct image_head head = {0};
 	int ret;
 
 	if (!image)

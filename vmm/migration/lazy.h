@@ -44,6 +44,7 @@
 
 struct cancel;
 struct err;
+struct image;
 struct lazy;
 struct vmem_guard;
 
@@ -77,6 +78,9 @@ struct lazy_source {
 	void *opaque;
 };
 
+/* An image, which is the caller's and outlives it. Its blocks are those of lazy_new(). */
+struct lazy_source lazy_source_of_image(struct image *image);
+
 struct lazy_hooks {
 	/* On a thread of this module, or lazy_put()'s; must not wait, nor call lazy_free(). */
 	void (*done)(void *opaque);
@@ -89,7 +93,7 @@ struct lazy_hooks {
 int lazy_new(const struct lazy_block *blocks, size_t nr_blocks, const struct lazy_source *source,
 	     const struct lazy_hooks *hooks, struct lazy **ret_lazy, struct err **err);
 /*
- * After a start: nothing is missing, or no vCPU and no device runs any more. NULL is allowed.
+ * After a start: after done(), or when no vCPU and no device runs any more. NULL is allowed.
  */
 void lazy_free(struct lazy *lazy);
 

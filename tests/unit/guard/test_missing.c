@@ -285,7 +285,7 @@ struct waiter {
 	struct world *w;
 	pthread_t thread;
 	uint64_t offset;
-	int result; /* of a system call that reads there: the byte or -errno */
+	_Atomic int result; /* of a system call that reads there: the byte or -errno */
 };
 
 static void *wait_there(void *opaque)
