@@ -177,6 +177,7 @@ DIFFERENT = {
 def test_other_machine(guest, what, tmp_path):
     more, sentence = DIFFERENT[what]
     target = guest.new(*more, "-incoming", f"unix:{tmp_path}/way")
+    target.qmp()  # it listens
     guest.qmp.execute("migrate", uri=f"unix:{tmp_path}/way")
     assert ended(guest.qmp) == "failed"
     assert target.wait() == 1
