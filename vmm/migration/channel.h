@@ -79,6 +79,11 @@ int channel_accept(struct channel_listener *listener, size_t first_bytes, int ti
 		   struct channel **ret_channel, struct err **err);
 
 /*
+ * A client that came before its turn: it will be accepted again, after those that are there. Takes it
+ * over.
+ */
+void channel_unaccept(struct channel_listener *listener, struct channel *channel);
+/*
  * The first @size bytes (CHANNEL_FIRST_MAX at most), before anything else was read; they stay to be
  * read. *ret_done says how many there are, fewer only when the other side ended. As channel_read().
  */

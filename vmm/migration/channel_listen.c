@@ -124,8 +124,12 @@ static void channel_client_add(struct channel_listener *l, int fd)
 		return;
 	}
 	ch = channel_new(l->name, CHANNEL_SOCKET, client, l->cancel);
-	if (!ch)
-		return;
+	if (ch)
+		channel_unaccept(l, ch);
+}
+
+void channel_unaccept(struct channel_listener *l, struct channel *ch)
+{
 	if (l->nr_clients == CHANNEL_CLIENTS_MAX)
 		channel_client_drop(l, 0);
 	l->clients[l->nr_clients++] = (struct channel_client){

@@ -68,8 +68,9 @@ int record_header_decode(const uint8_t *bytes, size_t size, const char *name,
 
 /*
  * The first channel of whoever connects first with a header: one that is wrong fails, a client that
- * sends nothing is passed over. The header is still to be read from the channel. -ECANCELED without a
- * sentence. The source makes the other channels when it has read the header of the way back.
+ * sends nothing is passed over, and further channels that were quicker wait for
+ * record_accept_others(). The header is still to be read from the channel. -ECANCELED without a
+ * sentence.
  */
 int record_accept(struct channel_listener *listener, struct channel **ret_channel,
 		  struct record_header *ret_header, struct err **err);

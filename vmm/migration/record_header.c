@@ -127,7 +127,7 @@ static int record_peek(struct channel *channel, struct record_header *ret_header
 	return record_header_decode(bytes, done, channel_name(channel), ret_header, err);
 }
 
-/* 0, 1: it is another's, or -errno. */
+/* 0; 1: a further channel that was quicker than the first; or -errno. */
 static int record_accept_first(struct channel *channel, struct record_header *ret_header,
 			       struct err **err)
 {
@@ -153,22 +153,29 @@ static int record_accept_first(struct channel *channel, struct record_header *re
 int record_accept(struct channel_listener *listener, struct channel **ret_channel,
 		  struct record_header *ret_header, struct err **err)
 {
-	struct channel *channel;
+	struct channel *quick[CHANNEL_CLIENTS_MAX], *channel;
+	size_t nr = 0;
 	int ret;
 
-	for (;;) {
+	do {
+		channel = NULL;
 		ret = channel_accept(listener, RECORD_HEADER_BYTES, -1, &channel, err);
-		if (ret)
-			return ret;
-		ret = record_accept_first(channel, ret_header, err);
 		if (!ret)
-			break;
-		channel_close(channel);
+			ret = record_accept_first(channel, ret_header, err);
 		if (ret < 0)
-			return ret;
-	}
-	*ret_channel = channel;
-	return 0;
+			break;
+		if (ret && nr == CHANNEL_CLIENTS_MAX)
+			channel_close(quick[--nr]);
+		if (ret)
+			quick[nr++] = channel;
+	} while (ret);
+	if (ret)
+		channel_close(channel);
+	else
+		*ret_channel = channel;
+	for (size_t i = 0; i < nr; i++)
+		channel_unaccept(listener, quick[i]);
+	return ret;
 }
 
 /* Put a channel where it belongs, or close it. */

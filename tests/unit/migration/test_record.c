@@ -343,7 +343,9 @@ static void test_accept(void **state)
 	stranger.session++;
 	out[nr++] = connect_as(*state, l, NULL);
 	h.channel = 2;
-	out[nr++] = connect_as(*state, l, &h); /* before its first: passed over */
+	out[nr++] = connect_as(*state, l, &h); /* before its first */
+	stranger.channel = 1;
+	out[nr++] = connect_as(*state, l, &stranger);
 	h.channel = 0;
 	out[nr++] = connect_as(*state, l, &h);
 	assert_int_equal(record_accept(l, &first, &found, &err), 0);
@@ -351,7 +353,7 @@ static void test_accept(void **state)
 	r = record_reader_new(first, NULL);
 	assert_int_equal(record_read_header(r, &h, -1, &found, NULL), 0);
 	record_reader_free(r);
-	for (uint32_t i = 3; i > 0; i--) {
+	for (uint32_t i = 1; i <= 3; i += 2) {
 		h.channel = stranger.channel = i;
 		out[nr++] = connect_as(*state, l, &stranger);
 		out[nr++] = connect_as(*state, l, &h);
