@@ -159,6 +159,8 @@ int main(int argc, char **argv)
 		return fflush(stdout) ? EXIT_FAILURE : EXIT_SUCCESS;
 	}
 	signal(SIGPIPE, SIG_IGN);
+	/* a file that may not grow is an error of who writes it */
+	signal(SIGXFSZ, SIG_IGN);
 	ebb_terminal = chr_term_new(STDIN_FILENO, STDOUT_FILENO, true);
 	ebb_catch(ebb_fault_signals, ARRAY_SIZE(ebb_fault_signals));
 	fault_init();
