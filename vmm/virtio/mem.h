@@ -157,6 +157,9 @@ void virtio_mem_violations(const struct virtio_mem *mem, struct virtio_mem_viola
 /* How blocks are closed: the guard's state. Never waits. */
 struct vmem_guard_info;
 void virtio_mem_guard_info(const struct virtio_mem *mem, struct vmem_guard_info *ret_info);
+/* For memory that comes later (guard/missing.h); as long as the device's requests cannot come. */
+struct vmem_guard;
+struct vmem_guard *virtio_mem_guard(struct virtio_mem *mem);
 /*
  * A vCPU could not reach memory at @gpa (UINT64_MAX: unknown; @size is not used then): make the
  * access, done again, leave the guest (vmem_guard_refine()). Returns how many slots were laid anew,

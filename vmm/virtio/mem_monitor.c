@@ -120,6 +120,11 @@ void virtio_mem_guard_info(const struct virtio_mem *mem, struct vmem_guard_info 
 	vmem_guard_info(mem->guard, ret_info);
 }
 
+struct vmem_guard *virtio_mem_guard(struct virtio_mem *mem)
+{
+	return mem->guard;
+}
+
 bool virtio_mem_driven(const struct virtio_mem *mem)
 {
 	return virtio_driver_ready(mem->vdev);

@@ -160,6 +160,7 @@ static int vm_build_mem(struct vm *vm, struct vm_device *d, struct err **err)
 		.page_bytes = d->guest->memdev->page_bytes,
 		.fd = config.fd,
 		.fd_offset = config.fd_offset,
+		.prealloc = config.device.prealloc,
 		.mem = d->mem,
 	};
 	if (ptrs_add(&vm->memory_devices, &vm->nr_memory_devices, d))

@@ -137,6 +137,7 @@ static struct vm_ram_block vm_ram_block_of(struct vm *vm, const struct layout_ra
 		.page_bytes = memdev->page_bytes,
 		.fd = memdev->fd,
 		.fd_offset = memdev->fd_offset + offset,
+		.prealloc = memdev->config && memdev->config->prealloc,
 	};
 }
 

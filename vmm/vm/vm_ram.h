@@ -18,6 +18,7 @@
 #ifndef VMM_VM_VM_RAM_H
 #define VMM_VM_VM_RAM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -31,11 +32,12 @@ struct vm;
 /* Inside one region of the gm. */
 struct vm_ram_block {
 	const char *name;
-	struct range gpa; /* multiples of 4 KiB */
-	void *host;       /* gpa.size bytes: only for making pages, never a way past the gm */
+	struct range gpa;    /* multiples of 4 KiB */
+	void *host;          /* gpa.size bytes: only for making pages, never a way past the gm */
 	uint64_t page_bytes; /* of the host's memory: 4096, or of its huge pages */
-	int fd;              /* -1: private memory; else @host is a shared mapping of this file ... */
-	uint64_t fd_offset;  /* ... from here on */
+	int fd; /* -1: private memory; else @host is a shared mapping of this file ... */
+	uint64_t fd_offset;     /* ... from here on */
+	bool prealloc;          /* all of it is the guest's before it is used */
 	struct virtio_mem *mem; /* NULL: boot memory */
 };
 
