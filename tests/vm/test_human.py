@@ -37,6 +37,16 @@ info block
 info blockstats
 info nosuchthing
 nosuchcommand
+info migrate
+info migrate_parameters
+migrate_set_parameter max-bandwidth 100
+migrate_set_parameter downtime-limit 500
+migrate_set_parameter multifd-compression zstd
+migrate_set_parameter cpu-throttle-tailslow on
+migrate_set_parameter xbzrle-cache-size 1M
+info migrate_parameters
+migrate_set_capability events on
+migrate_cancel
 stop
 qom-list /machine/peripheral
 qom-get reg0 size

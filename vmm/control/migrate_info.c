@@ -98,7 +98,7 @@ static void info_add_figures(json_t **value, const struct migration_info *info)
 		return;
 	control_set(value, "total-time", info_number(info->total_time_ms));
 	control_set(value, "setup-time", info_number(info->setup_time_ms));
-	if (info->has_downtime)
+	if (over)
 		control_set(value, "downtime", info_number(info->downtime_ms));
 	if (!over && info->has_expected_downtime)
 		control_set(value, "expected-downtime", info_number(info->expected_downtime_ms));

@@ -53,6 +53,7 @@ struct outgoing {
 	bool has_ram;                  /* T */
 	bool over;                     /* T */
 	uint64_t begun_ms, setup_ms, halted_ms, downtime_ms, ended_ms; /* T; 0: not yet */
+	uint64_t halted_bytes; /* that were sent when the guest was halted */
 };
 
 uint64_t outgoing_now_ms(void);

@@ -22,10 +22,13 @@
 
 static void outgoing_halt(void *opaque)
 {
+	struct migration_ram_info ram = {0};
 	struct outgoing *o = opaque;
 
 	pthread_mutex_lock(&o->lock);
 	o->halted_ms = outgoing_now_ms();
+	ram_send_info(o->send, &ram);
+	o->halted_bytes = ram.transferred;
 	pthread_mutex_unlock(&o->lock);
 	vm_migration_halt(o->config.vm);
 }
