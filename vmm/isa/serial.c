@@ -449,6 +449,7 @@ struct serial *serial_new(struct hv *hv, struct bus *pio, uint16_t port, uint32_
 	s->pio = pio;
 	s->gsi = gsi;
 	pthread_mutex_init(&s->lock, NULL);
+	s->paused = true;
 	serial_init_state(s);
 	if (chr && chardev_attach(chr, &serial_chr_ops, s, &s->port, err)) {
 		pthread_mutex_destroy(&s->lock);
@@ -569,7 +570,6 @@ int serial_load(struct serial *s, uint32_t version, struct unpack *in, struct er
 		return err_set(err, EINVAL, "its state is of version %u, and %u is known here",
 			       version, SERIAL_STATE_VERSION);
 	pthread_mutex_lock(&s->lock);
-	s->paused = true;
 	serial_load_registers(s, in);
 	if (!unpack_ended(in) || !serial_registers_possible(s)) {
 		serial_init_state(s);

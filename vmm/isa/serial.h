@@ -28,7 +28,10 @@ struct pack;
 struct serial;
 struct unpack;
 
-/* Registers at [port, port + 8). @chr NULL is a port with nothing plugged in: output is dropped. */
+/*
+ * Registers at [port, port + 8). @chr NULL is a port with nothing plugged in: output is dropped.
+ * It is paused until serial_resume().
+ */
 struct serial *serial_new(struct hv *hv, struct bus *pio, uint16_t port, uint32_t gsi,
 			  struct chardev *chr, struct err **err);
 /* On the main loop's thread. NULL is allowed. */
@@ -40,7 +43,7 @@ void serial_focus(struct serial *serial);
 
 /*
  * The machine stops: no byte goes in or out until serial_resume(), so that what is saved is sent by
- * one machine and read by one. A port starts resumed, and serial_load() pauses it.
+ * one machine and read by one. A port starts paused.
  */
 void serial_pause(struct serial *serial);
 void serial_resume(struct serial *serial);
