@@ -11,6 +11,8 @@
 #include "vmm/migration/address.h"
 #include "vmm/migration/cancel.h"
 #include "vmm/migration/channel.h"
+#include "vmm/migration/image.h"
+#include "vmm/migration/later.h"
 #include "vmm/migration/onmain.h"
 #include "vmm/migration/ram_receive.h"
 #include "vmm/vm/vm_migrate.h"
@@ -29,6 +31,28 @@ int incoming_blame(const struct incoming *in, int ret, struct err **err)
 
 /* ---- on the main thread, for the thread ---- */
 
+static void incoming_close_image(struct incoming *in)
+{
+	later_free(in->later);
+	in->later = NULL;
+	if (!(in->header.flags & RECORD_FLAG_IMAGE))
+		return;
+	image_close(in->image);
+	in->image = NULL;
+	channel_close(in->channel);
+	in->channel = NULL;
+}
+
+/* All memory was read: the file is let go when the thread has no use for it any more either. */
+static void incoming_memory_ended(void *opaque)
+{
+	struct incoming *in = opaque;
+
+	in->memory_ended = true;
+	if (in->completed)
+		incoming_close_image(in);
+}
+
 struct incoming_status {
 	struct incoming *in;
 	enum migration_status status;
@@ -43,6 +67,9 @@ static void incoming_tell(void *opaque)
 	if (s->status == MIGRATION_COMPLETED)
 		vm_incoming_end(c->vm);
 	c->status(c->opaque, s->status, s->error);
+	s->in->completed = s->status == MIGRATION_COMPLETED;
+	if (s->in->completed && s->in->memory_ended)
+		incoming_close_image(s->in);
 }
 
 static int incoming_set_status(struct incoming *in, enum migration_status status,
@@ -101,7 +128,7 @@ static int incoming_accept(struct incoming *in, struct err **err)
 
 	if (!ret)
 		ret = incoming_set_status(in, MIGRATION_ACTIVE, NULL);
-	if (ret)
+	if (ret || in->header.flags & RECORD_FLAG_IMAGE)
 		return ret;
 	in->reader = record_reader_new(in->channel, err);
 	if (!in->reader)
@@ -186,6 +213,8 @@ static int incoming_run(struct incoming *in, struct err **err)
 
 	if (!ret)
 		ret = incoming_accept(in, err);
+	if (!ret && in->header.flags & RECORD_FLAG_IMAGE)
+		return incoming_image(in, err);
 	if (!ret)
 		ret = incoming_load_all(in, err);
 	return ret ? ret : incoming_take_over(in, err);
@@ -203,10 +232,16 @@ static void incoming_last_words(struct incoming *in, const struct err *err)
 	record_write_bytes(in->writer, RECORD_FAILED, 0, words, strlen(words), NULL);
 }
 
-/* The cancel makes everybody come back who still waits for the other side. */
+/*
+ * The cancel makes everybody come back who still waits for the other side. What an image needs belongs
+ * to the main thread from the last status on.
+ */
 static void incoming_close(struct incoming *in)
 {
-	cancel_raise(in->cancel);
+	bool image = in->header.flags & RECORD_FLAG_IMAGE;
+
+	if (!image)
+		cancel_raise(in->cancel);
 	ram_receive_free(in->receive);
 	for (size_t i = 0; i < in->nr_further; i++) {
 		record_reader_free(in->further_readers[i]);
@@ -216,7 +251,8 @@ static void incoming_close(struct incoming *in)
 	free(in->further);
 	record_writer_free(in->writer);
 	record_reader_free(in->reader);
-	channel_close(in->channel);
+	if (!image)
+		channel_close(in->channel);
 }
 
 static void *incoming_main(void *opaque)
@@ -264,6 +300,19 @@ static void incoming_name_socket(struct incoming *in)
 	}
 }
 
+static struct later *incoming_later(struct incoming *in, struct err **err)
+{
+	const struct later_config config = {
+		.vm = in->config.vm,
+		.main = in->config.main,
+		.onmain = in->config.onmain,
+		.ended = incoming_memory_ended,
+		.opaque = in,
+	};
+
+	return later_new(&config, err);
+}
+
 int incoming_start(const struct incoming_config *config, struct address *address,
 		   struct incoming **ret_incoming, struct err **err)
 {
@@ -278,7 +327,8 @@ int incoming_start(const struct incoming_config *config, struct address *address
 	in->address = address;
 	in->joined = true; /* no thread yet */
 	in->cancel = cancel_new(err);
-	ret = in->cancel ? channel_listen(address, in->cancel, &in->listener, err) : -ENOMEM;
+	in->later = in->cancel ? incoming_later(in, err) : NULL;
+	ret = in->later ? channel_listen(address, in->cancel, &in->listener, err) : -ENOMEM;
 	if (!ret) {
 		incoming_name_socket(in);
 		ret = pthread_create(&in->thread, NULL, incoming_main, in);
@@ -303,6 +353,7 @@ void incoming_free(struct incoming *in)
 		cancel_raise(in->cancel);
 		pthread_join(in->thread, NULL);
 	}
+	incoming_close_image(in);
 	channel_listener_free(in->listener);
 	free(in->blocks);
 	cancel_free(in->cancel);

@@ -24,10 +24,12 @@
 struct address;
 struct err;
 struct incoming;
+struct loop;
 struct onmain;
 
 struct incoming_config {
 	struct vm *vm;
+	struct loop *main;
 	struct onmain *onmain;
 	uint32_t capabilities;
 	/* @error: of MIGRATION_FAILED, else NULL. After MIGRATION_COMPLETED and MIGRATION_FAILED it

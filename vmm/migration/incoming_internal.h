@@ -13,6 +13,8 @@ struct block;
 struct cancel;
 struct channel;
 struct channel_listener;
+struct image;
+struct later;
 struct ram_receive;
 
 /* What may come next. */
@@ -46,10 +48,18 @@ struct incoming {
 	struct ram_receive *receive;
 	enum incoming_step step;
 	bool answer; /* the source waits for READY */
+
+	/* Of an image: they stay, as does the channel, until all memory was read. */
+	struct later *later;
+	struct image *image;
+	bool completed, memory_ended; /* the main thread's */
 };
 
 /* incoming_load.c: do what one record says; INCOMING_ENDED after END. */
 int incoming_load(struct incoming *in, const struct record *record, struct err **err);
+
+/* incoming_image.c: all of it but the memory's content. */
+int incoming_image(struct incoming *in, struct err **err);
 
 /* incoming.c: put the channel's name in front, as other sentences have it. Returns @ret. */
 int incoming_blame(const struct incoming *in, int ret, struct err **err);

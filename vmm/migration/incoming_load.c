@@ -7,6 +7,7 @@
 #include "vmm/migration/blocks.h"
 #include "vmm/migration/blocks_wire.h"
 #include "vmm/migration/cancel.h"
+#include "vmm/migration/channel.h"
 #include "vmm/migration/incoming_internal.h"
 #include "vmm/migration/onmain.h"
 #include "vmm/migration/ram_receive.h"
@@ -132,5 +133,8 @@ int incoming_load(struct incoming *in, const struct record *record, struct err *
 			return ram_receive_record(in->receive, in->reader, record, err);
 		break;
 	}
+	if (!in->reader)
+		return err_set(err, EINVAL, "%s: it has a record %s where none belongs",
+			       channel_name(in->channel), record_type_name(record->type));
 	return record_unexpected(in->reader, record, err);
 }

@@ -19,6 +19,7 @@
 
 struct migration {
 	struct vm *vm;
+	struct loop *main;
 	struct onmain *onmain;
 	struct migration_hooks hooks;
 	void *opaque;
@@ -76,6 +77,7 @@ struct migration *migration_new(struct vm *vm, struct loop *main, struct err **e
 		return NULL;
 	}
 	m->vm = vm;
+	m->main = main;
 	m->params = migration_params_default;
 	m->onmain = onmain_new(main, err);
 	if (!m->onmain) {
@@ -240,6 +242,7 @@ int migration_incoming(struct migration *m, const char *uri, struct err **err)
 {
 	const struct incoming_config config = {
 		.vm = m->vm,
+		.main = m->main,
 		.onmain = m->onmain,
 		.capabilities = m->capabilities,
 		.status = migration_on_incoming,

@@ -230,6 +230,7 @@ static int outgoing_send_new(struct outgoing *o, struct err **err)
 		.zstd = !o->image &&
 			o->config.params.multifd_compression == MIGRATION_COMPRESSION_ZSTD,
 		.zstd_level = o->config.params.multifd_zstd_level,
+		.content_comes_later = vm_memory_is_arriving(o->config.vm),
 		.sync = outgoing_sync,
 		.throttle = outgoing_throttle,
 		.pass = outgoing_pass,
@@ -300,6 +301,18 @@ static int outgoing_run(struct outgoing *o, enum vm_migration_outcome *ret_outco
 	return ret ? ret : outgoing_switch(o, ret_outcome, err);
 }
 
+/* What is known of memory by now; the lock is held. */
+static void outgoing_ram_info(const struct outgoing *o, struct migration_ram_info *ret_ram)
+{
+	*ret_ram = o->ram;
+	if (!o->send)
+		return;
+	ram_send_info(o->send, ret_ram);
+	if (!o->image)
+		return;
+	ret_ram->transferred = image_writer_bytes(o->image);
+}
+
 /* ---- the end ---- */
 
 /* The target's own words say more than what became of the connection. */
@@ -320,19 +333,21 @@ static void outgoing_last_words(struct outgoing *o, struct err **err)
 /* I3; the cancel makes everybody come back who still waits for the other side. */
 static void outgoing_close(struct outgoing *o)
 {
+	struct image_writer *image;
 	struct ram_send *send;
 
 	cancel_raise(o->cancel);
 	pthread_mutex_lock(&o->lock);
+	outgoing_ram_info(o, &o->ram);
 	send = o->send;
 	o->send = NULL;
-	if (send)
-		ram_send_info(send, &o->ram);
+	image = o->image;
+	o->image = NULL;
 	pthread_mutex_unlock(&o->lock);
 	ram_send_free(send);
 	back_free(o->back);
 	o->back = NULL;
-	image_writer_free(o->image);
+	image_writer_free(image);
 	record_writer_free(o->writer);
 	for (size_t i = 0; i < o->nr_further; i++) {
 		record_writer_free(o->further_writers[i]);
@@ -510,9 +525,8 @@ void outgoing_info(struct outgoing *o, struct migration_info *ret_info)
 
 	pthread_mutex_lock(&o->lock);
 	info->has_ram = o->has_ram;
-	info->ram = o->ram;
+	outgoing_ram_info(o, &info->ram);
 	if (o->send) {
-		ram_send_info(o->send, &info->ram);
 		info->has_expected_downtime = true;
 		info->expected_downtime_ms = ram_send_expected_downtime_ms(o->send);
 		info->cpu_throttle_percentage = (uint8_t)ram_send_throttle(o->send);

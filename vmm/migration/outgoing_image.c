@@ -17,6 +17,7 @@
 int outgoing_image_begin(struct outgoing *o, struct err **err)
 {
 	uint64_t *bytes = calloc(o->nr_blocks + 1, sizeof(*bytes));
+	struct image_writer *image = NULL;
 	int ret;
 
 	if (!bytes)
@@ -25,8 +26,11 @@ int outgoing_image_begin(struct outgoing *o, struct err **err)
 		bytes[i] = o->blocks[i].ram.gpa.size;
 	ret = image_writer_new(channel_fd(o->channel), channel_base(o->channel),
 			       channel_name(o->channel), o->header.session, bytes, o->nr_blocks,
-			       &o->image, err);
+			       &image, err);
 	free(bytes);
+	pthread_mutex_lock(&o->lock);
+	o->image = image;
+	pthread_mutex_unlock(&o->lock);
 	return ret;
 }
 

@@ -38,7 +38,6 @@ struct outgoing {
 	struct record_writer **further_writers;
 	size_t nr_further;
 	struct back *back; /* NULL: there is no way back */
-	struct image_writer *image;
 	bool logging; /* vm_dirty_start() */
 	struct pack sections;
 
@@ -49,6 +48,7 @@ struct outgoing {
 	bool committed; /* T: too late for that (I1) */
 	bool go_on;     /* outgoing_continue() */
 	struct ram_send *send; /* T */
+	struct image_writer *image; /* T; instead of @writer */
 	struct migration_ram_info ram; /* T: when there is no @send any more */
 	bool has_ram;                  /* T */
 	bool over;                     /* T */

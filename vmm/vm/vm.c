@@ -191,6 +191,9 @@ void vm_release(struct vm *vm)
 
 void vm_stop(struct vm *vm)
 {
+	vm->stop_waits = vm->memory_stalled && vm->state == VM_RUNNING;
+	if (vm->stop_waits)
+		return;
 	if (vm->state == VM_RUNNING)
 		vm_halt_told(vm, VM_PAUSED);
 	else
@@ -209,7 +212,8 @@ int vm_cont(struct vm *vm, struct err **err)
 
 	if (ret)
 		return ret;
-	if (vm->state == VM_INMIGRATE) {
+	vm->stop_waits = false;
+	if (vm->state == VM_INMIGRATE || vm->reset_waits) {
 		vm_migrate_choose(vm, true);
 		return 0;
 	}
@@ -229,6 +233,7 @@ void vm_quit(struct vm *vm, int status, enum vm_cause cause)
 {
 	if (vm->ended)
 		return;
+	vm_memory_release(vm);
 	vm->ended = true;
 	vm->exit_status = status;
 	vm_halt(vm, VM_SHUTDOWN);
@@ -263,6 +268,8 @@ int vm_reset(struct vm *vm, enum vm_cause cause, struct err **err)
 		ret = vm_check_here(vm, err);
 	if (ret)
 		return ret;
+	if (vm_reset_later(vm, cause))
+		return 0;
 	vm_halt(vm, rest);
 	/* What was done to memory is told, though whoever did it is gone. */
 	atomic_fetch_and(&vm->requests, VM_REQUESTS_TOLD);
@@ -382,7 +389,8 @@ static void vm_on_requests(void *opaque)
 	struct vm *vm = opaque;
 	unsigned int requests, told;
 
-	if (vm->ended)
+	/* With memory that does not come nothing can be waited for: it is looked at when it does. */
+	if (vm->ended || vm->memory_stalled)
 		return;
 	told = atomic_fetch_and(&vm->requests, ~(unsigned int)VM_REQUESTS_TOLD);
 	if (told & VM_REQUEST_VIOLATION)

@@ -152,6 +152,14 @@ struct vm {
 	bool handed_over; /* another process has the guest */
 	bool run_loaded;  /* of VM_INMIGRATE: run when it is loaded, if it ran at the source */
 	size_t nr_loaded; /* sections, of vm_state.c */
+	_Atomic bool memory_arrives;
+	bool memory_stalled;
+	void (*memory_release)(void *opaque);
+	void *memory_opaque;
+	bool stop_waits;           /* for memory that is stalled */
+	bool reset_waits;          /* for memory that arrives; with these: */
+	bool reset_runs;           /* it goes on afterwards */
+	enum vm_cause reset_cause;
 	bool ended;
 	int exit_status;
 
@@ -235,6 +243,10 @@ int vm_load_run_state(struct vm *vm, const struct vm_part *part, uint32_t versio
 		      struct unpack *in, struct err **err);
 /* A stop or cont of a machine that is in the middle of a migration. */
 void vm_migrate_choose(struct vm *vm, bool run);
+/* The machine ends: nobody waits for memory any more. */
+void vm_memory_release(struct vm *vm);
+/* A reset before all memory is there; false when it is, and it can be done now. */
+bool vm_reset_later(struct vm *vm, enum vm_cause cause);
 
 /* vm_devices.c: its id, or "type:N", for messages and sections. Returns @buf. */
 #define VM_DEVICE_NAME_MAX 160

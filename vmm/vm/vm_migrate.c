@@ -34,7 +34,7 @@ int vm_check_settled(const struct vm *vm, const char *what, struct err **err)
 {
 	int ret = vm_check_here(vm, err);
 
-	if (!ret && vm->migrating)
+	if (!ret && (vm->migrating || vm->memory_stalled))
 		ret = err_set(err, EBUSY,
 			      "a migration is under way; devices come and go when it is over");
 	if (ret)
@@ -44,6 +44,8 @@ int vm_check_settled(const struct vm *vm, const char *what, struct err **err)
 
 void vm_migrate_choose(struct vm *vm, bool run)
 {
+	if (vm->reset_waits)
+		vm->reset_runs = run;
 	if (vm->state == VM_INMIGRATE)
 		vm->run_loaded = run;
 	/* Somebody stopped it meanwhile, though that could not be seen. */
@@ -143,6 +145,74 @@ void vm_incoming_end(struct vm *vm)
 	} else {
 		vm_run(vm);
 		vm_emit_plain(vm, VM_EVENT_RESUME);
+	}
+}
+
+/* ---- memory that arrives while the guest runs ---- */
+
+void vm_memory_arrives(struct vm *vm, void (*release)(void *opaque), void *opaque)
+{
+	vm->memory_arrives = true;
+	vm->memory_release = release;
+	vm->memory_opaque = opaque;
+}
+
+bool vm_memory_is_arriving(const struct vm *vm)
+{
+	return vm->memory_arrives;
+}
+
+void vm_memory_release(struct vm *vm)
+{
+	if (vm->memory_arrives)
+		vm->memory_release(vm->memory_opaque);
+	vm->memory_arrives = vm->memory_stalled = false;
+}
+
+void vm_memory_stalls(struct vm *vm, bool stalled)
+{
+	bool stop = vm->stop_waits;
+
+	vm->memory_stalled = stalled;
+	if (stalled || vm->ended)
+		return;
+	vm->stop_waits = false;
+	if (vm->reset_waits)
+		vm_halt(vm, VM_PAUSED);
+	else if (stop)
+		vm_stop(vm);
+	/* What waited. */
+	vm_request(vm, VM_REQUEST_EJECTED);
+}
+
+bool vm_reset_later(struct vm *vm, enum vm_cause cause)
+{
+	if (!vm->memory_arrives)
+		return false;
+	if (!vm->reset_waits) {
+		vm->reset_waits = true;
+		vm->reset_cause = cause;
+		vm->reset_runs = vm->state == VM_RUNNING;
+		if (!vm->memory_stalled)
+			vm_halt(vm, VM_PAUSED);
+	}
+	return true;
+}
+
+void vm_memory_arrived(struct vm *vm)
+{
+	struct err *err = NULL;
+
+	vm->memory_arrives = false;
+	vm_memory_stalls(vm, false);
+	if (!vm->reset_waits || vm->ended)
+		return;
+	vm->reset_waits = false;
+	if (vm_reset(vm, vm->reset_cause, &err)) {
+		report_guest(vm->config, "the guest cannot be reset: %s", err_message(err));
+		err_free(err);
+	} else if (vm->reset_runs) {
+		vm_run(vm);
 	}
 }
 

@@ -9,11 +9,17 @@
  *     is let go again; what it asked for just before (a reset, power-off, a panic report) is part of
  *     its saved state, and is carried out where it goes on.
  * I3  A guest that was handed over does not run here any more, whatever anybody asks for.
+ * I4  While the content of guest memory is still on its way to a guest that runs (vm_memory_arrives()),
+ *     nothing on the main thread touches guest memory: a reset waits with the vCPUs stopped until all
+ *     is there. While it does not even come (vm_memory_stalls()) nothing waits for vCPUs either, since
+ *     they wait for memory: stops and whatever the guest asks for are carried out later.
  *
  * Threads: the main one.
  */
 #ifndef VMM_VM_VM_MIGRATE_H
 #define VMM_VM_VM_MIGRATE_H
+
+#include <stdbool.h>
 
 struct err;
 struct vm;
@@ -38,5 +44,15 @@ void vm_migration_end(struct vm *vm, enum vm_migration_outcome outcome);
  * if it ran there it runs, unless -S or vm_stop() said that it shall not.
  */
 void vm_incoming_end(struct vm *vm);
+
+/*
+ * I4, from before the guest runs to vm_memory_arrived(). @release is called once, when the machine ends
+ * earlier, before anything waits for a vCPU: it lets everybody go who waits for memory.
+ */
+void vm_memory_arrives(struct vm *vm, void (*release)(void *opaque), void *opaque);
+void vm_memory_stalls(struct vm *vm, bool stalled);
+void vm_memory_arrived(struct vm *vm);
+/* From any thread. */
+bool vm_memory_is_arriving(const struct vm *vm);
 
 #endif
