@@ -17,8 +17,8 @@
  * I2  Payloads are bounded (RECORD_MAX), and so may be several; each says for itself what it is about.
  *
  * Threads: a sender's calls from any thread.
- * The other side controls every payload; pages that are in no block, or that nobody has to send,
- * are refused.
+ * The other side controls every payload; pages that are in no block, or that never were to be sent, are
+ * refused.
  */
 #ifndef VMM_MIGRATION_POSTCOPY_H
 #define VMM_MIGRATION_POSTCOPY_H
@@ -43,14 +43,14 @@ void postcopy_send_free(struct postcopy_send *s);
 /* Before the list: pages that have to be sent; the first page of @words is a multiple of 64. */
 void postcopy_send_add(struct postcopy_send *s, size_t block, uint64_t page, const uint64_t *words,
 		       size_t nr_words);
-/* POSTCOPY_RUN payloads of all that is left. */
+/* POSTCOPY_RUN payloads of all that is left, one at least; nothing is sent meanwhile. */
 int postcopy_send_list(struct postcopy_send *s, postcopy_emit_fn *emit, void *opaque,
 		       struct err **err);
-/* A WANT payload. */
+/* A WANT payload. Pages that were sent already are on their way: nothing happens. */
 int postcopy_send_want(struct postcopy_send *s, const void *bytes, size_t size, struct err **err);
 /*
  * A run of @max pages at most to be sent now, wanted ones first, and then what follows them; it
- * is not left any more. False when nothing is left.
+ * is not left any more. False when nothing is left, or what is left is in doubt.
  */
 bool postcopy_send_next(struct postcopy_send *s, uint64_t max, size_t *ret_block,
 			uint64_t *ret_page, uint64_t *ret_nr, bool *ret_wanted);
@@ -75,7 +75,7 @@ int postcopy_receive_list(struct lazy *lazy, const uint64_t *block_pages, size_t
 /* HAVE payloads of all blocks. */
 int postcopy_receive_have(struct lazy *lazy, const uint64_t *block_pages, size_t nr_blocks,
 			  postcopy_emit_fn *emit, void *opaque, struct err **err);
-/* A WANT payload; a run that is longer than 2^32 - 1 pages is cut. */
+/* A WANT payload. */
 void postcopy_want_encode(size_t block, uint64_t page, uint64_t nr,
 			  uint8_t bytes[POSTCOPY_WANT_BYTES]);
 
