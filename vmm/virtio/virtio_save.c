@@ -198,8 +198,9 @@ int virtio_device_load(struct virtio_device *vdev, struct unpack *in, struct err
 
 	virtio_pause(vdev);
 	virtio_lock(vdev);
-	assert(!vdev->status);
-	ret = virtio_load_driver(vdev, in, err);
+	ret = vdev->status ? err_set(err, EINVAL, "it has a driver here already") : 0;
+	if (!ret)
+		ret = virtio_load_driver(vdev, in, err);
 	if (!ret)
 		ret = virtio_load_queues(vdev, in, err);
 	if (!ret)

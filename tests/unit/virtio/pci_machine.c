@@ -135,7 +135,7 @@ void bar_write(struct machine *m, uint64_t offset, unsigned int size, uint64_t v
 	assert_true(bus_write(m->mmio, m->bar4 + offset, size, value));
 }
 
-static void find_bars(struct machine *m)
+void find_bars(struct machine *m)
 {
 	m->bar1 = cfg_read(m, 0x14, 4) & ~UINT32_C(15);
 	m->bar4 = (cfg_read(m, 0x20, 4) & ~UINT32_C(15)) | (uint64_t)cfg_read(m, 0x24, 4) << 32;
@@ -210,13 +210,18 @@ uint64_t msi_address(unsigned int vector)
 	return 0xfee00000 + 0x1000 * (vector + 1);
 }
 
-void enable_msix(struct machine *m)
+unsigned int msix_cap(struct machine *m)
 {
 	unsigned int at = cfg_read(m, 0x34, 1);
 
 	while (cfg_read(m, at, 1) != 0x11)
 		at = cfg_read(m, at + 1, 1);
-	cfg_write(m, at + 2, 2, 0x8000);
+	return at;
+}
+
+void enable_msix(struct machine *m)
+{
+	cfg_write(m, msix_cap(m) + 2, 2, 0x8000);
 	for (unsigned int i = 0; i < VECTORS; i++) {
 		bus_write(m->mmio, m->bar1 + 16 * i, 4, msi_address(i));
 		bus_write(m->mmio, m->bar1 + 16 * i + 8, 4, i);

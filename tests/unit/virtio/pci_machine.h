@@ -51,6 +51,9 @@ void cfg_write(struct machine *m, unsigned int reg, unsigned int size, uint32_t 
 uint64_t bar_read(struct machine *m, uint64_t offset, unsigned int size);
 void bar_write(struct machine *m, uint64_t offset, unsigned int size, uint64_t value);
 
+/* bar1 and bar4 as the registers have them now. */
+void find_bars(struct machine *m);
+
 /* A machine reset; then memory decoding and bus mastering on, BARs and capabilities found. */
 void power_up(struct machine *m);
 
@@ -61,6 +64,8 @@ void machine_done(struct machine *m);
 /* Where vector @vector sends after enable_msix(). */
 uint64_t msi_address(unsigned int vector);
 void enable_msix(struct machine *m);
+/* Its capability's offset. */
+unsigned int msix_cap(struct machine *m);
 
 /* What a driver does, register by register, with a ring in m->e.d. */
 void driver_start(struct machine *m, uint64_t features, bool msix);

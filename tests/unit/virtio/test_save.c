@@ -11,19 +11,9 @@
 
 #include "base/bytes.h"
 
-#define COMMON 0x0000
 #define ISR    0x1000
 #define CONFIG 0x2000
 #define NOTIFY 0x3000
-
-static unsigned int msix_cap(struct machine *m)
-{
-	unsigned int at = cfg_read(m, 0x34, 1);
-
-	while (cfg_read(m, at, 1) != 0x11)
-		at = cfg_read(m, at + 1, 1);
-	return at;
-}
 
 /* ---- one machine under a driver that does anything ---- */
 
@@ -31,12 +21,6 @@ struct side {
 	struct machine m;
 	bool ring; /* e.d is a ring that the device knows, as far as the driver can tell */
 };
-
-static void find_bars_again(struct machine *m)
-{
-	m->bar1 = cfg_read(m, 0x14, 4) & ~UINT32_C(15);
-	m->bar4 = (cfg_read(m, 0x20, 4) & ~UINT32_C(15)) | (uint64_t)cfg_read(m, 0x24, 4) << 32;
-}
 
 /* An access to BAR 4, wherever it is; what it gave. */
 static uint64_t peek(struct machine *m, uint64_t offset, unsigned int size)
@@ -95,7 +79,7 @@ static void bar_move(struct side *s, struct dice *dice)
 {
 	cfg_write(&s->m, 0x20, 4, (uint32_t)dice_below(dice, 64) << 14);
 	cfg_write(&s->m, 0x24, 4, dice_below(dice, 4) ? 8 : 0);
-	find_bars_again(&s->m);
+	find_bars(&s->m);
 }
 
 static void msix_write(struct side *s, struct dice *dice)
@@ -138,7 +122,7 @@ static void start(struct side *s, struct dice *dice)
 		features |= VIRTIO_FEATURE(VIRTIO_F_EVENT_IDX);
 	cfg_write(&s->m, 0x24, 4, 8);
 	cfg_write(&s->m, 4, 2, 6);
-	find_bars_again(&s->m);
+	find_bars(&s->m);
 	if (msix)
 		enable_msix(&s->m);
 	driver_start(&s->m, features, msix);
@@ -263,7 +247,7 @@ static void move(struct side *to, struct side *from)
 	to->m.e.d.g = &to->m.e.g;
 	to->ring = from->ring;
 	must_load(&to->m, &state);
-	find_bars_again(&to->m);
+	find_bars(&to->m);
 	save(&to->m, &again);
 	assert_same_bytes(&state, &again);
 	pack_done(&state);
@@ -538,6 +522,11 @@ static void test_features_that_are_not_offered(void **state)
 	in = unpack_begin(saved.bytes, saved.size);
 	ret = virtio_device_load(to.vdev, &in, &err);
 	assert_refused(ret, err, "feature bit 34, which the device does not offer here");
+	/* nor twice */
+	in = unpack_begin(saved.bytes, saved.size);
+	err = NULL;
+	ret = virtio_device_load(from.vdev, &in, &err);
+	assert_refused(ret, err, "has a driver here already");
 	pack_done(&saved);
 	echo_done(&from);
 	echo_done(&to);
@@ -555,7 +544,7 @@ static void load_damaged(void *opaque, const void *bytes, size_t size)
 		assert_non_null(err);
 		err_free(err);
 	} else {
-		find_bars_again(m);
+		find_bars(m);
 		virtio_resume(m->e.vdev);
 		echo_turn(&m->e, 2);
 		for (unsigned int at = 0; at < 64; at += 4)
