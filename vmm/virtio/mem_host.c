@@ -63,7 +63,11 @@ static int virtio_mem_grant(void *host, uint64_t offset, uint64_t size)
 	ret = virtio_mem_in_steps(mem, mem->plugging, offset, size, vmem_guard_grant);
 	mem->changes++;
 	if (ret) {
-		/* Nobody else does when it was to undo a revoke: the blocks are faulted then. */
+		/*
+		 * Nobody else does when it was to undo a revoke: the blocks are faulted then, and a
+		 * part of them may have been granted.
+		 */
+		(void)vmem_guard_revoke(mem->guard, offset, size);
 		virtio_mem_tell(mem, offset, size, false);
 		return virtio_mem_done(mem, VIRTIO_MEM_GRANT, ret);
 	}

@@ -170,10 +170,10 @@ static void rig_make(struct rig *r, struct loop *loop,
 	r->hv.ops = &rig_hv_ops;
 	r->mmio = bus_new();
 	assert_non_null(r->mmio);
-	r->memory = mmap(NULL, RIG_SIZE, PROT_READ | PROT_WRITE,
+	r->memory = mmap(NULL, RIG_MEMORY, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	assert_true(r->memory != MAP_FAILED);
-	madvise(r->memory, RIG_SIZE, MADV_NOHUGEPAGE);
+	madvise(r->memory, RIG_MEMORY, MADV_NOHUGEPAGE);
 	r->config = (struct virtio_mem_config){
 		.id = "vmem0",
 		.gm = r->g.gm,
@@ -229,7 +229,7 @@ void rig_done(struct rig *r)
 	loop_free(r->loop);
 	bus_free(r->mmio);
 	guest_done(&r->g);
-	munmap(r->memory, RIG_SIZE);
+	munmap(r->memory, RIG_MEMORY);
 	sem_destroy(&r->answered);
 }
 

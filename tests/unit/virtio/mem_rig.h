@@ -23,6 +23,7 @@
 #define RIG_SIZE   (RIG_BLOCKS * RIG_BLOCK)
 #define RIG_SLOT   (4 * RIG_BLOCK)
 #define RIG_EXTRA  (2 * RIG_BLOCK) /* usable_region_size beyond requested_size */
+#define RIG_MEMORY (16 * RIG_SIZE) /* what there is for a device that a tweak makes larger */
 
 #define RIG_FEATURES \
 	(VIRTIO_FEATURE(VIRTIO_F_VERSION_1) | VIRTIO_FEATURE(VMEM_F_UNPLUGGED_INACCESSIBLE))
