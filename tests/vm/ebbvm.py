@@ -194,11 +194,20 @@ class Machine:
     """One ebb process. Arguments beyond MACHINE's defaults come from the test."""
 
     def __init__(
-        self, folder, append="", args=(), monitor=False, console=True, kernel=True, qmp=False
+        self,
+        folder,
+        append="",
+        args=(),
+        monitor=False,
+        console=True,
+        kernel=True,
+        qmp=False,
+        fds=(),
     ):
+        """FDS: descriptors that the process inherits under their numbers."""
         self.folder = pathlib.Path(folder)
         self._sockets = []
-        self._fds = []
+        self._fds = [*fds]
         argv = [str(EBB), "-enable-kvm", "-display", "none", "-nodefaults"]
         if console:
             argv += ["-chardev", "stdio,id=serial,signal=off"]

@@ -370,7 +370,7 @@ static void text_migration(FILE *f, const struct migration_info *info)
 	}
 	text_milliseconds(f, "ebb_migration_duration_seconds", "How long it has taken.",
 			  info->total_time_ms);
-	if (info->has_downtime)
+	if (info->status == MIGRATION_COMPLETED && !info->incoming)
 		text_milliseconds(f, "ebb_migration_downtime_seconds",
 				  "How long the guest stood still for it.", info->downtime_ms);
 }

@@ -25,7 +25,7 @@ static void migrate_job_cancel(void *opaque)
 /* How much is left. */
 static void migrate_job_count(struct migrate *m, const struct migration_info *info)
 {
-	if (!info->has_ram)
+	if (!info->has_ram || !info->ram.total)
 		return;
 	if (!m->counted)
 		job_set_remaining(m->job, info->ram.total);
