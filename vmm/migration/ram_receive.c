@@ -110,7 +110,8 @@ static int receive_meet(struct receive_lane *lane, struct err **err)
 	if (r->passed < lane->round)
 		ret = receive_is_over(r)
 			      ? -ECANCELED
-			      : err_set(err, EINVAL, "another channel ended before barrier %llu",
+			      : err_set(err, EPROTO,
+					"a channel ended before barrier %llu, which others reached",
 					(unsigned long long)lane->round);
 	pthread_mutex_unlock(&r->lock);
 	return ret;
@@ -142,6 +143,9 @@ static int receive_record(struct receive_lane *lane, const struct record_reader 
 	struct err *why = NULL;
 	int ret;
 
+	if (!ram_receive_takes(record->type) || (record->type == RECORD_NOTES && lane->index))
+		return reader ? record_unexpected(reader, record, err)
+			      : err_set(err, EINVAL, "it does not belong here");
 	ret = record->type == RECORD_ROUND ? receive_round(lane, record, &why)
 					   : receive_apply(lane, record, &why);
 	if (ret == -EINVAL && why && reader) {

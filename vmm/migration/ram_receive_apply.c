@@ -2,8 +2,8 @@
 /*
  * What a record of memory does to a machine: checked first, then done (ram_receive.h, I1 to I3).
  *
- * Sentences of -EINVAL are about what the record says, and begin with nothing: whoever has the channel
- * puts its name and the record's in front.
+ * Sentences of -EINVAL say what is wrong with the record: whoever has the channel puts its name in front
+ * and the record's behind.
  */
 #include "vmm/migration/ram_receive_internal.h"
 
@@ -270,12 +270,7 @@ int receive_apply(struct receive_lane *lane, const struct record *record, struct
 		return receive_pages(lane, record, err);
 	case RECORD_ZEROS:
 		return receive_zeros(lane, record, err);
-	case RECORD_NOTES:
-		if (!lane->index)
-			return receive_notes(lane, record, err);
-		break;
 	default:
-		break;
+		return receive_notes(lane, record, err);
 	}
-	return err_set(err, EINVAL, "it does not belong here");
 }

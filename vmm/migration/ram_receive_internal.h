@@ -42,7 +42,7 @@ struct ram_receive {
 	struct err *err;
 };
 
-/* ram_receive_apply.c: a record but ROUND and END; its sentence says what is wrong with it. */
+/* ram_receive_apply.c: PAGES, ZEROS or NOTES; the sentence of -EINVAL says what is wrong with it. */
 int receive_apply(struct receive_lane *lane, const struct record *record, struct err **err);
 void receive_lane_done(struct receive_lane *lane);
 

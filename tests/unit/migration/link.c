@@ -79,6 +79,8 @@ void link_open(struct link *l, struct rig *rig, struct machine *source, struct m
 		rig_check_no_err(&l->err);
 	}
 	assert_int_equal(pthread_create(&l->thread, NULL, link_receive, l), 0);
+	/* The log begins empty. */
+	machine_sync(source);
 	assert_int_equal(gm_dirty_start(source->gm), 0);
 	l->send = ram_send_new(
 		&(struct ram_send_config){

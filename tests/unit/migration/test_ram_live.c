@@ -19,7 +19,7 @@
 #include "vmm/migration/migration.h"
 
 #define UNIT   (64 * KIB)
-#define ROUNDS 300u
+#define ROUNDS 200u
 
 static const struct machine_config config = {
 	.boot_bytes = 33 * 5 * PAGE_BYTES, /* blocks that do not end with a word of marks */
