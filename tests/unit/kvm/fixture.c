@@ -112,6 +112,11 @@ static void machine_make_vcpus(struct machine *m, unsigned int nr_vcpus)
 
 	m->cpuid = kvm_supported_cpuid(m->kvm, NULL);
 	assert_non_null(m->cpuid);
+	/* As a machine has it: KVM has this timer, and does not say so there. */
+	for (uint32_t i = 0; i < m->cpuid->nent; i++)
+		if (m->cpuid->entries[i].function == 1 &&
+		    kvm_vm_capability(m->kvm, KVM_CAP_TSC_DEADLINE_TIMER))
+			m->cpuid->entries[i].ecx |= 1u << 24;
 	m->vcpus = vcpus_new(&config, NULL);
 	assert_non_null(m->vcpus);
 	for (unsigned int i = 0; i < nr_vcpus; i++) {
