@@ -35,6 +35,8 @@ TEXTS = """d0 d1 late m0 m1 m2 new port0 port1 pcie.0 io0 qmp j0 j1 resize-d0 nu
     pc-q35-9.0-machine /machine /objects /objects/m0 /machine/peripheral/d0 /chardevs/qmp
     /machine/peripheral/d1/virtio-backend /machine/unattached/device[0] device[0] vm vcpu
     virtio-mem 0 -1 64M""".split()
+URIS = ["exec:cat > /dev/null", "exec:false", "exec:cat", "tcp:127.0.0.1:1", "tcp:[::1]:0", "fd:new"]
+URIS += ["unix:/nonexistent/x", "file:/nonexistent/x", "file:/dev/null", "file:/dev/fdset/1", "fd:9"]
 TEXTS += ["", "x" * 300, "\u00e9", "a b", "\n"]
 LINES = """help
     help info
@@ -64,6 +66,13 @@ LINES = """help
     chardev-add null,id=new
     chardev-remove new
     getfd x
+    migrate exec:false
+    migrate_cancel
+    migrate_set_parameter max-bandwidth 4k
+    migrate_set_parameter max-bandwidth 0
+    migrate_set_capability events on
+    migrate_continue pre-switchover
+    info migrate
     nothing
     stop
     cont
@@ -71,6 +80,7 @@ LINES = """help
 NUMBERS = [0, 1, -1, 2, 7, 255, 4096, MIB, 2 * MIB, 64 * MIB, 100 * MIB, 256 * MIB, 1 << 30]
 NUMBERS += [3 << 30, 1 << 40, (1 << 63) - 1, -(1 << 63), 5_000_000_000]
 STRANGE = [None, True, 1.5, 3, "x", [], {}]
+UNDER_WAY = ("setup", "active", "pre-switchover", "device", "cancelling")
 # Keys of devices that the schema does not have: device_add takes any.
 DEVICE_KEYS = [{}, {"memdev": "m2"}, {"memdev": "m2", "bus": "port0"}, {"addr": "1"}, {"node": 1}]
 
@@ -116,6 +126,8 @@ class Words:
         if command == "human-monitor-command" and self.rng.random() < 0.9:
             return {"command-line": self.rng.choice(LINES)}
         arguments = self.value(self.infos[command]["arg-type"])
+        if "uri" in arguments:
+            arguments["uri"] = self.rng.choice(URIS)
         if command == "device_add":
             arguments.update(self.rng.choice(DEVICE_KEYS))
         return arguments
@@ -167,6 +179,9 @@ def test_commands_at_random(folder):
         assert len(refused) > len(commands) // 3 and len(events) >= 4
         # The machine is whole: reset, it has both devices, which are resized as they should be.
         client = clients[0]
+        client.execute("migrate_cancel")
+        while client.execute("query-migrate").get("status", "none") in UNDER_WAY:
+            select.select([client.sock], [], [], 0.02)
         client.execute("system_reset")
         client.execute("cont")
         tree = walk(client)
