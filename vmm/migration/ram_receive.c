@@ -257,8 +257,8 @@ int ram_receive_error(struct ram_receive *r, struct err **err)
 
 void ram_receive_hand_over(struct ram_receive *r, const struct pages_sink *sink, void *opaque)
 {
-	r->sink = sink;
-	r->sink_opaque = opaque;
+	r->lanes[0].sink = sink;
+	r->lanes[0].sink_opaque = opaque;
 }
 
 struct pages_map *ram_receive_written(const struct ram_receive *r)

@@ -112,16 +112,16 @@ static int receive_pages(struct receive_lane *lane, const struct record *record,
 	ret = pages_unpack_runs(r->config.blocks, r->config.nr_blocks, record->bytes, record->size,
 				PAGES_BATCH, PAGES_BATCH, &block, lane->runs, &nr, &nr_pages, &rest,
 				err);
-	if (!ret && !r->sink)
+	if (!ret && !lane->sink)
 		ret = receive_check_runs(r, block, lane->runs, nr, err);
 	if (!ret)
 		ret = receive_inflate(lane, record->bytes + rest.start, (size_t)rest.size, nr_pages,
 				      record->flags, &bytes, err);
 	if (ret)
 		return ret;
-	if (r->sink)
-		return r->sink->pages(r->sink_opaque, block, lane->runs, nr, bytes,
-				      (size_t)nr_pages, err);
+	if (lane->sink)
+		return lane->sink->pages(lane->sink_opaque, block, lane->runs, nr, bytes,
+					 (size_t)nr_pages, err);
 	for (size_t i = 0; i < nr; i++) {
 		const struct pages_run *run = &lane->runs[i];
 		size_t size = (size_t)run->count * PAGE_BYTES;
@@ -168,8 +168,8 @@ static int receive_zeros(struct receive_lane *lane, const struct record *record,
 	if (!ret && rest.size)
 		ret = err_set(err, EINVAL, "%llu bytes are too many",
 			      (unsigned long long)rest.size);
-	if (!ret && r->sink)
-		return r->sink->zeros(r->sink_opaque, block, lane->runs, nr, err);
+	if (!ret && lane->sink)
+		return lane->sink->zeros(lane->sink_opaque, block, lane->runs, nr, err);
 	if (!ret)
 		ret = receive_check_runs(r, block, lane->runs, nr, err);
 	for (size_t i = 0; i < nr && !ret; i++)

@@ -20,6 +20,9 @@ struct receive_lane {
 	uint64_t round;            /* the last barrier it came to */
 	struct inflater *inflater; /* made when it is first needed */
 	struct pages_run runs[PAGES_ZERO_RUNS];
+	/* ram_receive_hand_over(); NULL: into memory */
+	const struct pages_sink *sink;
+	void *sink_opaque;
 	/* further channels */
 	struct record_reader *reader;
 	pthread_t thread;
@@ -28,8 +31,6 @@ struct receive_lane {
 struct ram_receive {
 	struct ram_receive_config config;
 	struct pages_map *written;
-	const struct pages_sink *sink; /* ram_receive_hand_over(); NULL: into memory */
-	void *sink_opaque;
 	struct receive_lane *lanes; /* nr_further + 1 */
 	pthread_mutex_t lock;
 	/* guarded by lock, as are all below: one of them changed */

@@ -28,6 +28,10 @@ static void *link_receive(void *opaque)
 			l->ret = ram_receive_end(l->receive, &l->err);
 			break;
 		}
+		if (record.type == RECORD_POSTCOPY_RUN) {
+			ram_receive_hand_over(l->receive, l->config.later, l->config.later_opaque);
+			continue;
+		}
 		l->ret = ram_receive_takes(record.type)
 				 ? ram_receive_record(l->receive, l->readers[0], &record, &l->err)
 				 : record_unexpected(l->readers[0], &record, &l->err);
@@ -61,7 +65,10 @@ void link_channels(struct link *l, size_t nr_further)
 void link_open(struct link *l, struct rig *rig, struct machine *source, struct machine *target,
 	       const struct link_config *config)
 {
+	struct err *err = NULL;
+
 	memset(l, 0, sizeof(*l));
+	l->config = *config;
 	l->rig = rig;
 	l->source = source;
 	l->target = target;
@@ -72,11 +79,11 @@ void link_open(struct link *l, struct rig *rig, struct machine *source, struct m
 								  .nr_further = l->nr_further,
 								  .plug = machine_load_plug,
 								  .opaque = target},
-				     &l->err);
-	rig_check_no_err(&l->err);
+				     &err);
+	rig_check_no_err(&err);
 	for (size_t i = 1; i <= l->nr_further; i++) {
-		ram_receive_channel(l->receive, i, l->readers[i], &l->err);
-		rig_check_no_err(&l->err);
+		ram_receive_channel(l->receive, i, l->readers[i], &err);
+		rig_check_no_err(&err);
 	}
 	assert_int_equal(pthread_create(&l->thread, NULL, link_receive, l), 0);
 	/* The log begins empty. */
@@ -104,12 +111,12 @@ void link_open(struct link *l, struct rig *rig, struct machine *source, struct m
 			.pass = machine_pass,
 			.opaque = source,
 		},
-		&l->err);
-	rig_check_no_err(&l->err);
+		&err);
+	rig_check_no_err(&err);
 	/* The devices here have no virtio_mem: what that would do is done by hand. */
 	machine_track(source, (struct notes *)ram_send_notes(l->send));
-	ram_send_start(l->send, &l->err);
-	rig_check_no_err(&l->err);
+	ram_send_start(l->send, &err);
+	rig_check_no_err(&err);
 }
 
 void link_end(struct link *l)

@@ -16,10 +16,23 @@
 #include "vmm/migration/ram_send.h"
 #include "vmm/migration/record.h"
 
+struct pages_sink;
+
 #define LINK_FURTHER_MAX 4u
+
+struct link_config {
+	size_t nr_further;
+	bool zstd;
+	uint64_t downtime_limit_ms;
+	bool auto_converge;
+	/* where pages go after RECORD_POSTCOPY_RUN; NULL: there is none */
+	const struct pages_sink *later;
+	void *later_opaque;
+};
 
 struct link {
 	struct rig *rig;
+	struct link_config config;
 	struct machine *source, *target;
 	size_t nr_further;
 	struct channel *ends[LINK_FURTHER_MAX + 1][2];
@@ -31,13 +44,6 @@ struct link {
 	bool joined;
 	int ret; /* the receiver's, after link_join() */
 	struct err *err;
-};
-
-struct link_config {
-	size_t nr_further;
-	bool zstd;
-	uint64_t downtime_limit_ms;
-	bool auto_converge;
 };
 
 /* Has the dirty log on, the sender started, and the receiver reading. */

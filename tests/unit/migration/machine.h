@@ -18,6 +18,14 @@
 
 struct notes;
 
+#if defined(__SANITIZE_THREAD__)
+#define MACHINE_WITH_TSAN true
+#elif defined(__has_feature)
+#define MACHINE_WITH_TSAN __has_feature(thread_sanitizer)
+#else
+#define MACHINE_WITH_TSAN false
+#endif
+
 #define MACHINE_BOOT_BLOCKS 2u
 #define MACHINE_BLOCKS_MAX  4u
 

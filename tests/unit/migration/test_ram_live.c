@@ -18,8 +18,9 @@
 #include "link.h"
 #include "vmm/migration/migration.h"
 
-#define UNIT   (64 * KIB)
-#define ROUNDS 200u
+#define UNIT (64 * KIB)
+/* Rounds of each migration; the thread sanitizer makes them slow. */
+#define ROUNDS (MACHINE_WITH_TSAN ? 40u : 200u)
 
 static const struct machine_config config = {
 	.boot_bytes = 33 * 5 * PAGE_BYTES, /* blocks that do not end with a word of marks */

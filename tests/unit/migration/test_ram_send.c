@@ -247,7 +247,8 @@ static void test_what_is_left_for_later(void **state)
 	machine_plug(&source, MEM0, 0);
 	for (uint64_t page = 0; page < 100; page++)
 		machine_store(&source, 0, page * PAGE_BYTES, 5);
-	link_open(&l, *state, &source, &target, &(struct link_config){.nr_further = 2});
+	link_open(&l, *state, &source, &target,
+		  &(struct link_config){.nr_further = 2, .later = &place, .later_opaque = &placed});
 	ram_send_round(l.send, &how, &err);
 	rig_check_no_err(&err);
 	/* Then: pages that changed, that are zeros now, that were none before. */
@@ -263,7 +264,8 @@ static void test_what_is_left_for_later(void **state)
 	assert_int_equal(info_of(&l).remaining, 4 * PAGE_BYTES);
 	assert_int_equal(ram_send_left(l.send, note_left, &left), 0);
 
-	ram_receive_hand_over(l.receive, &place, &placed);
+	record_write_bytes(l.writers[0], RECORD_POSTCOPY_RUN, 0, NULL, 0, &err);
+	rig_check_no_err(&err);
 	ram_send_pages(l.send, MEM0, 300, 1, &err);
 	ram_send_pages(l.send, 0, 7, 2, &err);
 	ram_send_pages(l.send, 1, 500, 12, &err);
@@ -468,7 +470,7 @@ static void check_cancel(struct rig *rig, size_t nr_further)
 	struct ram_send *send;
 	pthread_t canceller;
 
-	machine_init(&source, &(struct machine_config){.boot_bytes = 16 * UNIT,
+	machine_init(&source, &(struct machine_config){.boot_bytes = 4 * UNIT,
 						       .device_bytes = UNIT,
 						       .unit_bytes = UNIT});
 	fill_random(&source, 0, source.blocks[0].nr_pages);
