@@ -96,7 +96,6 @@ enum record_type {
 	RECORD_POSTCOPY_RUN,
 	RECORD_END,
 	RECORD_GO,
-	RECORD_RECOVER,
 	/* from the target */
 	RECORD_READY = 32,
 	RECORD_RUNNING,

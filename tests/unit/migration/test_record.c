@@ -127,7 +127,7 @@ static void check_types(struct rig *rig, uint32_t flags, uint32_t first, uint32_
 
 static void test_types(void **state)
 {
-	check_types(*state, 0, RECORD_MACHINE, RECORD_RECOVER);
+	check_types(*state, 0, RECORD_MACHINE, RECORD_GO);
 	check_types(*state, RECORD_FLAG_RETURN, RECORD_READY, RECORD_DONE);
 	assert_string_equal(record_type_name(0), "?");
 	assert_string_equal(record_type_name(RECORD_READY - 1), "?");

@@ -244,8 +244,8 @@ static void test_frames(void **state)
 	back.flags = RECORD_FLAG_RETURN;
 	check_frame(*state, &header, 0, 0,
 		    " is of a newer kind: record 0 is of type 0, which this ebb does not know");
-	check_frame(*state, &header, RECORD_RECOVER + 1, 0,
-		    " is of a newer kind: record 0 is of type 13, which this ebb does not know");
+	check_frame(*state, &header, RECORD_GO + 1, 0,
+		    " is of a newer kind: record 0 is of type 12, which this ebb does not know");
 	check_frame(*state, &back, UINT32_MAX, 0,
 		    " is of a newer kind: record 0 is of type 4294967295, which this ebb does not "
 		    "know");
