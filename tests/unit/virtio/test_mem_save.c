@@ -18,6 +18,7 @@
 
 #include <vmem/guard.h>
 
+#include "base/bytes.h"
 #include "base/err.h"
 #include "base/num.h"
 #include "base/pack.h"
@@ -201,7 +202,7 @@ static void test_any_state_goes_on_anywhere(void **state)
 	struct rig *from = *state;
 	unsigned int random = 1;
 
-	for (unsigned int round = 0; round < 120; round++) {
+	for (unsigned int round = 0; round < 60; round++) {
 		struct rig *to = target_new(targets[round % ARRAY_SIZE(targets)]);
 
 		random_life(from, &random, 1 + round % 7);
@@ -531,6 +532,16 @@ static int load_anything(const struct rig *from, const uint8_t *bytes, size_t si
 	return ret;
 }
 
+/* Where the device's own part begins: with its address. */
+static size_t part_start(const struct pack *bytes)
+{
+	uint64_t addr = htole64(RIG_ADDR);
+	const uint8_t *at = memmem(bytes->bytes, bytes->size, &addr, sizeof(addr));
+
+	assert_non_null(at);
+	return (size_t)(at - bytes->bytes);
+}
+
 static void test_cut_and_garbled_states(void **state)
 {
 	struct rig *from = *state;
@@ -540,16 +551,15 @@ static void test_cut_and_garbled_states(void **state)
 	assert_int_equal(rig_request(from, VMEM_REQ_PLUG, 3, 2), VMEM_RESP_ACK);
 	bytes = save(from);
 	assert_int_equal(load_anything(from, bytes.bytes, bytes.size), 0);
-	for (size_t size = 0; size < bytes.size; size++)
+	for (size_t size = part_start(&bytes); size < bytes.size; size++)
 		assert_int_equal(load_anything(from, bytes.bytes, size), -EINVAL);
-	for (size_t at = 0; at < bytes.size; at++) {
+	for (size_t at = part_start(&bytes); at < bytes.size; at++) {
 		static const uint8_t changes[] = {0x01, 0x80, 0xff};
+		uint8_t change = changes[at % ARRAY_SIZE(changes)];
 
-		for (unsigned int i = 0; i < ARRAY_SIZE(changes); i++) {
-			bytes.bytes[at] ^= changes[i];
-			loaded += !load_anything(from, bytes.bytes, bytes.size);
-			bytes.bytes[at] ^= changes[i];
-		}
+		bytes.bytes[at] ^= change;
+		loaded += !load_anything(from, bytes.bytes, bytes.size);
+		bytes.bytes[at] ^= change;
 	}
 	/* Some numbers are as good as others; most are not. */
 	assert_true(loaded > 0 && loaded < bytes.size);
