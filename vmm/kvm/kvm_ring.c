@@ -48,6 +48,8 @@ int kvm_dirty_ring_enable(struct kvm_vm *kvm, uint32_t nr_entries, struct err **
 				     .args = {kvm_ring_bytes(nr_entries)}};
 	struct kvm_enable_cap bitmap = {.cap = KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP};
 	int room = kvm_vm_capability(kvm, KVM_CAP_DIRTY_LOG_RING_ACQ_REL);
+	struct kvm_dirty_gfn *taken;
+	int ret;
 
 	if (room <= 0) {
 		cap.cap = KVM_CAP_DIRTY_LOG_RING;
@@ -63,13 +65,17 @@ int kvm_dirty_ring_enable(struct kvm_vm *kvm, uint32_t nr_entries, struct err **
 			err, EINVAL,
 			"-accel: dirty-ring-size=%u is more than this kernel's KVM takes: %zu",
 			nr_entries, (size_t)room / sizeof(struct kvm_dirty_gfn));
-	kvm->dirty.taken = calloc(nr_entries, sizeof(*kvm->dirty.taken));
-	if (!kvm->dirty.taken)
+	taken = calloc(nr_entries, sizeof(*taken));
+	if (!taken)
 		return err_set(err, ENOMEM, "out of memory");
-	if (ioctl(kvm->vm_fd, KVM_ENABLE_CAP, &cap) < 0)
-		return err_set(err, errno,
-			       "-accel: dirty-ring-size=%u is refused by this kernel's KVM: %s",
-			       nr_entries, strerror(errno));
+	if (ioctl(kvm->vm_fd, KVM_ENABLE_CAP, &cap) < 0) {
+		ret = err_set(err, errno,
+			      "-accel: dirty-ring-size=%u is refused by this kernel's KVM: %s",
+			      nr_entries, strerror(errno));
+		free(taken);
+		return ret;
+	}
+	kvm->dirty.taken = taken;
 	kvm->dirty.ring_entries = nr_entries;
 	/* For what is written by no vCPU, where the kernel has such writes. */
 	kvm->dirty.bitmaps = kvm_vm_capability(kvm, KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP) > 0 &&

@@ -166,11 +166,11 @@ static bool vcpu_park(struct vcpu *v)
 
 	pthread_mutex_lock(&g->lock);
 	do {
-		if (!g->paused && !v->halted)
+		if (!g->paused && !g->stopped && !v->halted)
 			continue;
 		g->nparked++;
 		pthread_cond_broadcast(&g->changed);
-		while ((g->paused || v->halted) && !g->quit)
+		while ((g->paused || g->stopped || v->halted) && !g->quit)
 			pthread_cond_wait(&g->changed, &g->lock);
 		g->nparked--;
 	} while (!g->quit && vcpu_rest(v));
@@ -254,6 +254,7 @@ int vcpus_start(struct vcpus *vcpus, struct err **err)
 	/* Signals are the main thread's; a vCPU's thread takes none but the kick, and faults of its own. */
 	sigfillset(&all);
 	sigdelset(&all, SIGBUS);
+	sigdelset(&all, SIGSEGV);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	for (unsigned int i = 0; i < vcpus->config.count && !ret; i++) {
 		struct vcpu *v = &vcpus->vcpu[i];
@@ -296,6 +297,15 @@ void vcpus_pause(struct vcpus *vcpus)
 	}
 	while (vcpus->nparked < vcpus->nstarted)
 		pthread_cond_wait(&vcpus->changed, &vcpus->lock);
+	pthread_mutex_unlock(&vcpus->lock);
+}
+
+void vcpus_stop(struct vcpus *vcpus)
+{
+	pthread_mutex_lock(&vcpus->lock);
+	vcpus->stopped = true;
+	vcpus_kick(vcpus);
+	pthread_cond_broadcast(&vcpus->changed);
 	pthread_mutex_unlock(&vcpus->lock);
 }
 

@@ -88,6 +88,11 @@ void vcpus_free(struct vcpus *vcpus);
 
 void vcpus_pause(struct vcpus *vcpus);
 void vcpus_resume(struct vcpus *vcpus);
+/*
+ * For good, from any thread: when it returns no vCPU begins another instruction of the guest any more.
+ * Does not wait: one that is at an instruction comes to its end, whatever that gives.
+ */
+void vcpus_stop(struct vcpus *vcpus);
 
 /*
  * Paused (or not started): power-on state for all, then @boot fills in how the first one starts.

@@ -45,9 +45,9 @@ struct vcpus {
 	struct vcpus_config config;
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
-	bool paused, quit;     /* guarded by lock */
-	unsigned int throttle; /* guarded by lock: per cent of the time that vCPUs rest */
-	unsigned int nparked;  /* guarded by lock */
+	bool paused, stopped, quit; /* guarded by lock */
+	unsigned int throttle;      /* guarded by lock: per cent of the time that vCPUs rest */
+	unsigned int nparked;       /* guarded by lock */
 	unsigned int nstarted;
 	/* the loading thread's: how far the time stamp counters' offsets are from where they were */
 	bool has_tsc_shift;

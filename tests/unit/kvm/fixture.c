@@ -99,6 +99,27 @@ static const struct vcpu_ops machine_fault_ops = {
 	.memory_fault = machine_memory_fault,
 };
 
+/*
+ * As a machine's own: KVM has a timer that it does not tell of there, and tells of the host's CPU on
+ * which it was asked.
+ */
+static void machine_own_cpuid(struct machine *m)
+{
+	for (uint32_t i = 0; i < m->cpuid->nent; i++) {
+		struct kvm_cpuid_entry2 *e = &m->cpuid->entries[i];
+
+		if (e->function == 1) {
+			e->ebx &= 0xffff;
+			if (kvm_vm_capability(m->kvm, KVM_CAP_TSC_DEADLINE_TIMER))
+				e->ecx |= 1u << 24;
+		}
+		if (e->function == 0xb || e->function == 0x1f || e->function == 0x80000026)
+			e->edx = 0;
+		if (e->function == 0x8000001e)
+			e->eax = e->ebx = e->ecx = 0;
+	}
+}
+
 static void machine_make_vcpus(struct machine *m, unsigned int nr_vcpus)
 {
 	const struct vcpus_config config = {
@@ -112,11 +133,7 @@ static void machine_make_vcpus(struct machine *m, unsigned int nr_vcpus)
 
 	m->cpuid = kvm_supported_cpuid(m->kvm, NULL);
 	assert_non_null(m->cpuid);
-	/* As a machine has it: KVM has this timer, and does not say so there. */
-	for (uint32_t i = 0; i < m->cpuid->nent; i++)
-		if (m->cpuid->entries[i].function == 1 &&
-		    kvm_vm_capability(m->kvm, KVM_CAP_TSC_DEADLINE_TIMER))
-			m->cpuid->entries[i].ecx |= 1u << 24;
+	machine_own_cpuid(m);
 	m->vcpus = vcpus_new(&config, NULL);
 	assert_non_null(m->vcpus);
 	for (unsigned int i = 0; i < nr_vcpus; i++) {
