@@ -5,8 +5,8 @@
  *
  * I1  From later_expect() to the end the machine knows that its memory arrives (vm_migrate.h, I4); at
  *     the end the owner's ended() is called, on the main thread, from the loop.
- * I2  Memory that fails to come stops the machine at the first instruction that needs it, and a
- *     sentence on standard error says why.
+ * I2  Memory that fails to come stops the machine for good, and a sentence on standard error says
+ *     why.
  *
  * Threads: later_new(), later_free() and the hooks of the machine on the main one; later_expect() and
  * later_start() on the incoming one; later_lazy() any.

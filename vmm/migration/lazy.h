@@ -84,7 +84,11 @@ struct lazy_source lazy_source_of_image(struct image *image);
 struct lazy_hooks {
 	/* On a thread of this module, or lazy_put()'s; must not wait, nor call lazy_free(). */
 	void (*done)(void *opaque);
-	/* Once, before accesses begin to fail. The sentence is valid during the call. */
+	/*
+	 * Once, before accesses begin to fail. When it returns no vCPU may begin another instruction
+	 * (vcpus_stop()): where KVM interprets one, an access that fails is given out as one to
+	 * registers. The sentence is valid during the call.
+	 */
 	void (*failed)(void *opaque, const char *sentence);
 	void *opaque;
 };
@@ -131,7 +135,7 @@ void lazy_set_stalled(struct lazy *lazy, bool stalled);
 bool lazy_is_stalled(const struct lazy *lazy);
 /* Started, and something is missing. */
 bool lazy_is_active(const struct lazy *lazy);
-/* Have everybody who waits, now or later, go on with an error: the machine ends. */
+/* Have everybody who waits, now or later, go on with an error: the machine ends. vCPUs as for failed(). */
 void lazy_abort(struct lazy *lazy);
 
 struct lazy_stats {

@@ -154,6 +154,7 @@ struct vm {
 	size_t nr_loaded; /* sections, of vm_state.c */
 	_Atomic bool memory_arrives;
 	bool memory_stalled;
+	_Atomic bool memory_failed; /* vm_memory_fails() */
 	void (*memory_release)(void *opaque);
 	void *memory_opaque;
 	bool stop_waits;           /* for memory that is stalled */

@@ -3,11 +3,13 @@
 #include "vmm/vm/vm_migrate.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/err.h"
 #include "base/num.h"
 #include "base/pack.h"
+#include "vmm/kvm/vcpu.h"
 #include "vmm/vm/report.h"
 #include "vmm/vm/vm_internal.h"
 
@@ -18,6 +20,9 @@ int vm_check_here(const struct vm *vm, struct err **err)
 			       "the guest was handed over to another process, and goes on there");
 	if (vm->state == VM_INMIGRATE)
 		return err_set(err, EBUSY, "the machine waits for its state (-incoming)");
+	if (vm->memory_failed)
+		return err_set(err, EIO,
+			       "the machine cannot go on: a part of its memory did not come");
 	if (vm->state == VM_FINISH_MIGRATE)
 		return err_set(err, EBUSY,
 			       "the machine's state is being taken by a migration; wait until that "
@@ -164,9 +169,21 @@ bool vm_memory_is_arriving(const struct vm *vm)
 
 void vm_memory_release(struct vm *vm)
 {
-	if (vm->memory_arrives)
+	if (vm->memory_arrives) {
+		vcpus_stop(vm->vcpus);
 		vm->memory_release(vm->memory_opaque);
+	}
 	vm->memory_arrives = vm->memory_stalled = false;
+}
+
+void vm_memory_fails(struct vm *vm)
+{
+	vm->memory_failed = true;
+	vcpus_stop(vm->vcpus);
+	if (!atomic_exchange(&vm->failure_noted, true)) {
+		snprintf(vm->failure, sizeof(vm->failure), "a part of its memory did not come");
+		vm_request(vm, VM_REQUEST_FAILED);
+	}
 }
 
 void vm_memory_stalls(struct vm *vm, bool stalled)
@@ -237,8 +254,7 @@ static const struct {
 };
 #define VM_SAVED_REQUESTS_MAX 0x3fu
 
-int vm_save_run_state(struct vm *vm, const struct vm_part *part, struct pack *out,
-		      struct err **err)
+int vm_save_run_state(struct vm *vm, const struct vm_part *part, struct pack *out, struct err **err)
 {
 	char name[VM_DEVICE_NAME_MAX];
 	uint32_t requests = 0, nr = 0;

@@ -14,7 +14,7 @@
  *     is there. While it does not even come (vm_memory_stalls()) nothing waits for vCPUs either, since
  *     they wait for memory: stops and whatever the guest asks for are carried out later.
  *
- * Threads: the main one.
+ * Threads: the main one, but where said otherwise.
  */
 #ifndef VMM_VM_VM_MIGRATE_H
 #define VMM_VM_VM_MIGRATE_H
@@ -52,6 +52,12 @@ void vm_incoming_end(struct vm *vm);
 void vm_memory_arrives(struct vm *vm, void (*release)(void *opaque), void *opaque);
 void vm_memory_stalls(struct vm *vm, bool stalled);
 void vm_memory_arrived(struct vm *vm);
+/*
+ * It will never be there; from any thread, before anybody's access to it fails: the guest does not
+ * execute another instruction, so none that was given something else. The machine stops
+ * (VM_INTERNAL_ERROR), and nothing but an end is left for it.
+ */
+void vm_memory_fails(struct vm *vm);
 /* From any thread. */
 bool vm_memory_is_arriving(const struct vm *vm);
 
