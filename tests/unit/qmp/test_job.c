@@ -17,7 +17,8 @@ struct world {
 	struct jobs *jobs;
 	struct job *job;  /* the last one */
 	char told[65536]; /* "id:status " for each change */
-	unsigned int cancels;
+	unsigned int cancels, looks;
+	uint64_t remaining; /* that a look finds */
 	bool conclude_at_cancel;
 	void (*on_change)(struct world *w, const char *id, enum job_status status);
 	/* of the watch */
@@ -344,6 +345,48 @@ static bool watch(void *opaque, const struct job_info *info)
 	return !w->enough;
 }
 
+static void look(void *opaque)
+{
+	struct world *w = opaque;
+
+	w->looks++;
+	job_set_remaining(w->job, w->remaining);
+}
+
+static const struct job_ops looking_ops = {.cancel = cancel, .look = look};
+
+/* Somebody who watches dismisses another job. */
+static void dismiss_first(struct world *w)
+{
+	jobs_dismiss(w->jobs, "first", NULL);
+}
+
+/* Those that run are asked whenever somebody asks for the list. */
+static void test_look(void **state)
+{
+	struct world *w = *state;
+
+	job_start(add(w, "first"));
+	job_conclude(w->job, NULL, NULL);
+	w->job = job_new(w->jobs, "asked", "test", "test-type", &looking_ops, w, NULL);
+	check_list(w, "first test-type concluded 0/0 - -;asked test-type created 0/0 - -;");
+	assert_int_equal(w->looks, 0);
+	job_start(w->job);
+	w->remaining = 10;
+	check_list(w, "first test-type concluded 0/0 - -;asked test-type running 0/10 - -;");
+	w->remaining = 4;
+	w->on_watch = dismiss_first;
+	assert_int_equal(jobs_watch(w->jobs, "asked", watch, w, NULL), 0);
+	check_list(w, "asked test-type running 6/10 - -;");
+	jobs_cancel(w->jobs, "asked", NULL);
+	w->remaining = 3;
+	check_list(w, "asked test-type aborting 7/10 - -;");
+	assert_int_equal(w->looks, 3);
+	job_conclude(w->job, NULL, failure("over"));
+	check_list(w, "asked test-type concluded 7/10 over -;");
+	assert_int_equal(w->looks, 3);
+}
+
 static void test_watch(void **state)
 {
 	struct world *w = *state;
@@ -463,6 +506,7 @@ int main(void)
 		TEST(test_ids_are_unique),
 		TEST(test_bounded),
 		TEST(test_watch),
+		TEST(test_look),
 		TEST(test_watch_that_has_enough),
 		TEST(test_watches_are_bounded),
 		TEST(test_watches_end_with_the_jobs),
