@@ -132,7 +132,7 @@ static int kvm_slot_harvest(struct kvm_vm *kvm, uint32_t slot, bool protect)
 
 static bool kvm_slot_noted(const struct kvm_vm *kvm, uint32_t slot)
 {
-	return bitmap_test(kvm->slots_used, slot) &&
+	return kvm->dirty.gm && bitmap_test(kvm->slots_used, slot) &&
 	       kvm->slots[slot].flags & KVM_MEM_LOG_DIRTY_PAGES;
 }
 
@@ -140,7 +140,7 @@ void kvm_dirty_slot_goes(struct kvm_vm *kvm, uint32_t slot)
 {
 	int ret = 0;
 
-	if (!kvm->dirty.gm || !kvm_slot_noted(kvm, slot))
+	if (!kvm_slot_noted(kvm, slot))
 		return;
 	if (kvm->dirty.ring_entries)
 		kvm_rings_collect(kvm);
