@@ -125,7 +125,8 @@ static void facts_of_memory(struct facts *facts, const struct vm *vm)
 	const struct machine_layout *l = vm->layout;
 
 	fact_size(facts, "boot memory", l->ram_bytes);
-	fact_range(facts, "the place for memory devices (maxmem)", l->device_memory);
+	/* Room for alignment depends on which devices there were at power-on; each has its address. */
+	fact_size(facts, "maxmem", l->maxmem_bytes);
 	fact_range(facts, "the 32-bit PCI window", l->window32);
 	fact_range(facts, "the 64-bit PCI window", l->window64);
 	fact_range(facts, "PCI configuration space", l->ecam);
