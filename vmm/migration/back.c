@@ -36,6 +36,8 @@ static void back_change(struct back *back, bool *flag)
 	*flag = true;
 	pthread_cond_broadcast(&back->changed);
 	pthread_mutex_unlock(&back->lock);
+	if (back->ops.changed)
+		back->ops.changed(back->opaque);
 }
 
 static bool back_is(struct back *back, const bool *flag)
@@ -147,8 +149,8 @@ static void *back_main(void *opaque)
 	/* The sender may wait for a target that takes nothing any more. */
 	if (ret == -EREMOTEIO)
 		cancel_raise(back->cancel);
-	if (back->ops.ended)
-		back->ops.ended(back->opaque);
+	if (back->ops.changed)
+		back->ops.changed(back->opaque);
 	return NULL;
 }
 
@@ -201,7 +203,26 @@ void back_free(struct back *back)
 
 void back_expect_running(struct back *back)
 {
-	back_change(back, &back->may_run);
+	pthread_mutex_lock(&back->lock);
+	back->may_run = true;
+	pthread_mutex_unlock(&back->lock);
+}
+
+static bool *back_flag(struct back *back, enum record_type type)
+{
+	switch ((int)type) {
+	case RECORD_READY:
+		return &back->ready;
+	case RECORD_RUNNING:
+		return &back->running;
+	default:
+		return &back->done;
+	}
+}
+
+bool back_came(struct back *back, enum record_type type)
+{
+	return back_is(back, back_flag(back, type));
 }
 
 static struct timespec back_deadline(int timeout_ms)
@@ -235,9 +256,7 @@ static bool back_wait_for(struct back *back, const bool *flag, int timeout_ms)
 
 int back_wait(struct back *back, enum record_type type, int timeout_ms, struct err **err)
 {
-	const bool *flag = type == RECORD_READY	    ? &back->ready
-			   : type == RECORD_RUNNING ? &back->running
-						    : &back->done;
+	const bool *flag = back_flag(back, type);
 	int ret = 0;
 
 	pthread_mutex_lock(&back->lock);

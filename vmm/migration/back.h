@@ -16,6 +16,7 @@
 #ifndef VMM_MIGRATION_BACK_H
 #define VMM_MIGRATION_BACK_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "vmm/migration/record.h"
@@ -29,8 +30,8 @@ struct back_ops {
 	/* May be NULL: such a record is the target's mistake. Not 0: it ends with that. */
 	int (*want)(void *opaque, const void *bytes, size_t size, struct err **err);
 	int (*have)(void *opaque, const void *bytes, size_t size, struct err **err);
-	/* It has ended. May be NULL. */
-	void (*ended)(void *opaque);
+	/* READY, RUNNING or DONE came, or it has ended. May be NULL. */
+	void (*changed)(void *opaque);
 };
 
 enum back_end {
@@ -55,6 +56,8 @@ void back_expect_running(struct back *back);
  * without one; -EIO with a sentence when the way back ended before.
  */
 int back_wait(struct back *back, enum record_type type, int timeout_ms, struct err **err);
+/* Did @type come (READY, RUNNING, DONE)? */
+bool back_came(struct back *back, enum record_type type);
 /* Wait at most so long for its end. */
 enum back_end back_wait_end(struct back *back, int timeout_ms);
 /* Why it ended: the target's words, or what was wrong; a copy for the caller to free(), or NULL. */

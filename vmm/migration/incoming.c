@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "base/err.h"
 #include "vmm/migration/address.h"
@@ -15,6 +16,7 @@
 #include "vmm/migration/later.h"
 #include "vmm/migration/onmain.h"
 #include "vmm/migration/ram_receive.h"
+#include "vmm/vm/vm.h"
 #include "vmm/vm/vm_migrate.h"
 
 /* What the source is told last must not wait for a source that takes nothing. */
@@ -31,7 +33,7 @@ int incoming_blame(const struct incoming *in, int ret, struct err **err)
 
 /* ---- on the main thread, for the thread ---- */
 
-static void incoming_close_image(struct incoming *in)
+static void incoming_close_memory(struct incoming *in)
 {
 	later_free(in->later);
 	in->later = NULL;
@@ -50,7 +52,7 @@ static void incoming_memory_ended(void *opaque)
 
 	in->memory_ended = true;
 	if (in->completed)
-		incoming_close_image(in);
+		incoming_close_memory(in);
 }
 
 struct incoming_status {
@@ -64,16 +66,15 @@ static void incoming_tell(void *opaque)
 	const struct incoming_status *s = opaque;
 	const struct incoming_config *c = &s->in->config;
 
-	if (s->status == MIGRATION_COMPLETED)
+	if (s->status == MIGRATION_COMPLETED && vm_state(c->vm) == VM_INMIGRATE)
 		vm_incoming_end(c->vm);
 	c->status(c->opaque, s->status, s->error);
 	s->in->completed = s->status == MIGRATION_COMPLETED;
 	if (s->in->completed && s->in->memory_ended)
-		incoming_close_image(s->in);
+		incoming_close_memory(s->in);
 }
 
-static int incoming_set_status(struct incoming *in, enum migration_status status,
-			       const char *error)
+int incoming_set_status(struct incoming *in, enum migration_status status, const char *error)
 {
 	struct incoming_status s = {.in = in, .status = status, .error = error};
 
@@ -164,15 +165,24 @@ static int incoming_load_all(struct incoming *in, struct err **err)
 		ret = incoming_read(in, &record, err);
 		if (!ret)
 			ret = incoming_load(in, &record, err);
+		if (ret && in->step == INCOMING_PAGES)
+			ret = incoming_broken(in, err);
 	}
 	return ret;
 }
 
 /* ---- whose guest it is (I1) ---- */
 
-static int incoming_say(struct incoming *in, enum record_type type, struct err **err)
+int incoming_say(struct incoming *in, enum record_type type, const void *bytes, size_t size,
+		 struct err **err)
 {
-	return record_write_bytes(in->writer, type, 0, NULL, 0, err);
+	int ret = -ENOTCONN;
+
+	pthread_mutex_lock(&in->back_lock);
+	if (in->writer)
+		ret = record_write_bytes(in->writer, type, 0, bytes, size, err);
+	pthread_mutex_unlock(&in->back_lock);
+	return ret;
 }
 
 static int incoming_take_over(struct incoming *in, struct err **err)
@@ -186,7 +196,7 @@ static int incoming_take_over(struct incoming *in, struct err **err)
 		return err_set(err, EINVAL,
 			       "%s: the source waits for answers, and there is no way back",
 			       channel_name(in->channel));
-	ret = incoming_say(in, RECORD_READY, err);
+	ret = incoming_say(in, RECORD_READY, NULL, 0, err);
 	if (ret)
 		return ret;
 	ret = record_read(in->reader, -1, &record, err);
@@ -197,7 +207,7 @@ static int incoming_take_over(struct incoming *in, struct err **err)
 		return ret;
 	if (record.type != RECORD_GO)
 		return record_unexpected(in->reader, &record, err);
-	if (!incoming_say(in, RECORD_RUNNING, NULL))
+	if (!incoming_say(in, RECORD_RUNNING, NULL, 0, NULL))
 		return 0;
 	/* A source that has ended cannot go on with the guest; one that cannot be reached could. */
 	if (!record_read(in->reader, 0, &record, NULL))
@@ -229,7 +239,7 @@ static void incoming_last_words(struct incoming *in, const struct err *err)
 	if (!in->writer)
 		return;
 	record_writer_set_timeout(in->writer, INCOMING_LAST_WORDS_MS);
-	record_write_bytes(in->writer, RECORD_FAILED, 0, words, strlen(words), NULL);
+	incoming_say(in, RECORD_FAILED, words, strlen(words), NULL);
 }
 
 /*
@@ -249,10 +259,35 @@ static void incoming_close(struct incoming *in)
 	}
 	free(in->further_readers);
 	free(in->further);
+	pthread_mutex_lock(&in->back_lock);
 	record_writer_free(in->writer);
+	in->writer = NULL;
+	pthread_mutex_unlock(&in->back_lock);
 	record_reader_free(in->reader);
-	if (!image)
-		channel_close(in->channel);
+	pack_done(&in->sections);
+	if (image)
+		return;
+	pthread_mutex_lock(&in->lock);
+	channel_close(in->channel);
+	in->channel = NULL;
+	pthread_mutex_unlock(&in->lock);
+}
+
+/* Somebody else's failure may have been what this thread came back for. */
+static void incoming_find_reason(struct incoming *in, struct err **err)
+{
+	struct err *why = NULL;
+
+	if (in->run_err) {
+		why = in->run_err;
+		in->run_err = NULL;
+	} else if (in->receive) {
+		ram_receive_error(in->receive, &why);
+	}
+	if (!why)
+		return;
+	err_free(*err);
+	*err = why;
 }
 
 static void *incoming_main(void *opaque)
@@ -261,9 +296,9 @@ static void *incoming_main(void *opaque)
 	struct err *err = NULL;
 	int ret = incoming_run(in, &err);
 
-	/* A further channel that failed had the main one come back without a word. */
-	if (ret == -ECANCELED && !err && in->receive)
-		ram_receive_error(in->receive, &err);
+	incoming_end_runner(in);
+	if (ret)
+		incoming_find_reason(in, &err);
 	if (!ret) {
 		incoming_set_status(in, MIGRATION_COMPLETED, NULL);
 	} else if (err) {
@@ -325,7 +360,10 @@ int incoming_start(const struct incoming_config *config, struct address *address
 	}
 	in->config = *config;
 	in->address = address;
-	in->joined = true; /* no thread yet */
+	in->joined = in->runner_joined = true; /* no threads yet */
+	pthread_mutex_init(&in->back_lock, NULL);
+	pthread_mutex_init(&in->lock, NULL);
+	pthread_cond_init(&in->changed, NULL);
 	in->cancel = cancel_new(err);
 	in->later = in->cancel ? incoming_later(in, err) : NULL;
 	ret = in->later ? channel_listen(address, in->cancel, &in->listener, err) : -ENOMEM;
@@ -350,11 +388,20 @@ void incoming_free(struct incoming *in)
 	if (!in)
 		return;
 	if (!in->joined) {
+		pthread_mutex_lock(&in->lock);
+		in->closing = true;
+		pthread_cond_broadcast(&in->changed);
+		pthread_mutex_unlock(&in->lock);
 		cancel_raise(in->cancel);
 		pthread_join(in->thread, NULL);
 	}
-	incoming_close_image(in);
+	incoming_close_memory(in);
 	channel_listener_free(in->listener);
+	channel_listener_free(in->recover);
+	err_free(in->run_err);
+	pthread_cond_destroy(&in->changed);
+	pthread_mutex_destroy(&in->lock);
+	pthread_mutex_destroy(&in->back_lock);
 	free(in->blocks);
 	cancel_free(in->cancel);
 	address_free(in->address);
@@ -364,4 +411,36 @@ void incoming_free(struct incoming *in)
 const char *incoming_listening(const struct incoming *in)
 {
 	return in->listening;
+}
+
+void incoming_cut(struct incoming *in)
+{
+	pthread_mutex_lock(&in->lock);
+	if (in->channel)
+		shutdown(channel_fd(in->channel), SHUT_RDWR);
+	pthread_mutex_unlock(&in->lock);
+}
+
+int incoming_recover(struct incoming *in, struct address *address, struct err **err)
+{
+	struct channel_listener *listener;
+	int ret = channel_listen(address, in->cancel, &listener, err);
+
+	if (ret) {
+		address_free(address);
+		return ret;
+	}
+	pthread_mutex_lock(&in->lock);
+	if (in->recover) {
+		ret = err_set(err, EBUSY, "the source is waited for already");
+		channel_listener_free(listener);
+		address_free(address);
+	} else {
+		address_free(in->address);
+		in->address = address;
+		in->recover = listener;
+		pthread_cond_broadcast(&in->changed);
+	}
+	pthread_mutex_unlock(&in->lock);
+	return ret;
 }

@@ -44,6 +44,14 @@ int incoming_start(const struct incoming_config *config, struct address *address
 /* Ends it first, whatever it was doing; onmain_close() came before unless it is over. Accepts NULL. */
 void incoming_free(struct incoming *in);
 
+/* Cut its connection; of one that is in postcopy. */
+void incoming_cut(struct incoming *in);
+/*
+ * Of one that is MIGRATION_POSTCOPY_PAUSED: wait there for the source, which can connect when it returns.
+ * Takes @address over, also when it fails.
+ */
+int incoming_recover(struct incoming *in, struct address *address, struct err **err);
+
 /* Where it listens or listened, as an address; "" for what cannot be connected to. */
 const char *incoming_listening(const struct incoming *in);
 

@@ -93,6 +93,16 @@ static int incoming_blocks(struct incoming *in, const struct record *record, str
 	return ret;
 }
 
+int incoming_load_part(struct incoming *in, const struct record *record, struct err **err)
+{
+	return incoming_on_main(in, incoming_load_section, record, err);
+}
+
+int incoming_check_parts(struct incoming *in, struct err **err)
+{
+	return incoming_on_main(in, incoming_load_end, NULL, err);
+}
+
 static int incoming_end(struct incoming *in, const struct record *record, struct err **err)
 {
 	int ret = ram_receive_end(in->receive, err);
@@ -101,40 +111,75 @@ static int incoming_end(struct incoming *in, const struct record *record, struct
 		return ret;
 	in->answer = record->flags & SECTION_END_ANSWER;
 	in->step = INCOMING_ENDED;
-	return incoming_on_main(in, incoming_load_end, record, err);
+	return incoming_check_parts(in, err);
+}
+
+/* Does it come in its order? */
+static bool incoming_expects(const struct incoming *in, uint32_t type)
+{
+	enum incoming_step step = in->step;
+
+	switch (type) {
+	case RECORD_MACHINE:
+		return step == INCOMING_MACHINE;
+	case RECORD_BLOCKS:
+		return step == INCOMING_BLOCKS;
+	case RECORD_POSTCOPY_ADVISE:
+		return step == INCOMING_MEMORY && in->reader;
+	case RECORD_POSTCOPY_RUN:
+		return (step == INCOMING_MEMORY && in->advised) || step == INCOMING_LIST;
+	case RECORD_SECTION:
+		return step == INCOMING_MEMORY || step == INCOMING_PARTS || step == INCOMING_LIST;
+	case RECORD_END:
+		return step == INCOMING_PARTS || step == INCOMING_LIST || step == INCOMING_PAGES;
+	case RECORD_GO:
+		return step == INCOMING_PAGES;
+	case RECORD_PAGES:
+	case RECORD_ZEROS:
+		return step == INCOMING_MEMORY || step == INCOMING_PAGES;
+	default:
+		return step == INCOMING_MEMORY && ram_receive_takes(type);
+	}
+}
+
+static int incoming_take(struct incoming *in, const struct record *record, struct err **err)
+{
+	switch ((int)record->type) {
+	case RECORD_MACHINE:
+		in->step = INCOMING_BLOCKS;
+		return incoming_on_main(in, incoming_compare, record, err);
+	case RECORD_BLOCKS:
+		in->step = INCOMING_MEMORY;
+		return incoming_blocks(in, record, err);
+	case RECORD_POSTCOPY_ADVISE:
+		return incoming_advise(in, err);
+	case RECORD_POSTCOPY_RUN:
+		return incoming_list(in, record, err);
+	case RECORD_SECTION:
+		if (in->step == INCOMING_LIST)
+			return incoming_keep_part(in, record, err);
+		in->step = INCOMING_PARTS;
+		return incoming_load_part(in, record, err);
+	case RECORD_END:
+		if (in->step == INCOMING_LIST)
+			return incoming_run_early(in, record, err);
+		if (in->step == INCOMING_PAGES)
+			return incoming_finish(in, record, err);
+		return incoming_end(in, record, err);
+	case RECORD_GO:
+		incoming_go(in);
+		return 0;
+	default:
+		return ram_receive_record(in->receive, in->reader, record, err);
+	}
 }
 
 int incoming_load(struct incoming *in, const struct record *record, struct err **err)
 {
-	enum incoming_step step = in->step;
-
-	switch ((int)record->type) {
-	case RECORD_MACHINE:
-		if (step != INCOMING_MACHINE)
-			break;
-		in->step = INCOMING_BLOCKS;
-		return incoming_on_main(in, incoming_compare, record, err);
-	case RECORD_BLOCKS:
-		if (step != INCOMING_BLOCKS)
-			break;
-		in->step = INCOMING_MEMORY;
-		return incoming_blocks(in, record, err);
-	case RECORD_SECTION:
-		if (step != INCOMING_MEMORY && step != INCOMING_PARTS)
-			break;
-		in->step = INCOMING_PARTS;
-		return incoming_on_main(in, incoming_load_section, record, err);
-	case RECORD_END:
-		if (step != INCOMING_PARTS)
-			break;
-		return incoming_end(in, record, err);
-	default:
-		if (step == INCOMING_MEMORY && ram_receive_takes(record->type))
-			return ram_receive_record(in->receive, in->reader, record, err);
-		break;
-	}
-	if (!in->reader)
-		return err_set(err, EINVAL, "%s: it has a record %s where none belongs",
-			       channel_name(in->channel), record_type_name(record->type));
-	return record_unexpected(in->reader, record, err);
+	if (incoming_expects(in, record->type))
+		return incoming_take(in, record, err);
+	if (in->reader)
+		return record_unexpected(in->reader, record, err);
+	return err_set(err, EINVAL, "%s: it has a record %s where none belongs",
+		       channel_name(in->channel), record_type_name(record->type));
 }

@@ -197,12 +197,27 @@ static int migration_begin(struct migration *m, const char *uri, struct err **er
 	return 0;
 }
 
+static int migration_resume(struct migration *m, const char *uri, struct err **err)
+{
+	struct address *address;
+	int ret;
+
+	if (!m->outgoing || m->status != MIGRATION_POSTCOPY_PAUSED)
+		return err_set(err, EINVAL, "there is no migration in postcopy that is paused");
+	ret = migration_address(m, uri, &address, err);
+	if (ret)
+		return ret;
+	m->status = MIGRATION_POSTCOPY_RECOVER;
+	outgoing_resume(m->outgoing, address);
+	return 0;
+}
+
 int migration_start(struct migration *m, const char *uri, bool resume, struct err **err)
 {
 	int ret;
 
 	if (resume)
-		return err_set(err, EINVAL, "there is no migration in postcopy that is paused");
+		return migration_resume(m, uri, err);
 	ret = migration_check_idle(m, err);
 	return ret ? ret : migration_begin(m, uri, err);
 }
@@ -226,14 +241,26 @@ int migration_continue(struct migration *m, enum migration_status status, struct
 
 int migration_start_postcopy(struct migration *m, struct err **err)
 {
-	(void)m;
-	return err_set(err, EINVAL, "the migration was not begun with the capability 'postcopy-ram'");
+	if (!m->outgoing || !migration_status_is_active(m->status))
+		return err_set(err, EINVAL, "there is no migration under way from here");
+	if (!outgoing_can_postcopy(m->outgoing))
+		return err_set(err, EINVAL,
+			       "the migration was not begun with the capability 'postcopy-ram'");
+	outgoing_start_postcopy(m->outgoing);
+	return 0;
 }
 
 int migration_pause(struct migration *m, struct err **err)
 {
-	(void)m;
-	return err_set(err, EINVAL, "there is no migration in postcopy");
+	if (m->status != MIGRATION_POSTCOPY_ACTIVE && m->status != MIGRATION_POSTCOPY_RECOVER)
+		return err_set(err, EINVAL,
+			       "only a migration in postcopy can be paused; the state is '%s'",
+			       migration_status_name(m->status));
+	if (m->outgoing)
+		outgoing_cut(m->outgoing);
+	else
+		incoming_cut(m->incoming);
+	return 0;
 }
 
 /* ---- incoming ---- */
@@ -271,9 +298,14 @@ int migration_incoming(struct migration *m, const char *uri, struct err **err)
 
 int migration_recover(struct migration *m, const char *uri, struct err **err)
 {
-	(void)m;
-	(void)uri;
-	return err_set(err, EINVAL, "there is no incoming migration in postcopy that is paused");
+	struct address *address;
+	int ret;
+
+	if (m->outgoing || m->status != MIGRATION_POSTCOPY_PAUSED)
+		return err_set(err, EINVAL,
+			       "there is no incoming migration in postcopy that is paused");
+	ret = migration_address(m, uri, &address, err);
+	return ret ? ret : incoming_recover(m->incoming, address, err);
 }
 
 /* ---- for listings ---- */

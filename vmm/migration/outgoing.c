@@ -5,11 +5,11 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 
 #include "base/err.h"
 #include "vmm/migration/address.h"
-#include "vmm/migration/back.h"
 #include "vmm/migration/blocks.h"
 #include "vmm/migration/blocks_wire.h"
 #include "vmm/migration/cancel.h"
@@ -17,6 +17,7 @@
 #include "vmm/migration/image.h"
 #include "vmm/migration/onmain.h"
 #include "vmm/migration/pace.h"
+#include "vmm/migration/postcopy.h"
 #include "vmm/migration/ram_send.h"
 #include "vmm/vm/vm.h"
 #include "vmm/vm/vm_ram.h"
@@ -33,7 +34,7 @@ uint64_t outgoing_now_ms(void)
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-static bool outgoing_can(const struct outgoing *o, enum migration_capability capability)
+bool outgoing_can(const struct outgoing *o, enum migration_capability capability)
 {
 	return o->config.capabilities >> capability & 1;
 }
@@ -55,11 +56,16 @@ static void outgoing_tell_status(void *opaque)
 	c->status(c->opaque, s->status, s->error);
 }
 
-int outgoing_set_status(struct outgoing *o, enum migration_status status)
+int outgoing_set_status_why(struct outgoing *o, enum migration_status status, const char *why)
 {
-	struct outgoing_status s = {.o = o, .status = status};
+	struct outgoing_status s = {.o = o, .status = status, .error = why};
 
 	return onmain_call(o->config.onmain, outgoing_tell_status, &s);
+}
+
+int outgoing_set_status(struct outgoing *o, enum migration_status status)
+{
+	return outgoing_set_status_why(o, status, NULL);
 }
 
 static void outgoing_tell_end(void *opaque)
@@ -125,21 +131,6 @@ static void outgoing_pass(void *opaque, uint64_t number)
 	onmain_call(pass.o->config.onmain, outgoing_tell_pass, &pass);
 }
 
-static struct ram_send_limits outgoing_limits(const struct outgoing *o,
-					      const struct migration_params *p)
-{
-	return (struct ram_send_limits){
-		.downtime_limit_ms = p->downtime_limit_ms,
-		.max_bandwidth = p->max_bandwidth,
-		.auto_converge = outgoing_can(o, MIGRATION_CAP_AUTO_CONVERGE),
-		.throttle_trigger_threshold = p->throttle_trigger_threshold,
-		.cpu_throttle_initial = p->cpu_throttle_initial,
-		.cpu_throttle_increment = p->cpu_throttle_increment,
-		.max_cpu_throttle = p->max_cpu_throttle,
-		.cpu_throttle_tailslow = p->cpu_throttle_tailslow,
-	};
-}
-
 /* ---- steps ---- */
 
 int outgoing_record(struct outgoing *o, enum record_type type, uint32_t flags, const void *bytes,
@@ -193,7 +184,8 @@ static int outgoing_connect(struct outgoing *o, struct err **err)
 	if (!ret)
 		ret = outgoing_connect_further(o, err);
 	if (!ret && channel_is_duplex(o->channel)) {
-		o->back = back_new(o->channel, &o->header, o->cancel, NULL, o, err);
+		o->back = back_new(o->channel, &o->header, o->cancel, &outgoing_back_ops, o,
+				   err);
 		ret = o->back ? 0 : -EIO;
 	}
 	return ret;
@@ -212,6 +204,8 @@ static int outgoing_describe(struct outgoing *o, struct err **err)
 				   : outgoing_record(o, RECORD_BLOCKS, 0, blocks.bytes,
 						     blocks.size, err);
 	pack_done(&blocks);
+	if (!ret && outgoing_can(o, MIGRATION_CAP_POSTCOPY_RAM) && o->back)
+		ret = outgoing_record(o, RECORD_POSTCOPY_ADVISE, 0, NULL, 0, err);
 	return ret;
 }
 
@@ -251,15 +245,16 @@ static int outgoing_send_new(struct outgoing *o, struct err **err)
 	/* They may have changed between. */
 	config.limits = outgoing_limits(o, &o->params);
 	ram_send_limits(send, &config.limits);
+	if (o->postcopy)
+		ram_send_interrupt(send);
 	pthread_mutex_unlock(&o->lock);
 	return 0;
 }
 
-/* Rounds over memory until what is left is little enough to stop the guest. */
-static int outgoing_rounds(struct outgoing *o, struct err **err)
+/* Rounds over memory until what is left is little enough to stop the guest, or need not be. */
+static int outgoing_rounds(struct outgoing *o, enum ram_send_state *ret_state, struct err **err)
 {
 	struct outgoing_log log = {.o = o, .err = err};
-	enum ram_send_state state;
 	int ret = onmain_call(o->config.onmain, outgoing_log_start, &log);
 
 	if (!ret)
@@ -270,7 +265,13 @@ static int outgoing_rounds(struct outgoing *o, struct err **err)
 		ret = ram_send_start(o->send, err);
 	if (!ret)
 		ret = outgoing_set_status(o, MIGRATION_ACTIVE);
-	return ret ? ret : ram_send_rounds(o->send, &state, err);
+	while (!ret) {
+		ret = ram_send_rounds(o->send, ret_state, err);
+		/* Without a way back there is no postcopy. */
+		if (*ret_state != RAM_SEND_INTERRUPTED || o->back)
+			break;
+	}
+	return ret;
 }
 
 int outgoing_commit(struct outgoing *o)
@@ -289,6 +290,7 @@ int outgoing_commit(struct outgoing *o)
 static int outgoing_run(struct outgoing *o, enum vm_migration_outcome *ret_outcome,
 			struct err **err)
 {
+	enum ram_send_state state = RAM_SEND_FITS;
 	int ret = outgoing_set_status(o, MIGRATION_SETUP);
 
 	*ret_outcome = VM_MIGRATION_UNDONE;
@@ -297,20 +299,11 @@ static int outgoing_run(struct outgoing *o, enum vm_migration_outcome *ret_outco
 	if (!ret)
 		ret = outgoing_describe(o, err);
 	if (!ret)
-		ret = outgoing_rounds(o, err);
-	return ret ? ret : outgoing_switch(o, ret_outcome, err);
-}
-
-/* What is known of memory by now; the lock is held. */
-static void outgoing_ram_info(const struct outgoing *o, struct migration_ram_info *ret_ram)
-{
-	*ret_ram = o->ram;
-	if (!o->send)
-		return;
-	ram_send_info(o->send, ret_ram);
-	if (!o->image)
-		return;
-	ret_ram->transferred = image_writer_bytes(o->image);
+		ret = outgoing_rounds(o, &state, err);
+	if (ret)
+		return ret;
+	return state == RAM_SEND_INTERRUPTED ? outgoing_postcopy(o, ret_outcome, err)
+					     : outgoing_switch(o, ret_outcome, err);
 }
 
 /* ---- the end ---- */
@@ -334,7 +327,9 @@ static void outgoing_last_words(struct outgoing *o, struct err **err)
 static void outgoing_close(struct outgoing *o)
 {
 	struct image_writer *image;
+	struct postcopy_send *left;
 	struct ram_send *send;
+	struct channel *channel;
 
 	cancel_raise(o->cancel);
 	pthread_mutex_lock(&o->lock);
@@ -343,11 +338,14 @@ static void outgoing_close(struct outgoing *o)
 	o->send = NULL;
 	image = o->image;
 	o->image = NULL;
+	left = o->left;
+	o->left = NULL;
 	pthread_mutex_unlock(&o->lock);
 	ram_send_free(send);
 	back_free(o->back);
 	o->back = NULL;
 	image_writer_free(image);
+	postcopy_send_free(left);
 	record_writer_free(o->writer);
 	for (size_t i = 0; i < o->nr_further; i++) {
 		record_writer_free(o->further_writers[i]);
@@ -355,7 +353,11 @@ static void outgoing_close(struct outgoing *o)
 	}
 	free(o->further_writers);
 	free(o->further);
-	channel_close(o->channel);
+	pthread_mutex_lock(&o->lock);
+	channel = o->channel;
+	o->channel = NULL;
+	pthread_mutex_unlock(&o->lock);
+	channel_close(channel);
 	pack_done(&o->sections);
 }
 
@@ -402,6 +404,7 @@ static void *outgoing_main(void *opaque)
 static struct outgoing *outgoing_new(const struct outgoing_config *config, struct address *address)
 {
 	struct outgoing *o = calloc(1, sizeof(*o));
+	pthread_condattr_t attr;
 
 	if (!o)
 		return NULL;
@@ -411,7 +414,10 @@ static struct outgoing *outgoing_new(const struct outgoing_config *config, struc
 	o->joined = true; /* no thread yet */
 	o->begun_ms = outgoing_now_ms();
 	pthread_mutex_init(&o->lock, NULL);
-	pthread_cond_init(&o->changed, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&o->changed, &attr);
+	pthread_condattr_destroy(&attr);
 	return o;
 }
 
@@ -477,65 +483,8 @@ void outgoing_free(struct outgoing *o)
 	free(o->blocks);
 	pack_done(&o->description);
 	address_free(o->address);
+	address_free(o->resume);
 	pthread_cond_destroy(&o->changed);
 	pthread_mutex_destroy(&o->lock);
 	free(o);
-}
-
-bool outgoing_cancel(struct outgoing *o)
-{
-	bool too_late;
-
-	pthread_mutex_lock(&o->lock);
-	too_late = o->committed || o->over;
-	if (!too_late)
-		o->cancelled = true;
-	pthread_cond_broadcast(&o->changed);
-	pthread_mutex_unlock(&o->lock);
-	if (!too_late)
-		cancel_raise(o->cancel);
-	return !too_late;
-}
-
-void outgoing_continue(struct outgoing *o)
-{
-	pthread_mutex_lock(&o->lock);
-	o->go_on = true;
-	pthread_cond_broadcast(&o->changed);
-	pthread_mutex_unlock(&o->lock);
-}
-
-void outgoing_set_params(struct outgoing *o, const struct migration_params *params)
-{
-	struct ram_send_limits limits = outgoing_limits(o, params);
-
-	pthread_mutex_lock(&o->lock);
-	o->params = *params;
-	if (o->send)
-		ram_send_limits(o->send, &limits);
-	/* The last part of memory goes as fast as it can. */
-	if (!o->halted_ms)
-		pace_set(o->pace, params->max_bandwidth);
-	pthread_mutex_unlock(&o->lock);
-}
-
-void outgoing_info(struct outgoing *o, struct migration_info *ret_info)
-{
-	struct migration_info *info = ret_info;
-
-	pthread_mutex_lock(&o->lock);
-	info->has_ram = o->has_ram;
-	outgoing_ram_info(o, &info->ram);
-	if (o->send) {
-		info->has_expected_downtime = true;
-		info->expected_downtime_ms = ram_send_expected_downtime_ms(o->send);
-		info->cpu_throttle_percentage = (uint8_t)ram_send_throttle(o->send);
-	}
-	info->ram.precopy_bytes = o->halted_ms ? o->halted_bytes : info->ram.transferred;
-	info->ram.downtime_bytes = info->ram.transferred - info->ram.precopy_bytes;
-	info->setup_time_ms = o->setup_ms;
-	info->total_time_ms = (o->ended_ms ? o->ended_ms : outgoing_now_ms()) - o->begun_ms;
-	info->has_downtime = o->ended_ms && o->downtime_ms;
-	info->downtime_ms = o->downtime_ms;
-	pthread_mutex_unlock(&o->lock);
 }

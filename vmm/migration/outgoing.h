@@ -52,6 +52,14 @@ void outgoing_free(struct outgoing *o);
 bool outgoing_cancel(struct outgoing *o);
 /* Go on from MIGRATION_PRE_SWITCHOVER. */
 void outgoing_continue(struct outgoing *o);
+/* Was it begun with MIGRATION_CAP_POSTCOPY_RAM? */
+bool outgoing_can_postcopy(const struct outgoing *o);
+/* With that: stop the guest soon, and let it go on at the target. */
+void outgoing_start_postcopy(struct outgoing *o);
+/* Cut its connection; of one that is in postcopy. */
+void outgoing_cut(struct outgoing *o);
+/* Of one that is MIGRATION_POSTCOPY_PAUSED: connect there. Takes @address over. */
+void outgoing_resume(struct outgoing *o, struct address *address);
 void outgoing_set_params(struct outgoing *o, const struct migration_params *params);
 /* All but status, incoming, error and sockets. */
 void outgoing_info(struct outgoing *o, struct migration_info *ret_info);

@@ -6,17 +6,18 @@
 #include <pthread.h>
 
 #include "base/pack.h"
+#include "vmm/migration/back.h"
 #include "vmm/migration/outgoing.h"
+#include "vmm/migration/ram_send.h"
 #include "vmm/migration/record.h"
 #include "vmm/vm/vm_migrate.h"
 
-struct back;
 struct block;
 struct cancel;
 struct channel;
 struct image_writer;
 struct pace;
-struct ram_send;
+struct postcopy_send;
 
 struct outgoing {
 	struct outgoing_config config;
@@ -30,7 +31,7 @@ struct outgoing {
 	struct block *blocks;
 	size_t nr_blocks;
 
-	/* The thread's. */
+	/* The thread's; the lock guards the change of @channel. */
 	struct channel *channel;
 	struct channel **further; /* nr_further */
 	struct record_header header;
@@ -47,6 +48,12 @@ struct outgoing {
 	bool cancelled; /* somebody wants it to end */
 	bool committed; /* T: too late for that (I1) */
 	bool go_on;     /* outgoing_continue() */
+	bool postcopy;  /* outgoing_start_postcopy() */
+	bool postcopy_runs;        /* T: it has begun */
+	struct address *resume;    /* outgoing_resume(): the thread's when it takes it */
+	struct postcopy_send *left; /* T: what postcopy has still to send */
+	uint64_t requests;          /* pages that the target wanted first */
+	uint64_t precopy_bytes;     /* T: sent before the guest was stopped */
 	struct ram_send *send; /* T */
 	struct image_writer *image; /* T; instead of @writer */
 	struct migration_ram_info ram; /* T: when there is no @send any more */
@@ -62,14 +69,32 @@ uint64_t outgoing_now_ms(void);
 
 /* -ECANCELED when there is no main thread any more. */
 int outgoing_set_status(struct outgoing *o, enum migration_status status);
+int outgoing_set_status_why(struct outgoing *o, enum migration_status status, const char *why);
+/* Limits that hold while the guest runs at the target. */
+void outgoing_begin_postcopy_pace(struct outgoing *o);
 /* The guest is given away from now on; -ECANCELED when it was cancelled before. */
 int outgoing_commit(struct outgoing *o);
 /* One more record, in the stream or in the image. */
 int outgoing_record(struct outgoing *o, enum record_type type, uint32_t flags, const void *bytes,
 		    size_t size, struct err **err);
 
+/* outgoing_ask.c */
+struct ram_send_limits outgoing_limits(const struct outgoing *o, const struct migration_params *p);
+/* What is known of memory by now; the lock is held. */
+void outgoing_ram_info(const struct outgoing *o, struct migration_ram_info *ret_ram);
+bool outgoing_can(const struct outgoing *o, enum migration_capability capability);
+
 /* outgoing_switch.c: everything from the last round on. *ret_outcome also after a failure. */
 int outgoing_switch(struct outgoing *o, enum vm_migration_outcome *ret_outcome, struct err **err);
+/* Parts of it: the guest is stopped, and its parts are saved; they are sent. */
+int outgoing_stop(struct outgoing *o, struct err **err);
+int outgoing_send_sections(struct outgoing *o, struct err **err);
+/* GO was sent, and RUNNING did not come: whose guest it is, and a sentence instead of *err. */
+enum vm_migration_outcome outgoing_in_doubt(struct outgoing *o, struct err **err);
+
+/* outgoing_postcopy.c: the same, when the guest is not to wait for its memory. */
+int outgoing_postcopy(struct outgoing *o, enum vm_migration_outcome *ret_outcome, struct err **err);
+extern const struct back_ops outgoing_back_ops;
 
 /* outgoing_image.c */
 struct ram_send_sink;

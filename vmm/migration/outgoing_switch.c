@@ -8,7 +8,6 @@
 #include <sys/socket.h>
 
 #include "base/err.h"
-#include "vmm/migration/back.h"
 #include "vmm/migration/channel.h"
 #include "vmm/migration/image.h"
 #include "vmm/migration/onmain.h"
@@ -82,7 +81,7 @@ static int outgoing_pause(struct outgoing *o)
 	return ret ? ret : outgoing_set_status(o, MIGRATION_DEVICE);
 }
 
-static int outgoing_stop(struct outgoing *o, struct err **err)
+int outgoing_stop(struct outgoing *o, struct err **err)
 {
 	struct outgoing_save save = {.o = o, .err = err};
 	int ret = onmain_call(o->config.onmain, outgoing_halt, o);
@@ -94,7 +93,7 @@ static int outgoing_stop(struct outgoing *o, struct err **err)
 	return ret ? ret : save.ret;
 }
 
-static int outgoing_send_sections(struct outgoing *o, struct err **err)
+int outgoing_send_sections(struct outgoing *o, struct err **err)
 {
 	struct unpack in = unpack_begin(o->sections.bytes, o->sections.size);
 	int ret = 0;
@@ -141,8 +140,7 @@ static bool outgoing_is_local(const struct outgoing *o)
 	       domain == AF_UNIX;
 }
 
-/* GO was sent, and RUNNING did not come. */
-static enum vm_migration_outcome outgoing_in_doubt(struct outgoing *o, struct err **err)
+enum vm_migration_outcome outgoing_in_doubt(struct outgoing *o, struct err **err)
 {
 	enum back_end end = back_wait_end(o->back, 0);
 	char *why = back_why(o->back);
