@@ -27,6 +27,7 @@ struct ram_send {
 	bool fresh;              /* not all was looked at once */
 	struct rate rate;
 	_Atomic bool interrupted;
+	bool final; /* all has to be sent, whoever interrupts */
 	uint8_t notes_bytes[4 + PAGES_NOTES * PAGES_NOTE_BYTES];
 	pthread_mutex_t lock;
 	struct ram_send_limits limits; /* guarded by lock */
