@@ -316,6 +316,11 @@ static int ram_send_step(struct ram_send *s, size_t block, struct range run, uin
 	return ret;
 }
 
+static bool ram_send_is_interrupted(const struct ram_send *s)
+{
+	return !s->final && atomic_load(&s->interrupted);
+}
+
 /* All that is marked of the block, or until ram_send_interrupt(). */
 static int ram_send_block(struct ram_send *s, size_t block, struct err **err)
 {
@@ -323,7 +328,7 @@ static int ram_send_block(struct ram_send *s, size_t block, struct err **err)
 	uint64_t page = 0;
 	int ret = 0;
 
-	while (!ret && !atomic_load(&s->interrupted) && notes_told_run(s->notes, block, page, &run))
+	while (!ret && !ram_send_is_interrupted(s) && notes_told_run(s->notes, block, page, &run))
 		ret = ram_send_step(s, block, run, &page, err);
 	return ret;
 }
@@ -350,7 +355,7 @@ static int ram_send_pass(struct ram_send *s, struct err **err)
 		ret = s->config.sink->round(s->config.opaque, s->rate.syncs, err);
 	if (ret)
 		return ret;
-	if (!atomic_load(&s->interrupted))
+	if (!ram_send_is_interrupted(s))
 		s->fresh = false;
 	ram_send_sums(s, &sums);
 	rate_end(&s->rate, &sums);
@@ -465,7 +470,7 @@ int ram_send_final(struct ram_send *s, struct err **err)
 	uint64_t pages;
 	int ret;
 
-	atomic_store(&s->interrupted, false);
+	s->final = true;
 	for (unsigned int try = 0; try <= RAM_SEND_TRIES; try++) {
 		ret = ram_send_sync(s, &pages, err);
 		if (ret)

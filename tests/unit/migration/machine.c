@@ -16,6 +16,7 @@
 
 #include "base/err.h"
 #include "vmm/migration/notes.h"
+#include "vmm/migration/ram_send.h"
 
 static const char *const machine_names[MACHINE_BLOCKS_MAX] = {"ram.0", "ram.1", "mem0", "mem1"};
 
@@ -246,6 +247,8 @@ void machine_pass(void *opaque, uint64_t number)
 	struct machine *m = opaque;
 
 	atomic_store(&m->passes, (unsigned int)number);
+	if (m->interrupt)
+		ram_send_interrupt(m->interrupt);
 }
 
 int machine_load_plug(void *opaque, size_t block, uint64_t offset, uint64_t size, bool plugged,

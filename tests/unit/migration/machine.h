@@ -17,6 +17,7 @@
 #include "vmm/migration/blocks.h"
 
 struct notes;
+struct ram_send;
 
 #if defined(__SANITIZE_THREAD__)
 #define MACHINE_WITH_TSAN true
@@ -44,6 +45,7 @@ struct machine {
 	pthread_rwlock_t gate;
 	struct notes *notes; /* told of changes; guarded by device; NULL: nobody is */
 	atomic_uint syncs, passes, throttle;
+	struct ram_send *interrupt; /* at the begin of each pass; NULL: none */
 };
 
 struct machine_config {

@@ -171,7 +171,11 @@ static void test_interrupted(void **state)
 	rig_check_no_err(&err);
 	assert_int_equal(how, RAM_SEND_FITS);
 	assert_int_equal(info_of(&l).normal, 512);
+	/* The last one is not interrupted. */
+	fill_random(&source, 1, 512);
+	source.interrupt = l.send;
 	finish(&l);
+	assert_int_equal(info_of(&l).normal, 1024);
 	machine_check_same(&source, &target);
 	close_all(&l, &source, &target);
 }
