@@ -162,6 +162,14 @@ static int channel_retry(const struct channel *ch, int error, short events, int6
 	return error == EPIPE ? -ECONNRESET : -error;
 }
 
+/* Only a file, which goes one way, has a position. */
+static void channel_moved(struct channel *ch, atomic_uint_fast64_t *count, size_t n)
+{
+	atomic_fetch_add_explicit(count, n, memory_order_relaxed);
+	if (ch->kind == CHANNEL_FILE)
+		ch->position += n;
+}
+
 /* ---- reading ---- */
 
 static ssize_t channel_read_some(struct channel *ch, void *buf, size_t size)
@@ -192,9 +200,7 @@ static int channel_read_on(struct channel *ch, uint8_t *buf, size_t size, int64_
 		n = channel_read_some(ch, buf + *done, size - *done);
 		if (n > 0) {
 			*done += (size_t)n;
-			ch->position += (size_t)n;
-			atomic_fetch_add_explicit(&ch->bytes_read, (uint64_t)n,
-						  memory_order_relaxed);
+			channel_moved(ch, &ch->bytes_read, (size_t)n);
 		} else {
 			ret = n ? channel_retry(ch, errno, POLLIN, deadline_ms) : -ENODATA;
 		}
@@ -268,9 +274,7 @@ int channel_writev(struct channel *ch, struct iovec *iov, size_t nr, int timeout
 		n = channel_write_some(ch, iov, nr);
 		if (n >= 0) {
 			channel_advance(&iov, &nr, (size_t)n);
-			ch->position += (size_t)n;
-			atomic_fetch_add_explicit(&ch->bytes_written, (uint64_t)n,
-						  memory_order_relaxed);
+			channel_moved(ch, &ch->bytes_written, (size_t)n);
 		} else {
 			ret = channel_retry(ch, errno, POLLOUT, deadline_ms);
 		}

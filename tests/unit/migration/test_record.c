@@ -33,6 +33,14 @@ static struct record read_one(struct record_reader *r)
 	return record;
 }
 
+static void check_header(const struct record_header *h, const struct record_header *same)
+{
+	assert_int_equal(h->flags, same->flags);
+	assert_int_equal(h->session, same->session);
+	assert_int_equal(h->nr_channels, same->nr_channels);
+	assert_int_equal(h->channel, same->channel);
+}
+
 static void check_end(struct record_reader *r)
 {
 	struct record record;
@@ -107,7 +115,7 @@ static void check_types(struct rig *rig, uint32_t flags, uint32_t first, uint32_
 	b = stream_take(w, ch);
 	r = stream_reader(rig, b.at, b.size, &ch);
 	assert_int_equal(record_read_header(r, NULL, -1, &found, NULL), 0);
-	assert_memory_equal(&found, &h, sizeof(h));
+	check_header(&found, &h);
 	for (uint32_t type = first; type <= last; type++) {
 		struct record record = read_one(r);
 
@@ -349,7 +357,7 @@ static void test_accept(void **state)
 	h.channel = 0;
 	out[nr++] = connect_as(*state, l, &h);
 	assert_int_equal(record_accept(l, &first, &found, &err), 0);
-	assert_memory_equal(&found, &h, sizeof(h));
+	check_header(&found, &h);
 	r = record_reader_new(first, NULL);
 	assert_int_equal(record_read_header(r, &h, -1, &found, NULL), 0);
 	record_reader_free(r);
