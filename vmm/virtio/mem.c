@@ -257,8 +257,11 @@ static void virtio_mem_go_on(void *opaque)
 static void virtio_mem_system_reset(void *opaque)
 {
 	struct virtio_mem *mem = opaque;
-	uint64_t before = virtio_mem_plugged(mem);
+	uint64_t before = virtio_mem_plugged(mem), here = VIRTIO_MEM_HERE;
 
+	/* What is plugged was asked for before the reset, which is to keep the size. */
+	if (atomic_compare_exchange_strong(&mem->wanted, &here, before))
+		vmem_device_resize(mem->engine, before);
 	/* Blocks that the host could not take back stay plugged; the next driver unplugs them. */
 	vmem_device_system_reset(mem->engine);
 	mem_cells_rebuild(&mem->cells, mem->engine);

@@ -117,8 +117,8 @@ int virtio_mem_resize(struct virtio_mem *mem, uint64_t requested_size, struct er
 int virtio_mem_check_size(const struct virtio_mem *mem, uint64_t requested_size, struct err **err);
 /*
  * Ask for no more than is: the size becomes what is plugged when the device's thread comes to it,
- * that is after the request under way and before the next one. Returns at once. A resize that comes
- * before that takes its place.
+ * that is after the request under way and before the next one, or to a reset of the machine. Returns
+ * at once. A resize that comes before that takes its place.
  */
 void virtio_mem_resize_here(struct virtio_mem *mem);
 /* Did the device's thread come to the last size that was asked for? Never waits. */
