@@ -64,6 +64,14 @@ SAYS = [
     person("virtio-mem d0 128 -w"),
     person("memory_resize 200 -w"),
     person("info qtree"),
+    program("migrate", uri="exec:cat > /dev/null"),
+    program("migrate", uri="exec:sleep 100"),
+    program("migrate", uri="tcp:127.0.0.1:1"),
+    program("migrate_cancel"),
+    program("migrate-set-parameters", max_bandwidth=4096),
+    program("migrate-set-parameters", max_bandwidth=0),
+    program("query-migrate"),
+    person("migrate exec:false"),
     b'{"execute": "query-stat',
 ]
 TYPES = [
@@ -74,6 +82,8 @@ TYPES = [
     b"info virtio-mem d0\n",
     b"device_del d1\n",
     b"device_add virtio-mem-pci,id=d1,memdev=m1\n",
+    b'migrate "exec:cat > /dev/null"\n',
+    b"migrate_cancel\n",
     b"info j\t",
 ]
 SCRAPE = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
