@@ -257,11 +257,13 @@ static bool incoming_is_running(struct incoming *in)
 
 int incoming_finish(struct incoming *in, const struct record *record, struct err **err)
 {
+	struct lazy_stats stats;
 	int ret;
 
 	if (!incoming_is_running(in))
 		return record_unexpected(in->reader, record, err);
-	if (lazy_is_active(later_lazy(in->later)))
+	lazy_stats(later_lazy(in->later), &stats);
+	if (stats.missing_bytes)
 		return record_damaged(in->reader, record, "pages are still missing", err);
 	ret = incoming_say(in, RECORD_DONE, NULL, 0, err);
 	if (!ret)
