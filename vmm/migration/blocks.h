@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The blocks of memory that a migration carries, in the machine's order: the stream addresses a page
- * by the index of its block and its number in it, in pages of PAGE_BYTES from the block's start.
+ * The blocks of memory that a migration carries, in the machine's order: the stream addresses a
+ * page by the index of its block and its number in it, in pages of PAGE_BYTES from the block's
+ * start.
  *
  * Threads: never changed after they were made.
  */

@@ -2,9 +2,9 @@
 /*
  * What is plugged, on its way to the target: see notes.h for the contract.
  *
- * For each device block four bits: is it plugged now; is it so for the target (told); did it lose the
- * content that the target has (lost: unplugged since it was told, maybe plugged again); and is any of
- * these three worth a look (changed). What there is to tell follows from the first three:
+ * For each device block four bits: is it plugged now; is it so for the target (told); did it lose
+ * the content that the target has (lost: unplugged since it was told, maybe plugged again); and is
+ * any of these three worth a look (changed). What there is to tell follows from the first three:
  *
  *	told, now, not lost	nothing			told, not now	unplugged
  *	told, now, lost		unplugged, plugged	not told, now	plugged

@@ -5,14 +5,14 @@
  * that they matter to.
  *
  * I1  A note never waits for the sender, and the memory for all of them is fixed: four
- *     bits for each device block. A block that changed several times since the sender looked is told
- *     once: as unplugged, when it is; as plugged, when it came; and as both, in this order, when it
- *     was plugged, lost its content and is plugged again.
+ *     bits for each device block. A block that changed several times since the sender looked is
+ *     told once: as unplugged, when it is; as plugged, when it came; and as both, in this order,
+ *     when it was plugged, lost its content and is plugged again.
  * I2  What was noted before notes_take() began is told by it. Together with I7 of mem.h
  *     (a block is noted before anything can be written to it) each dirty mark that was taken before
  *     notes_take() began, and is not in the told map after it, belongs to memory that is gone.
- * I3  A device block is in the told map exactly between being told as plugged and as unplugged. Boot
- *     memory always is.
+ * I3  A device block is in the told map exactly between being told as plugged and as unplugged.
+ *     Boot memory always is.
  *
  * Threads: notes_changed() any; notes_told_*() and notes_take() the sender's.
  * The guest controls: what is noted, and how often. It cannot make a take longer than one walk over

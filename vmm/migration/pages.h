@@ -1,24 +1,25 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Pages of a running machine: read, told from zeros, and gathered into batches; and the form in which
- * batches travel.
+ * Pages of a running machine: read, told from zeros, and gathered into batches; and the form in
+ * which batches travel.
  *
- * I1  Memory is reached through the gm only. A page that cannot be read because its device block was
- *     just unplugged is left out and marked dirty again: it is looked at once more, or dropped with its
- *     block. One that cannot be read although it is there is an error.
- * I2  Memory of the host is not made by reading: pages that the host never provided are zeros, and are
- *     told from others without being touched (pages_host_skip()).
- * I3  A page of zeros is told only where the target's may be something else (struct pages_map "sent"),
- *     or where the reader was made to tell all.
+ * I1  Memory is reached through the gm only. A page that cannot be read because its device block
+ *     was just unplugged is left out and marked dirty again: it is looked at once more, or dropped
+ *     with its block. One that cannot be read although it is there is an error.
+ * I2  Memory of the host is not made by reading: pages that the host never provided are zeros, and
+ *     are told from others without being touched (pages_host_skip()).
+ * I3  A page of zeros is told only where the target's may be something else (struct pages_map
+ *     "sent"), or where the reader was made to tell all.
  *
  * Payloads of the records (record.h), numbers little-endian:
  *
- *	PAGES	le32 block, le32 runs, runs * {le64 first page, le32 pages}, then the pages' bytes in
- *		the order of the runs: as they are, or with PAGES_ZSTD one zstd frame of them.
- *		1 to PAGES_BATCH pages.
- *	ZEROS	le32 block, le32 runs, runs * {le64 first page, le32 pages}; 1 to PAGES_ZERO_RUNS runs.
- *	NOTES	le32 number, number * {le32 block, le32 plugged (0 or 1), le64 offset, le64 size} in bytes
- *		from the block's start; 1 to PAGES_NOTES of them.
+ *	PAGES	le32 block, le32 runs, runs * {le64 first page, le32 pages}, then the pages'
+ *		bytes in the order of the runs: as they are, or with PAGES_ZSTD one zstd frame of
+ *		them. 1 to PAGES_BATCH pages.
+ *	ZEROS	le32 block, le32 runs, runs * {le64 first page, le32 pages}; 1 to PAGES_ZERO_RUNS
+ *		runs
+ *	NOTES	le32 number, number * {le32 block, le32 plugged (0 or 1), le64 offset, le64
+ *		size} in bytes from the block's start; 1 to PAGES_NOTES of them
  *	ROUND	le64 number of the barrier: 1, 2, ...
  *
  * Runs ascend and do not overlap; each is of 1 page or more and inside the block.
@@ -111,10 +112,10 @@ void pages_reader_free(struct pages_reader *reader);
 void pages_reader_tell_zeros(struct pages_reader *reader, bool tell);
 
 /*
- * Read those pages of the block whose bit is set, bit 0 being page @first, which is behind all that was
- * read of the block since the last flush: what makes a batch full
- * goes to the sink, the rest stays with the reader. At most PAGES_WINDOW / 64 words. @fresh: the host may never have provided some of
- * them (I2). 0, what the sink returned, or -errno; *err is set.
+ * Read those pages of the block whose bit is set, bit 0 being page @first, which is behind all that
+ * was read of the block since the last flush: what makes a batch full goes to the sink, the rest
+ * stays with the reader. At most PAGES_WINDOW / 64 words. @fresh: the host may never have provided
+ * some of them (I2). 0, what the sink returned, or -errno; *err is set.
  */
 int pages_reader_read(struct pages_reader *reader, size_t block, uint64_t first,
 		      const uint64_t *words, size_t nr_words, bool fresh, struct err **err);

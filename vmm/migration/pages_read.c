@@ -198,8 +198,8 @@ static int pages_copy_piece(void *opaque, void *host, size_t size)
 }
 
 /*
- * Copy as many of the @count pages (1 to what has room) from @page on as can be read, and add them to
- * the batches. Returns -EFAULT when that was not all, *ret_done (always set) being their number.
+ * Copy as many of the @count pages (1 to what has room) from @page on as can be read, and add them
+ * to the batches. Returns -EFAULT when that was not all, *ret_done (always set) being their number.
  */
 static int pages_copy_run(struct pages_reader *r, uint64_t page, size_t count, size_t *ret_done,
 			  struct err **err)

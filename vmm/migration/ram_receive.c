@@ -90,8 +90,8 @@ static bool receive_is_over(const struct ram_receive *r)
 }
 
 /*
- * Wait until all channels came to the barrier (I4). Numbers need not be compared: each channel counts
- * for itself.
+ * Wait until all channels came to the barrier (I4). Numbers need not be compared: each channel
+ * counts for itself.
  */
 static int receive_meet(struct receive_lane *lane, struct err **err)
 {

@@ -2,8 +2,8 @@
 /*
  * What a record of memory does to a machine: checked first, then done (ram_receive.h, I1 to I3).
  *
- * Sentences of -EINVAL say what is wrong with the record: whoever has the channel puts its name in front
- * and the record's behind.
+ * Sentences of -EINVAL say what is wrong with the record: whoever has the channel puts its name in
+ * front and the record's behind.
  */
 #include "vmm/migration/ram_receive_internal.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What the parts of ram_receive.h share: records of one channel, and what channels have in common. */
+/* What the parts of ram_receive.h share: a channel's own, and what channels have in common. */
 #ifndef VMM_MIGRATION_RAM_RECEIVE_INTERNAL_H
 #define VMM_MIGRATION_RAM_RECEIVE_INTERNAL_H
 
@@ -43,7 +43,7 @@ struct ram_receive {
 	struct err *err;
 };
 
-/* ram_receive_apply.c: PAGES, ZEROS or NOTES; the sentence of -EINVAL says what is wrong with it. */
+/* ram_receive_apply.c: PAGES, ZEROS, NOTES; the sentence of -EINVAL says what is wrong in it. */
 int receive_apply(struct receive_lane *lane, const struct record *record, struct err **err);
 void receive_lane_done(struct receive_lane *lane);
 

@@ -2,13 +2,13 @@
 /*
  * Sending the memory of a machine that runs: see ram_send.h for the contract.
  *
- * The migration's thread walks over what is told and marked, and takes the marks of a window of pages
- * at a time; the pages are then read, and sent, by the main lane, or by that of a worker.
+ * The migration's thread walks over what is told and marked, and takes the marks of a window of
+ * pages at a time; the pages are then read, and sent, by the main lane, or by that of a worker.
  *
- * "Sent" bits (pages that may be something else than zeros at the target) are set and cleared where a
- * page is read. A round ends when all its pages were read, so no two lanes look at the same page; and
- * what a worker still holds of a block that was told as gone meanwhile leaves at worst a bit too many,
- * which costs one telling of zeros.
+ * "Sent" bits (pages that may be something else than zeros at the target) are set and cleared where
+ * a page is read. A round ends when all its pages were read, so no two lanes look at the same page;
+ * and what a worker still holds of a block that was told as gone meanwhile leaves at worst a bit
+ * too many, which costs one telling of zeros.
  */
 #include "vmm/migration/ram_send.h"
 

@@ -1,21 +1,22 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Sending the memory of a machine that runs: rounds over what is dirty, notes of what was plugged and
- * unplugged, and zeros that cost next to nothing.
+ * Sending the memory of a machine that runs: rounds over what is dirty, notes of what was plugged
+ * and unplugged, and zeros that cost next to nothing.
  *
  *	ram_send_start()	notes are on, everything that is there is dirty
  *	ram_send_round()	again and again, until the rest fits into the downtime
  *	ram_send_final()	with the machine stopped: nothing is dirty afterwards
  *
  * I1  Of device memory only plugged runs are looked at: the rest costs neither bytes nor time.
- * I2  In order, for each piece of memory: its dirty marks are taken; what was noted is told; its pages
- *     are read, where they are told and readable; they are sent. What is written after the marks were
- *     taken is dirty again, what was plugged before it has been told: so no page comes before the note
- *     it needs, and none that belongs to an unplugged block outlasts the note that it is gone.
+ * I2  In order, for each piece of memory: its dirty marks are taken; what was noted is told; its
+ *     pages are read, where they are told and readable; they are sent. What is written after the
+ *     marks were taken is dirty again, what was plugged before it has been told: so no page comes
+ *     before the note it needs, and none that belongs to an unplugged block outlasts the note that
+ *     it is gone.
  * I3  Between two barriers (ROUND, on all channels) a page is sent once at most, and notes stand
  *     between two barriers alone. Pages of one round may take any channel and any order.
- * I4  The target's memory begins as zeros; a page of zeros is told only where the target got something
- *     else before.
+ * I4  The target's memory begins as zeros; a page of zeros is told only where the target got
+ *     something else before.
  *
  * Ownership: writers, pace, cancel and blocks are the caller's, and outlive it. The dirty log is on
  * (vm_dirty_start()) from before ram_send_start() on.
@@ -80,8 +81,9 @@ struct ram_send_config {
 	bool zstd;
 	int zstd_level;
 	/*
-	 * Memory that the host did not provide yet may have content all the same, which comes when it
-	 * is touched (a machine that was restored and is still being read): all of it is looked at.
+	 * Memory that the host did not provide yet may have content all the same, which comes when
+	 * it is touched (a machine that was restored and is still being read): all of it is looked
+	 * at.
 	 */
 	bool content_comes_later;
 	struct ram_send_limits limits;
@@ -97,8 +99,8 @@ struct ram_send_config {
 /* Starts the threads of further channels. NULL and *err on failure. */
 struct ram_send *ram_send_new(const struct ram_send_config *config, struct err **err);
 /*
- * Ends threads, notes and throttle. After a failure, or with work left to do, the cancel must have been
- * raised before. NULL is allowed.
+ * Ends threads, notes and throttle. After a failure, or with work left to do, the cancel must have
+ * been raised before. NULL is allowed.
  */
 void ram_send_free(struct ram_send *send);
 
@@ -122,8 +124,9 @@ int ram_send_rounds(struct ram_send *send, enum ram_send_state *ret_state, struc
 void ram_send_interrupt(struct ram_send *send);
 
 /*
- * The machine is stopped, with devices quiet and their state saved: all that is dirty, on all channels;
- * each further one gets its END. Afterwards nothing is dirty, which is checked, and threads are idle.
+ * The machine is stopped, with devices quiet and their state saved: all that is dirty, on all
+ * channels; each further one gets its END. Afterwards nothing is dirty, which is checked, and
+ * threads are idle.
  */
 int ram_send_final(struct ram_send *send, struct err **err);
 
@@ -135,15 +138,15 @@ int ram_send_final(struct ram_send *send, struct err **err);
  */
 int ram_send_settle(struct ram_send *send, struct err **err);
 /*
- * Have @fn called for all marked pages, whose marks are cleared: those that the target has not, or has
- * with other content. What is zeros on both sides is none of them. @page is a multiple of 64, and bit 0
- * of the first word stands for it. Returns how many pages there are.
+ * Have @fn called for all marked pages, whose marks are cleared: those that the target has not, or
+ * has with other content. What is zeros on both sides is none of them. @page is a multiple of 64,
+ * and bit 0 of the first word stands for it. Returns how many pages there are.
  */
 uint64_t ram_send_left(struct ram_send *send,
 		       void (*fn)(void *opaque, size_t block, uint64_t page, const uint64_t *words,
 				  size_t nr_words),
 		       void *opaque);
-/* Send @count pages of the block from @first on, on the main channel; figures count them as sent. */
+/* Send @count pages of the block from @first on, on the main channel. */
 int ram_send_pages(struct ram_send *send, size_t block, uint64_t first, uint64_t count,
 		   struct err **err);
 /* Use another main channel: the connection broke, and nothing is under way. */
@@ -157,7 +160,8 @@ void ram_send_limits(struct ram_send *send, const struct ram_send_limits *limits
 
 /*
  * Fills in what is known here: transferred, remaining, total, duplicate, normal, normal_bytes,
- * dirty_pages_rate, mbps, dirty_sync_count, page_size, multifd_bytes, pages_per_second. Never waits.
+ * dirty_pages_rate, mbps, dirty_sync_count, page_size, multifd_bytes, pages_per_second. Never
+ * waits.
  */
 void ram_send_info(const struct ram_send *send, struct migration_ram_info *ret_info);
 /* How long the rest would take now, in milliseconds. Never waits. */

@@ -38,8 +38,8 @@ int ram_send_tell(struct ram_send *send, struct err **err);
 /* Harvest, and tell what was plugged before; *ret_pages: how many told pages are marked. */
 int ram_send_sync(struct ram_send *send, uint64_t *ret_pages, struct err **err);
 /*
- * Take the marks of @count pages of the block (PAGES_WINDOW at most, bit 0 is @first); bits up to whole
- * words are cleared. Returns how many there were.
+ * Take the marks of @count pages of the block (PAGES_WINDOW at most, bit 0 is @first); bits up to
+ * whole words are cleared. Returns how many there were.
  */
 uint64_t ram_send_take(struct ram_send *send, size_t block, uint64_t first, uint64_t count,
 		       uint64_t *words);

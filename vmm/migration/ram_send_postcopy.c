@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Sending memory when the guest runs at the target already (ram_send.h): what is left is asked for once,
- * and from then on pages go where they are wanted, whether they were sent before or not.
+ * Sending memory when the guest runs at the target already (ram_send.h): what is left is asked for
+ * once, and from then on pages go where they are wanted, whether they were sent before or not.
  */
 #include <fcntl.h>
 #include <string.h>

@@ -4,9 +4,11 @@
  * the rest fits into the downtime, and how much the guest is held back (auto-converge).
  *
  * I1  The pace that estimates rest on is that of pages with content, as they were actually sent; a
- *     stretch with next to none of them says nothing about it. Before there was one it is the limit's.
+ *     stretch with next to none of them says nothing about it. Before there was one it is the
+ *     limit's.
  * I2  The guest is held back when in two rounds one after the other it made more than
- *     throttle_trigger_threshold percent of what was sent dirty again, and more each two further ones.
+ *     throttle_trigger_threshold percent of what was sent dirty again, and more each two further
+ *     ones.
  *
  * Threads: the sender's, but for rate_info() and the two after it: any.
  */

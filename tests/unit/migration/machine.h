@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A machine for tests that is nothing but memory: boot memory in two blocks, and memory devices whose
- * blocks come and go; a log of what its CPUs wrote, as a hypervisor keeps it, and the dirty marks of
- * the gm for what was written through that. What cannot fail here fails the test.
+ * A machine for tests that is nothing but memory: boot memory in two blocks, and memory devices
+ * whose blocks come and go; a log of what its CPUs wrote, as a hypervisor keeps it, and the dirty
+ * marks of the gm for what was written through that. What cannot fail here fails the test.
  */
 #ifndef TESTS_MIGRATION_MACHINE_H
 #define TESTS_MIGRATION_MACHINE_H
@@ -39,8 +39,8 @@ struct machine {
 	bool *plugged[MACHINE_BLOCKS_MAX];             /* each unit; guarded by gate */
 	pthread_mutex_t device;                        /* held for each change of a device */
 	/*
-	 * A CPU's write holds it for reading; what CPUs must not see half done (a harvest, a block that
-	 * goes) holds it for writing.
+	 * A CPU's write holds it for reading; what CPUs must not see half done (a harvest, a block
+	 * that goes) holds it for writing.
 	 */
 	pthread_rwlock_t gate;
 	struct notes *notes; /* told of changes; guarded by device; NULL: nobody is */

@@ -29,7 +29,7 @@ static const struct block blocks[] = {
 	 .unit_bytes = UNIT},
 };
 
-/* What was told, as text: "+0:2" for two units that came from 0 on; and the target's state of it. */
+/* What was told, as text: "+0:2" for two units that came from 0 on; and the target's state. */
 struct told {
 	char text[1024];
 	bool plugged[UNITS];
@@ -207,8 +207,8 @@ static void *plug_at_random(void *opaque)
 }
 
 /*
- * Devices change and change; whoever takes sees each unit come and go in turn (tell() checks that), and
- * in the end what is.
+ * Devices change and change; whoever takes sees each unit come and go in turn (tell() checks that),
+ * and in the end what is.
  */
 static void test_taken_while_noted(void **state)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Memory that is sent while CPUs and devices write to it and blocks come and go: whatever happens, the
- * target has in the end what the source has (ram_send.h). Built with ThreadSanitizer, these tests also
- * prove that sender, receiver and machine take turns where they must.
+ * Memory that is sent while CPUs and devices write to it and blocks come and go: whatever happens,
+ * the target has in the end what the source has (ram_send.h). Built with ThreadSanitizer, these
+ * tests also prove that sender, receiver and machine take turns where they must.
  */
 #include <setjmp.h>
 #include <stdarg.h>
