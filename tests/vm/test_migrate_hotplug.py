@@ -62,8 +62,8 @@ def finish(guest):
 
 @WIRES
 def test_plugged_and_asked_back_while_stopped(folder, irq):
-    """The guest has not looked at its slot yet when it moves: neither when a device came, nor when it
-    is asked for it."""
+    """The guest has not looked at its slot yet when it moves: neither when a device came, nor when
+    it is asked for it."""
     with guest_of(folder, irq) as guest:
         guest.qmp.execute("stop")
         plug(guest)
@@ -82,8 +82,8 @@ def test_plugged_and_asked_back_while_stopped(folder, irq):
 
 
 def test_moves_while_it_makes_up_its_mind(folder):
-    """The slot's power indicator blinks; then the guest gives the device up, and that is known where
-    it runs. A device comes to the same slot again, and stays over a reset."""
+    """The slot's power indicator blinks; then the guest gives the device up, and that is known
+    where it runs. A device comes to the same slot again, and stays over a reset."""
     with guest_of(folder, "answer=blink") as guest:
         plug(guest)
         came(guest)
@@ -107,7 +107,7 @@ def test_moves_while_it_makes_up_its_mind(folder):
 
 @pytest.mark.parametrize("bus", [None, "p1"])
 def test_devices_that_are_not_the_same(folder, bus):
-    """A device that is missing, or in another slot, is named, and the guest goes on where it was."""
+    """A device that is missing, or in another slot, is named; the guest goes on where it was."""
     with guest_of(folder, "") as guest:
         plug(guest)
         came(guest)
