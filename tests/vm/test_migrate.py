@@ -284,3 +284,85 @@ def test_reset_afterwards(guest):
     guest.qmp.execute("system_reset")
     guest.pattern = Pattern(guest.machine)
     lives(guest)
+
+
+# ---- postcopy ----
+
+
+def postcopy_paused(guest, cut):
+    """A guest whose memory is on its way when the connection is cut, by the monitor at index CUT of
+    (source, target); (target, its monitor)."""
+    params = {"max_bandwidth": MIB, "max_postcopy_bandwidth": MIB}
+    target, qmp, uri = prepare(guest, "unix:HERE", {"postcopy_ram": True}, params)
+    qmp.execute("migrate-incoming", uri=uri)
+    guest.qmp.execute("migrate", uri=uri)
+    assert succeed(guest.qmp, "active") == "active"
+    guest.qmp.execute("migrate-start-postcopy")
+    assert succeed(qmp, "postcopy-active") == "postcopy-active"
+    assert status(qmp) == "running"
+    (guest.qmp, qmp)[cut].execute("migrate-pause")
+    for monitor in (guest.qmp, qmp):
+        assert succeed(monitor, "postcopy-paused") == "postcopy-paused"
+        assert monitor.execute("query-migrate")["error-desc"]
+    return target, qmp
+
+
+@pytest.mark.parametrize("cut", [0, 1])
+def test_postcopy_goes_on_after_a_cut(guest, cut):
+    target, qmp = postcopy_paused(guest, cut)
+    with pytest.raises(QmpError):
+        guest.qmp.execute("cont")
+    guest.qmp.execute("migrate_cancel")
+    assert guest.qmp.execute("query-migrate")["status"] == "postcopy-paused"
+    # nobody is there yet
+    again = f"unix:{target.folder}/again"
+    guest.qmp.execute("migrate", uri=again, resume=True)
+    assert succeed(guest.qmp, "postcopy-paused") == "postcopy-paused"
+    qmp.execute("migrate-recover", uri=again)
+    for monitor in (guest.qmp, qmp):
+        monitor.execute("migrate-set-parameters", max_postcopy_bandwidth=0)
+    guest.qmp.execute("migrate", uri=again, resume=True)
+    assert succeed(guest.qmp) == "completed" and succeed(qmp) == "completed"
+    guest.became(target, qmp)
+    lives(guest)
+
+
+def test_postcopy_paused_ends(guest):
+    """Both sides of a broken migration end when they are asked to."""
+    target, qmp = postcopy_paused(guest, 0)
+    qmp.execute("stop")
+    qmp.execute("quit")
+    assert target.wait() == 0
+    guest.qmp.execute("quit")
+    assert guest.machine.wait() == 0
+
+
+def test_postcopy_needs_both(guest):
+    """A target that was not told of postcopy refuses a source that may want it."""
+    target, qmp, uri = prepare(guest, "unix:HERE", {}, {})
+    capabilities(guest.qmp, postcopy_ram=True)
+    qmp.execute("migrate-incoming", uri=uri)
+    guest.qmp.execute("migrate", uri=uri)
+    assert ended(guest.qmp) == "failed"
+    assert target.wait() == 1
+    assert "postcopy-ram" in target.errors.text
+    assert "postcopy-ram" in guest.qmp.execute("query-migrate")["error-desc"]
+    lives(guest)
+
+
+def test_reset_while_memory_comes(guest):
+    """A reset waits for the memory that it writes to."""
+    params = {"max_bandwidth": MIB, "max_postcopy_bandwidth": 8 * MIB}
+    target, qmp, uri = prepare(guest, "unix:HERE", {"postcopy_ram": True}, params)
+    qmp.execute("migrate-incoming", uri=uri)
+    guest.qmp.execute("migrate", uri=uri)
+    assert succeed(guest.qmp, "active") == "active"
+    guest.qmp.execute("migrate-start-postcopy")
+    assert succeed(qmp, "postcopy-active") == "postcopy-active"
+    qmp.execute("system_reset")
+    guest.qmp.execute("migrate-set-parameters", max_postcopy_bandwidth=0)
+    assert succeed(guest.qmp) == "completed"
+    qmp.wait_event("RESET")
+    guest.became(target, qmp)
+    guest.pattern = Pattern(guest.machine)
+    lives(guest)
