@@ -14,6 +14,9 @@ from qmp import QmpError
 
 MIB = 1 << 20
 UNLIMITED = 1 << 40
+# A machine keeps what it was told when it came, so all of it is told again.
+CAPS = {"events": True, "multifd": False, "postcopy_ram": False}
+PARAMS = {"max_bandwidth": UNLIMITED, "multifd_channels": 2, "multifd_compression": "none"}
 ENDS = ("completed", "failed", "cancelled")
 
 
@@ -86,16 +89,15 @@ def prepare(guest, uri, caps, params):
     qmp = target.qmp()
     uri = uri.replace("HERE", str(target.folder / "way"))
     for monitor in (guest.qmp, qmp):
-        capabilities(monitor, events=True, **caps)
-        # "multifd-channels" and the like must agree
-        monitor.execute("migrate-set-parameters", **params)
+        capabilities(monitor, **{**CAPS, **caps})
+        monitor.execute("migrate-set-parameters", **{**PARAMS, **params})
         monitor.take_events("MIGRATION")
     return target, qmp, uri
 
 
 def live(guest, uri="unix:HERE", caps=None, params=None):
     """Precopy to a process that waits."""
-    target, qmp, uri = prepare(guest, uri, caps or {}, {"max_bandwidth": UNLIMITED, **(params or {})})
+    target, qmp, uri = prepare(guest, uri, caps or {}, params or {})
     qmp.execute("migrate-incoming", uri=uri)
     if uri.endswith(":0"):
         uri = "tcp:127.0.0.1:" + qmp.execute("query-migrate")["socket-address"][0]["port"]
@@ -129,8 +131,8 @@ def postcopy(guest, uri="unix:HERE"):
 def saved(guest, save, load):
     """Into a file and out of it: SAVE and LOAD are URIs with FILE in them."""
     file = guest.folder / f"state{guest.moves}"
-    capabilities(guest.qmp, events=True)
-    guest.qmp.execute("migrate-set-parameters", max_bandwidth=UNLIMITED)
+    capabilities(guest.qmp, **CAPS)
+    guest.qmp.execute("migrate-set-parameters", **PARAMS)
     guest.qmp.take_events("MIGRATION")
     guest.qmp.execute("migrate", uri=save.replace("FILE", str(file)))
     succeed(guest.qmp)
