@@ -104,7 +104,8 @@ void kvm_vm_settle(struct kvm_vm *kvm);
  * slots, present and future, ends up in gm_dirty_merge() of @gm: with the next sync, or at the
  * latest when its slot goes. Sync returns when all that was written before it began is merged and
  * the next write to each of these pages will be noticed again. A page that was not written may be
- * marked too where the kernel failed to tell; nothing is lost then.
+ * marked too: KVM counts one that it maps anew for a read and that may be written, and all of a slot
+ * counts where the kernel fails to tell; nothing is lost then.
  *
  * start: -errno and a sentence, and nothing is logged. sync: 0, or -errno when the kernel fails:
  * then marks may come once more with the next one. -ENOBUFS: a ring was too small for this kernel,

@@ -155,12 +155,16 @@ static void written_order(struct written *w, unsigned int page)
 	machine_poke(&w->m, ORDER, 0);
 }
 
+/* Pages of the guest's code, and where it reads: KVM may count them when it maps them anew. */
+#define READ_PAGES (1u << GUEST_CODE / PAGE | 1u << ORDER / PAGE)
+
 /* These pages of the remote memory are marked, no other page is anywhere. */
 static void check_marks(struct written *w, const unsigned int *pages, size_t nr)
 {
 	uint64_t words[WORDS];
 
-	assert_int_equal(gm_dirty_count(w->gm, 0, GUEST_RAM), 0);
+	gm_dirty_take(w->gm, 0, words, 1);
+	assert_int_equal(words[0] & ~(uint64_t)READ_PAGES, 0);
 	assert_int_equal(gm_dirty_take(w->gm, GUEST_REMOTE, words, WORDS), nr);
 	for (size_t i = 0; i < nr; i++)
 		assert_true(words[pages[i] / 64] >> pages[i] % 64 & 1);

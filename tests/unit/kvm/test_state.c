@@ -47,9 +47,9 @@ GUEST(guest_sum,
       "movl %ebx, 0x2000\n"
       "testl $0xfff, %ebx\n"
       "jnz 1b\n"
+      "movl %ebx, 0x2004\n"
       "movl %esi, %eax\n"
       "outl %eax, $0x10\n"
-      "movl %ebx, 0x2004\n"
       "jmp 1b");
 /* clang-format on */
 
@@ -62,19 +62,20 @@ static uint32_t sum_of_squares(uint32_t n)
 	return sum;
 }
 
-/* The next two sums that it tells. */
+/* The next sums that it tells; the first may be the one that it was about to tell. */
 static void check_sums(struct machine *m)
 {
-	uint32_t told = machine_peek(m, GUEST_DATA + 4);
-	unsigned int n = atomic_load(&m->port.n);
+	uint32_t at = machine_peek(m, GUEST_DATA + 4);
 
+	atomic_store(&m->port.n, 0);
 	vcpus_resume(m->vcpus);
-	while (atomic_load(&m->port.n) < n + 2)
+	while (atomic_load(&m->port.n) < 3)
 		sched_yield();
 	vcpus_pause(m->vcpus);
-	for (unsigned int i = 0; i < 2; i++)
-		assert_int_equal(m->port.access[n + i].value,
-				 sum_of_squares(told + (i + 1) * 0x1000));
+	if (m->port.access[0].value != sum_of_squares(at))
+		at += 0x1000;
+	for (unsigned int i = 0; i < 3; i++)
+		assert_int_equal(m->port.access[i].value, sum_of_squares(at + i * 0x1000));
 }
 
 static void test_goes_on(void **state)
@@ -86,7 +87,6 @@ static void test_goes_on(void **state)
 	machine_wait_change(mv->from, GUEST_DATA + 4, 0);
 	machine_wait_change(mv->from, GUEST_DATA, machine_peek(mv->from, GUEST_DATA));
 	vcpus_pause(mv->from->vcpus);
-	assert_true(atomic_load(&mv->from->port.n) < ACCESSES_MAX - 2);
 	move_all(mv);
 	check_sums(mv->to);
 	/* What was saved can go on as well, from the same place. */
