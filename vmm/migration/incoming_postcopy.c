@@ -27,6 +27,9 @@
 #include "vmm/migration/section.h"
 #include "vmm/vm/vm_migrate.h"
 
+/* Bytes of all parts together. */
+#define INCOMING_KEPT_MAX (2 * (uint64_t)RECORD_SECTION_MAX)
+
 /* ---- memory ---- */
 
 static int incoming_put_pages(void *opaque, size_t block, const struct pages_run *runs,
@@ -126,6 +129,9 @@ int incoming_list(struct incoming *in, const struct record *record, struct err *
 
 int incoming_keep_part(struct incoming *in, const struct record *record, struct err **err)
 {
+	/* They are kept, all of them, until it is known what is missing. */
+	if (in->sections.size + record->size > INCOMING_KEPT_MAX)
+		return record_damaged(in->reader, record, "the parts are too large", err);
 	pack_u64(&in->sections, record->size);
 	pack_bytes(&in->sections, record->bytes, record->size);
 	return pack_failed(&in->sections) ? err_set(err, ENOMEM, "out of memory") : 0;
@@ -191,6 +197,9 @@ static void *incoming_runner(void *opaque)
 	struct err *err = NULL;
 	int ret = incoming_bring_up(in, &err);
 
+	/* Before the other thread may tell that the connection broke. */
+	if (!ret)
+		onmain_call(in->config.onmain, incoming_tell_running, in);
 	pthread_mutex_lock(&in->lock);
 	in->decided = true;
 	in->running = !ret;
@@ -199,8 +208,6 @@ static void *incoming_runner(void *opaque)
 	pthread_mutex_unlock(&in->lock);
 	if (ret)
 		cancel_raise(in->cancel);
-	else
-		onmain_call(in->config.onmain, incoming_tell_running, in);
 	return NULL;
 }
 
@@ -329,16 +336,15 @@ static int incoming_reconnect(struct incoming *in, struct channel_listener *list
 	struct record_header header, expect = in->header;
 	struct channel *channel;
 	uint64_t *pages;
-	int ret = record_accept(listener, &channel, &header, err);
+	int ret = record_accept_again(listener, in->header.session, &channel, err);
 
 	if (ret)
 		return ret;
 	pthread_mutex_lock(&in->lock);
 	in->channel = channel;
 	pthread_mutex_unlock(&in->lock);
-	if (!(header.flags & RECORD_FLAG_RECOVER) || !channel_is_duplex(channel))
-		return err_set(err, EINVAL, "%s: it does not go on with the migration that broke",
-			       channel_name(channel));
+	if (!channel_is_duplex(channel))
+		return err_set(err, EINVAL, "%s: there is no way back", channel_name(channel));
 	expect.flags |= RECORD_FLAG_RECOVER;
 	in->reader = record_reader_new(channel, err);
 	ret = in->reader ? record_read_header(in->reader, &expect, -1, &header, err) : -ENOMEM;

@@ -75,6 +75,12 @@ int record_header_decode(const uint8_t *bytes, size_t size, const char *name,
 int record_accept(struct channel_listener *listener, struct channel **ret_channel,
 		  struct record_header *ret_header, struct err **err);
 /*
+ * The one channel of a source that goes on with session @session (RECORD_FLAG_RECOVER): strangers are
+ * passed over. Otherwise as record_accept().
+ */
+int record_accept_again(struct channel_listener *listener, uint64_t session,
+			struct channel **ret_channel, struct err **err);
+/*
  * The others of @first: channel i + 1 becomes ret_channels[i]. Strangers are passed over. On failure
  * none is left open; one that did not come in @timeout_ms gets a sentence.
  */

@@ -178,6 +178,32 @@ int record_accept(struct channel_listener *listener, struct channel **ret_channe
 	return ret;
 }
 
+int record_accept_again(struct channel_listener *listener, uint64_t session,
+			struct channel **ret_channel, struct err **err)
+{
+	struct record_header h;
+	struct channel *channel;
+	int ret;
+
+	for (;;) {
+		ret = channel_accept(listener, RECORD_HEADER_BYTES, -1, &channel, err);
+		if (ret == -ENODATA)
+			return err_set(err, ENODATA,
+				       "%s: it does not go on with the migration that broke",
+				       channel_listener_name(listener));
+		if (ret)
+			return ret;
+		ret = record_peek(channel, &h, NULL);
+		if (!ret && h.session == session && h.flags == RECORD_FLAG_RECOVER && !h.channel)
+			break;
+		channel_close(channel);
+		if (ret == -ECANCELED)
+			return ret;
+	}
+	*ret_channel = channel;
+	return 0;
+}
+
 /* Put a channel where it belongs, or close it. */
 static void record_place(struct channel *channel, const struct record_header *first,
 			 struct channel **channels, uint32_t *nr)

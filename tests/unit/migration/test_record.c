@@ -381,6 +381,40 @@ static void test_accept(void **state)
 	channel_listener_free(l);
 }
 
+/* Strangers, and a source that begins anew, do not take the place of one that goes on. */
+static void test_accept_again(void **state)
+{
+	static const char stray[] = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
+	struct record_header wrong[3], h = {RECORD_FLAG_RECOVER, header.session, 0, 0}, found;
+	struct channel_listener *l = listen_here(*state);
+	struct channel *out[5], *again;
+	struct record_reader *r;
+	struct err *err = NULL;
+
+	wrong[0] = (struct record_header){RECORD_FLAG_RECOVER, header.session + 1, 0, 0};
+	wrong[1] = (struct record_header){0, header.session, 0, 0};
+	wrong[2] = (struct record_header){RECORD_FLAG_RECOVER, header.session, 1, 1};
+	for (size_t i = 0; i < 3; i++)
+		out[i] = connect_as(*state, l, &wrong[i]);
+	out[3] = connect_as(*state, l, NULL);
+	assert_int_equal(channel_write(out[3], stray, sizeof(stray), -1), 0);
+	out[4] = connect_as(*state, l, &h);
+	assert_int_equal(record_accept_again(l, h.session, &again, &err), 0);
+	r = record_reader_new(again, NULL);
+	assert_int_equal(record_read_header(r, &h, -1, &found, NULL), 0);
+	check_header(&found, &h);
+	record_reader_free(r);
+	channel_close(again);
+	for (size_t i = 0; i < 5; i++)
+		channel_close(out[i]);
+	channel_listener_free(l);
+	l = rig_listen(*state, "exec:printf no", &err);
+	assert_int_equal(record_accept_again(l, h.session, &again, &err), -ENODATA);
+	rig_check_err(&err, ENODATA,
+		      "exec:printf no: it does not go on with the migration that broke");
+	channel_listener_free(l);
+}
+
 static void test_accept_too_few(void **state)
 {
 	struct record_header h = {0, header.session, 2, 1};
@@ -485,7 +519,7 @@ int main(void)
 		TEST(test_bytes),          TEST(test_types),        TEST(test_section),
 		TEST(test_return),         TEST(test_threads),      TEST(test_writer_failed),
 		TEST(test_session),        TEST(test_accept),       TEST(test_accept_too_few),
-		TEST(test_accept_refused), TEST(test_accept_image),
+		TEST(test_accept_refused), TEST(test_accept_image),   TEST(test_accept_again),
 	};
 
 	signal(SIGPIPE, SIG_IGN);
