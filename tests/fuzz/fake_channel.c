@@ -20,7 +20,7 @@ struct channel {
 
 struct channel_listener {
 	struct cancel *cancel;
-	size_t next;
+	size_t next, end;      /* clients */
 	struct channel *again; /* channel_unaccept() */
 };
 
@@ -33,6 +33,9 @@ int channel_listen(struct address *address, struct cancel *cancel,
 	(void)err;
 	*ret_listener = calloc(1, sizeof(**ret_listener));
 	(*ret_listener)->cancel = cancel;
+	(*ret_listener)->next = fake_world.nr_taken;
+	fake_world.nr_taken = fake_world.one_each ? fake_world.nr_taken + 1 : fake_world.nr_clients;
+	(*ret_listener)->end = (size_t)num_min(fake_world.nr_taken, fake_world.nr_clients);
 	return 0;
 }
 
@@ -70,7 +73,7 @@ int channel_accept(struct channel_listener *l, size_t first_bytes, int timeout_m
 	(void)first_bytes;
 	(void)timeout_ms;
 	(void)err;
-	if (l->next < fake_world.nr_clients) {
+	if (l->next < l->end) {
 		*ret_channel = calloc(1, sizeof(**ret_channel));
 		(*ret_channel)->left = fake_world.clients[l->next++];
 		(*ret_channel)->duplex = fake_world.duplex;

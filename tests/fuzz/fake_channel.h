@@ -25,6 +25,8 @@ struct fake_client {
 struct fake_world {
 	struct fake_client clients[FAKE_CHANNELS];
 	size_t nr_clients;
+	bool one_each;   /* each listener has one client, else the first has all */
+	size_t nr_taken; /* clients that listeners have so far */
 	bool duplex;
 	int fd;            /* the one client is this file; -1: none is */
 	unsigned int open; /* channels that were made and not closed */

@@ -14,6 +14,7 @@
 #include "vmm/migration/later.h"
 #include "vmm/migration/onmain.h"
 #include "vmm/virtio/mem.h"
+#include "vmm/vm/vm.h"
 #include "vmm/vm/vm_migrate.h"
 #include "vmm/vm/vm_state.h"
 
@@ -32,6 +33,7 @@ void machine_init(struct machine *m)
 	static const char *const names[MACHINE_BLOCKS] = {"ram.0", "vmem0", "vmem1"};
 
 	memset(m, 0, sizeof(*m));
+	pthread_mutex_init(&m->lock, NULL);
 	m->vm.config = &m->config;
 	m->vm.layout = &m->layout;
 	m->vm.gm = gm_new();
@@ -63,6 +65,7 @@ void machine_done(struct machine *m)
 	for (unsigned int i = 0; i < 2; i++)
 		gm_remove_device_memory(m->vm.gm, m->mems[i].region);
 	gm_free(m->vm.gm);
+	pthread_mutex_destroy(&m->lock);
 }
 
 void machine_check(const struct machine *m)
@@ -146,6 +149,19 @@ int vm_load_end(struct vm *vm, struct err **err)
 	return machine.sections > 3 ? err_set(err, EINVAL, "there are too many sections") : 0;
 }
 
+enum vm_state vm_state(const struct vm *vm)
+{
+	(void)vm;
+	return machine.runs ? VM_RUNNING : VM_INMIGRATE;
+}
+
+void vm_memory_stalls(struct vm *vm, bool stalled)
+{
+	(void)vm;
+	(void)stalled;
+	check(machine.runs, "only who runs waits for memory");
+}
+
 void vm_incoming_end(struct vm *vm)
 {
 	(void)vm;
@@ -153,12 +169,23 @@ void vm_incoming_end(struct vm *vm)
 	machine.runs = true;
 }
 
-/* Memory that comes later: all of it is read at once, before the guest runs. */
+/* ---- memory that comes later ---- */
+
+/* Read at once from a source that is asked; else as far as it comes. */
+struct lazy {
+	bool expected[MACHINE_BLOCKS][PAGES], missing[MACHINE_BLOCKS][PAGES];
+	unsigned int nr_missing;
+	bool stalled;
+};
+
+/* The blocks of the source may be in another order. */
 struct later {
 	struct later_config config;
 	const struct block *blocks;
 	size_t nr_blocks;
 	struct lazy_source source;
+	struct lazy lazy;
+	bool is_expected;
 };
 
 struct later *later_new(const struct later_config *config, struct err **err)
@@ -175,23 +202,33 @@ void later_free(struct later *later)
 	free(later);
 }
 
+struct lazy *later_lazy(struct later *later)
+{
+	return later->is_expected ? &later->lazy : NULL;
+}
+
 int later_expect(struct later *later, const struct block *blocks, size_t nr_blocks,
 		 const struct lazy_source *source, struct err **err)
 {
 	(void)err;
+	check(!later->is_expected, "memory is expected once");
+	later->is_expected = true;
 	later->blocks = blocks;
 	later->nr_blocks = nr_blocks;
 	later->source = *source;
+	for (size_t i = 0; i < nr_blocks; i++)
+		for (unsigned int page = 0; page < PAGES; page++)
+			later->lazy.expected[i][page] =
+				!blocks[i].ram.mem || blocks[i].ram.mem->plugged[page / UNIT_PAGES];
 	return 0;
 }
 
-int later_start(struct later *later, struct cancel *cancel, struct err **err)
+static int later_read_all(struct later *later, struct err **err)
 {
 	static uint8_t page[PAGE_BYTES];
 	const struct lazy_source *source = &later->source;
 	int ret = 0;
 
-	(void)cancel;
 	for (size_t i = 0; i < later->nr_blocks && !ret; i++) {
 		uint64_t at = 0, nr = 0, end = later->blocks[i].nr_pages;
 
@@ -204,6 +241,87 @@ int later_start(struct later *later, struct cancel *cancel, struct err **err)
 	if (!ret)
 		later->config.ended(later->config.opaque);
 	return ret;
+}
+
+int later_start(struct later *later, struct cancel *cancel, struct err **err)
+{
+	(void)cancel;
+	if (later->source.next)
+		return later_read_all(later, err);
+	if (later->lazy.nr_missing)
+		later->source.want(later->source.opaque, 0, 0, 1);
+	return 0;
+}
+
+int lazy_expect_pages(struct lazy *lazy, size_t block, uint64_t page, uint64_t nr, struct err **err)
+{
+	check(block < MACHINE_BLOCKS && page < PAGES && nr <= PAGES - page, "pages of a block");
+	for (uint64_t at = page; at < page + nr; at++)
+		if (!lazy->expected[block][at])
+			return err_set(err, EINVAL, "a page is expected where there is no memory");
+	for (uint64_t at = page; at < page + nr; at++) {
+		lazy->nr_missing += !lazy->missing[block][at];
+		lazy->missing[block][at] = true;
+	}
+	return 0;
+}
+
+int lazy_put(struct lazy *lazy, size_t block, uint64_t page, uint64_t nr, const void *bytes,
+	     struct err **err)
+{
+	uint8_t sum = 0;
+
+	(void)err;
+	check(block < MACHINE_BLOCKS && page < PAGES && nr <= PAGES - page, "pages of a block");
+	for (size_t i = 0; bytes && i < nr * PAGE_BYTES; i++)
+		sum ^= ((const uint8_t *)bytes)[i];
+	machine.sum ^= sum;
+	for (uint64_t at = page; at < page + nr; at++) {
+		lazy->nr_missing -= lazy->missing[block][at];
+		lazy->missing[block][at] = false;
+	}
+	return 0;
+}
+
+uint64_t lazy_next_missing(struct lazy *lazy, size_t block, uint64_t page, uint64_t end,
+			   uint64_t *ret_nr)
+{
+	check(block < MACHINE_BLOCKS && page <= end && end <= PAGES, "pages of a block");
+	while (page < end && !lazy->missing[block][page])
+		page++;
+	for (*ret_nr = 0; page + *ret_nr < end && lazy->missing[block][page + *ret_nr];)
+		++*ret_nr;
+	return page;
+}
+
+bool lazy_is_active(const struct lazy *lazy)
+{
+	return lazy->nr_missing;
+}
+
+void lazy_stats(const struct lazy *lazy, struct lazy_stats *ret_stats)
+{
+	*ret_stats = (struct lazy_stats){.missing_bytes = lazy->nr_missing * PAGE_BYTES};
+}
+
+void lazy_want_again(struct lazy *lazy)
+{
+	check(!lazy->stalled, "nobody wants anything without a connection");
+}
+
+void lazy_set_stalled(struct lazy *lazy, bool stalled)
+{
+	lazy->stalled = stalled;
+}
+
+bool lazy_is_stalled(const struct lazy *lazy)
+{
+	return lazy->stalled;
+}
+
+void lazy_abort(struct lazy *lazy)
+{
+	(void)lazy;
 }
 
 static uint64_t source_next(void *opaque, size_t block, uint64_t page, uint64_t end,
@@ -223,11 +341,28 @@ struct lazy_source lazy_source_of_image(struct image *image)
 	return (struct lazy_source){.next = source_next, .read = source_read, .opaque = image};
 }
 
+/* ---- the main thread ---- */
+
+/* Calls are done one at a time, by whoever wants them. */
 int onmain_call(struct onmain *onmain, void (*fn)(void *opaque), void *opaque)
 {
+	int ret = -ECANCELED;
+
 	(void)onmain;
-	fn(opaque);
-	return 0;
+	pthread_mutex_lock(&machine.lock);
+	if (!machine.closed) {
+		fn(opaque);
+		ret = 0;
+	}
+	pthread_mutex_unlock(&machine.lock);
+	return ret;
+}
+
+void machine_close(struct machine *m)
+{
+	pthread_mutex_lock(&m->lock);
+	m->closed = true;
+	pthread_mutex_unlock(&m->lock);
 }
 
 /* Of a machine without devices (vm_describe.c). */

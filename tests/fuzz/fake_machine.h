@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * A machine for loading: a block of boot memory and two memory devices of a few pages, no other device.
- * Its parts take any state; memory that comes later is read before the guest runs. It stands in for
- * vmm/vm, vmm/virtio and vmm/migration/later.h, and checks what is asked of these.
+ * Its parts take any state. It stands in for vmm/vm, vmm/virtio, and vmm/migration/later.h and lazy.h,
+ * and checks what is asked of these.
  */
 #ifndef TESTS_FUZZ_FAKE_MACHINE_H
 #define TESTS_FUZZ_FAKE_MACHINE_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -33,12 +34,17 @@ struct machine {
 	struct vm vm;
 	unsigned int sections;
 	bool ended, runs;
+	uint8_t sum;          /* of pages that came later */
+	pthread_mutex_t lock; /* onmain_call() */
+	bool closed;
 };
 
 extern struct machine machine;
 
 void machine_init(struct machine *m);
 void machine_done(struct machine *m);
+/* As onmain_close(). */
+void machine_close(struct machine *m);
 /* Memory holds nothing but what was put where there is some. */
 void machine_check(const struct machine *m);
 

@@ -46,8 +46,10 @@ enum flags {
 	FLAG_HEADER = 2,  /* put its header's checksum right */
 	FLAG_FURTHER = 4, /* two channels */
 	FLAG_DUPLEX = 8,
-	FLAG_RESET = 16, /* the connection does not end in order */
-	FLAG_IMAGE = 32, /* the records make an image, in a file */
+	FLAG_RESET = 16,    /* the connection does not end in order */
+	FLAG_IMAGE = 32,    /* the records make an image, in a file */
+	FLAG_POSTCOPY = 64, /* which the target allows */
+	FLAG_RECOVER = 128, /* the other channel is one that replaces the first */
 };
 
 #define SESSION     UINT64_C(0x0123456789abcdef)
@@ -55,7 +57,7 @@ enum flags {
 #define PAGES_ADDED 8u /* to one record */
 
 enum how {
-	HOW_FURTHER = 1, /* on the further channel */
+	HOW_FURTHER = 1, /* on the other channel */
 	HOW_OWN = 2,     /* what this machine would send itself comes after the payload */
 	HOW_ZSTD = 4,    /* the pages that follow are compressed */
 	HOW_DAMAGED = 8, /* its checksum is wrong */
@@ -99,9 +101,10 @@ static uint8_t *stream_add(struct stream *s, size_t size)
 	return at;
 }
 
-static void stream_begin(struct stream *s, uint32_t channel, uint32_t nr_channels)
+static void stream_begin(struct stream *s, uint32_t flags, uint32_t channel, uint32_t nr_channels)
 {
 	struct record_header header = {
+		.flags = flags,
 		.session = SESSION,
 		.nr_channels = nr_channels,
 		.channel = channel,
@@ -180,16 +183,16 @@ static void take_record(struct input *in, struct record_input *r)
 	payload_more(&r->payload, r->type, pages, r->how);
 }
 
-static void streams_of_records(struct input *in, bool further)
+static void streams_of_records(struct input *in, bool further, bool recover)
 {
 	struct record_input r;
 
-	stream_begin(&streams[0], 0, further);
-	stream_begin(&streams[1], 1, 1);
+	stream_begin(&streams[0], 0, 0, further);
+	stream_begin(&streams[1], recover ? RECORD_FLAG_RECOVER : 0, further, further);
 	while (in->left) {
 		take_record(in, &r);
-		stream_record(&streams[further && r.how & HOW_FURTHER], r.type, r.flags, &r.payload,
-			      r.how & HOW_DAMAGED);
+		stream_record(&streams[(further || recover) && r.how & HOW_FURTHER], r.type,
+			      r.flags, &r.payload, r.how & HOW_DAMAGED);
 		pack_done(&r.payload);
 	}
 }
@@ -282,7 +285,7 @@ static int image_of_records(struct input *in)
 /* ---- the end ---- */
 
 struct result {
-	sem_t over;
+	sem_t over; /* for now: it has ended, or its connection broke */
 	enum migration_status status;
 };
 
@@ -290,27 +293,61 @@ static void told(void *opaque, enum migration_status status, const char *error)
 {
 	struct result *result = opaque;
 
-	check((status == MIGRATION_FAILED) == (error != NULL), "one sentence for each failure");
+	check(status != MIGRATION_FAILED || error, "a sentence for each failure");
 	for (const char *at = error; at && *at; at++)
 		check((unsigned char)*at >= ' ' && *at != 0x7f, "sentences fit for a terminal");
 	result->status = status;
-	if (status == MIGRATION_COMPLETED || status == MIGRATION_FAILED)
+	if (status == MIGRATION_COMPLETED || status == MIGRATION_FAILED ||
+	    status == MIGRATION_POSTCOPY_PAUSED)
 		sem_post(&result->over);
+}
+
+static struct address *fake_address(void)
+{
+	struct address *address;
+
+	check(!address_parse("fd:fake", &address, NULL), "an address");
+	return address;
+}
+
+/* Until it has ended, or waits for a connection that does not come. */
+static void load(struct incoming_config *config, struct result *result, bool recover)
+{
+	struct incoming *incoming;
+	bool goes;
+
+	check(!incoming_start(config, fake_address(), &incoming, NULL), "to begin");
+	sem_wait(&result->over);
+	pthread_mutex_lock(&machine.lock);
+	if (recover && result->status == MIGRATION_POSTCOPY_PAUSED) {
+		pthread_mutex_unlock(&machine.lock);
+		check(!incoming_recover(incoming, fake_address(), NULL), "to recover");
+		sem_wait(&result->over);
+		pthread_mutex_lock(&machine.lock);
+	}
+	goes = result->status == MIGRATION_COMPLETED || result->status == MIGRATION_POSTCOPY_PAUSED;
+	check(machine.runs == goes, "a guest runs when it may");
+	pthread_mutex_unlock(&machine.lock);
+	machine_close(&machine);
+	incoming_free(incoming);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct input in = {data, size};
 	uint8_t flags = (uint8_t)take(&in, 1);
-	bool further = flags & FLAG_FURTHER && !(flags & (FLAG_STREAM | FLAG_IMAGE));
+	bool records = !(flags & (FLAG_STREAM | FLAG_IMAGE));
+	bool further = flags & FLAG_FURTHER && records;
+	bool recover = flags & FLAG_RECOVER && records && !further;
 	struct result result = {.status = MIGRATION_NONE};
 	struct incoming_config config = {.vm = &machine.vm, .status = told, .opaque = &result};
-	struct address *address;
-	struct incoming *incoming;
 
+	if (flags & FLAG_POSTCOPY)
+		config.capabilities = 1u << MIGRATION_CAP_POSTCOPY_RAM;
 	machine_init(&machine);
 	fake_world = (struct fake_world){
-		.nr_clients = 1u + further,
+		.nr_clients = 1u + (further || recover),
+		.one_each = recover,
 		.duplex = flags & FLAG_DUPLEX,
 		.fd = -1,
 	};
@@ -319,7 +356,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	else if (flags & FLAG_IMAGE)
 		fake_world.fd = image_of_records(&in);
 	else
-		streams_of_records(&in, further);
+		streams_of_records(&in, further, recover);
 	for (unsigned int i = 0; i < FAKE_CHANNELS; i++)
 		fake_world.clients[i] = (struct fake_client){
 			streams[i].bytes,
@@ -327,11 +364,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			flags & FLAG_RESET ? -ECONNRESET : -ENODATA,
 		};
 	sem_init(&result.over, 0, 0);
-	check(!address_parse("fd:fake", &address, NULL), "an address");
-	check(!incoming_start(&config, address, &incoming, NULL), "to begin");
-	sem_wait(&result.over);
-	incoming_free(incoming);
-	check(machine.runs == (result.status == MIGRATION_COMPLETED), "a guest runs when it may");
+	load(&config, &result, recover);
 	check(!fake_world.open, "all channels are closed");
 	machine_check(&machine);
 	if (fake_world.fd >= 0)

@@ -9,8 +9,8 @@ import pathlib
 import struct
 import sys
 
-MACHINE, BLOCKS, NOTES, PAGES, ZEROS, ROUND, SECTION, _, _, END, GO = range(1, 12)
-STREAM, HEADER, FURTHER, DUPLEX, RESET, IMAGE = 1, 2, 4, 8, 16, 32
+MACHINE, BLOCKS, NOTES, PAGES, ZEROS, ROUND, SECTION, ADVISE, RUN, END, GO = range(1, 12)
+STREAM, HEADER, FURTHER, DUPLEX, RESET, IMAGE, POSTCOPY, RECOVER = (1 << i for i in range(8))
 ON_FURTHER, OWN, ZSTD, DAMAGED = 1, 2, 4, 8
 PAGE = 4096
 
@@ -52,6 +52,15 @@ MEMORY = (
     + barrier(3)
     + record(ZEROS, runs(0, (0, 2), (6, 26)))
 )
+LEFT = (
+    record(RUN, struct.pack("<IIQQI", 0, 2, 0, 32, 0xF0))
+    + record(RUN, struct.pack("<IIQQ", 1, 0, 0, 32))
+    + STATE
+    + record(END, flags=1)
+    + record(PAGES, runs(0, (4, 2)), pages=2)
+    + record(GO)
+)
+REST = record(ZEROS, runs(0, (6, 2))) + record(END)
 SEEDS = {
     "file": bytes([0]) + BEGIN + PLUG + barrier(1) + MEMORY + STATE + record(END),
     "socket": bytes([DUPLEX]) + BEGIN + STATE + record(END, flags=1) + record(GO),
@@ -81,6 +90,13 @@ SEEDS = {
     + record(END)
     + record(0, b"\2\0\1")
     + record(0, b"\3\0\0", how=OWN),
+    "postcopy": bytes([DUPLEX | POSTCOPY]) + BEGIN + record(ADVISE) + PLUG + LEFT + REST,
+    "recover": bytes([DUPLEX | POSTCOPY | RECOVER])
+    + BEGIN
+    + record(ADVISE)
+    + LEFT
+    + record(ZEROS, runs(0, (6, 2)), how=ON_FURTHER)
+    + record(END, how=ON_FURTHER),
     "qemu": bytes([STREAM]) + b"QEVM" + struct.pack(">II", 3, 7),
 }
 
