@@ -85,12 +85,25 @@ void outgoing_start_postcopy(struct outgoing *o)
 	pthread_mutex_unlock(&o->lock);
 }
 
-void outgoing_cut(struct outgoing *o)
+void outgoing_disrupt(struct outgoing *o)
 {
 	pthread_mutex_lock(&o->lock);
 	if (o->channel)
 		shutdown(channel_fd(o->channel), SHUT_RDWR);
 	pthread_mutex_unlock(&o->lock);
+}
+
+void outgoing_cut(struct outgoing *o)
+{
+	bool running;
+
+	pthread_mutex_lock(&o->lock);
+	running = o->running;
+	o->cut = !running;
+	pthread_mutex_unlock(&o->lock);
+	/* A RUNNING that would be lost could not be told from one that was never said. */
+	if (running)
+		outgoing_disrupt(o);
 }
 
 void outgoing_resume(struct outgoing *o, struct address *address)

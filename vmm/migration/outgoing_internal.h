@@ -49,7 +49,9 @@ struct outgoing {
 	bool committed; /* T: too late for that (I1) */
 	bool go_on;     /* outgoing_continue() */
 	bool postcopy;  /* outgoing_start_postcopy() */
-	bool postcopy_runs;        /* T: it has begun */
+	bool postcopy_runs;         /* T: it has begun */
+	bool running;               /* T: the target said so, in postcopy */
+	bool cut;                   /* outgoing_cut() waits for that */
 	struct address *resume;    /* outgoing_resume(): the thread's when it takes it */
 	struct postcopy_send *left; /* T: what postcopy has still to send */
 	uint64_t requests;          /* pages that the target wanted first */
@@ -70,6 +72,8 @@ uint64_t outgoing_now_ms(void);
 /* -ECANCELED when there is no main thread any more. */
 int outgoing_set_status(struct outgoing *o, enum migration_status status);
 int outgoing_set_status_why(struct outgoing *o, enum migration_status status, const char *why);
+/* Have whatever waits for the other side come back with an error, now. */
+void outgoing_disrupt(struct outgoing *o);
 /* Limits that hold while the guest runs at the target. */
 void outgoing_begin_postcopy_pace(struct outgoing *o);
 /* The guest is given away from now on; -ECANCELED when it was cancelled before. */

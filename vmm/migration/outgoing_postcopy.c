@@ -12,6 +12,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <time.h>
 
 #include "base/err.h"
@@ -32,7 +33,7 @@
 struct outgoing_postcopy {
 	struct outgoing *o;
 	uint64_t go_ms;
-	bool go_sent, running, end_sent;
+	bool go_sent, end_sent;
 };
 
 /* ---- the way back ---- */
@@ -116,6 +117,18 @@ static int outgoing_list(struct outgoing *o, struct err **err)
 
 /* ---- turns ---- */
 
+/* The guest runs at the target, which is known here from now on. The lock is held. */
+static void outgoing_note_running(struct outgoing *o)
+{
+	if (o->running || !back_came(o->back, RECORD_RUNNING))
+		return;
+	o->running = true;
+	o->downtime_ms = outgoing_now_ms() - o->halted_ms;
+	if (o->cut)
+		shutdown(channel_fd(o->channel), SHUT_RDWR);
+	o->cut = false;
+}
+
 enum outgoing_turn {
 	OUTGOING_SEND,  /* this run of pages */
 	OUTGOING_GO,    /* the target is ready */
@@ -135,7 +148,7 @@ static bool outgoing_wait(struct outgoing_postcopy *p)
 	struct timespec at;
 	uint64_t deadline_ms = p->go_ms + CHANNEL_DEAD_MS, now_ms = outgoing_now_ms();
 
-	if (!p->go_sent || p->running) {
+	if (!p->go_sent || p->o->running) {
 		pthread_cond_wait(&p->o->changed, &p->o->lock);
 		return true;
 	}
@@ -156,10 +169,7 @@ static bool outgoing_find_turn(struct outgoing_postcopy *p, enum outgoing_turn *
 	struct outgoing *o = p->o;
 	bool wanted;
 
-	if (!p->running && back_came(o->back, RECORD_RUNNING)) {
-		p->running = true;
-		o->downtime_ms = outgoing_now_ms() - o->halted_ms;
-	}
+	outgoing_note_running(o);
 	if (p->end_sent && back_came(o->back, RECORD_DONE))
 		*ret_turn = OUTGOING_DONE;
 	else if (o->cancelled || back_wait_end(o->back, 0) != BACK_OPEN)
@@ -169,7 +179,7 @@ static bool outgoing_find_turn(struct outgoing_postcopy *p, enum outgoing_turn *
 	else if (postcopy_send_next(o->left, OUTGOING_TURN_PAGES, &run->block, &run->page,
 				    &run->nr, &wanted))
 		*ret_turn = OUTGOING_SEND;
-	else if (p->running && !p->end_sent)
+	else if (o->running && !p->end_sent)
 		*ret_turn = OUTGOING_END;
 	else
 		return false;
@@ -188,7 +198,7 @@ static enum outgoing_turn outgoing_next_turn(struct outgoing_postcopy *p, struct
 	return turn;
 }
 
-/* 1: it was the last turn. Else 0, or -errno; the guest's side is p->go_sent and p->running. */
+/* 1: it was the last turn. Else 0, or -errno. */
 static int outgoing_take_turn(struct outgoing_postcopy *p, struct err **err)
 {
 	struct outgoing *o = p->o;
@@ -232,7 +242,7 @@ static void outgoing_disconnect(struct outgoing *o)
 {
 	struct channel *channel;
 
-	outgoing_cut(o);
+	outgoing_disrupt(o);
 	back_free(o->back);
 	o->back = NULL;
 	record_writer_free(o->writer);
@@ -317,6 +327,19 @@ static int outgoing_recover(struct outgoing_postcopy *p, struct err **err)
 
 /* ---- all of it ---- */
 
+/* The connection failed: has the guest gone on there? All that still comes back is heard first. */
+static bool outgoing_is_running(struct outgoing_postcopy *p)
+{
+	struct outgoing *o = p->o;
+
+	if (!o->running && p->go_sent)
+		back_wait_end(o->back, CHANNEL_DEAD_MS);
+	pthread_mutex_lock(&o->lock);
+	outgoing_note_running(o);
+	pthread_mutex_unlock(&o->lock);
+	return o->running;
+}
+
 static int outgoing_serve(struct outgoing_postcopy *p, enum vm_migration_outcome *ret_outcome,
 			  struct err **err)
 {
@@ -324,10 +347,10 @@ static int outgoing_serve(struct outgoing_postcopy *p, enum vm_migration_outcome
 
 	do {
 		ret = outgoing_take_turn(p, err);
-		if (ret < 0 && p->running)
+		if (ret < 0 && outgoing_is_running(p))
 			ret = outgoing_recover(p, err);
 	} while (!ret);
-	if (ret > 0 || p->running)
+	if (ret > 0 || p->o->running)
 		*ret_outcome = VM_MIGRATION_HANDED_OVER;
 	else if (p->go_sent)
 		*ret_outcome = outgoing_in_doubt(p->o, err);
