@@ -2,9 +2,9 @@
 /*
  * Memory whose content comes later, areas and runs: see missing.h for the contract.
  *
- * One lock is held from looking whether a run is expected to the end of what is done with it: so
- * nothing is put where a discard has been (I2). It is never held over anything that could wait for a
- * page: the calls below look at page tables and mappings, not at what is behind them.
+ * One lock is held from looking whether a run is expected to the end of what is done with it, for
+ * reading by those who put pages, for writing by those who take the run back: so nothing is put where a
+ * discard has been (I2). It is never held over anything that could wait for a page: the calls below look at page tables and mappings, not at what is behind them.
  */
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -30,6 +30,7 @@
 #define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00) /* Linux 6.1 */
 #endif
 
+#define MISSING_MOVE_FEATURE (1 << 16) /* Linux 6.8 */
 #define MISSING_SHARED_FEATURES                                                                   \
 	(UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MISSING_HUGETLBFS | UFFD_FEATURE_MINOR_SHMEM | \
 	 UFFD_FEATURE_MINOR_HUGETLBFS)
@@ -56,17 +57,35 @@ static int missing_open(void)
 	return fd;
 }
 
-/* Greet the kernel: with all that is wanted, or with what every kernel has. */
+/* Greet the kernel: with all that is wanted, or else with less, down to what every kernel has. */
 static int missing_greet(struct missing *m)
 {
-	struct uffdio_api api = {.api = UFFD_API, .features = MISSING_SHARED_FEATURES};
-	int ret = missing_ioctl(m, UFFDIO_API, &api);
+	static const uint64_t wishes[] = {
+		MISSING_SHARED_FEATURES | MISSING_MOVE_FEATURE,
+		MISSING_SHARED_FEATURES,
+		0,
+	};
+	int ret = -EINVAL;
 
-	m->shared = !ret && pages_populate_supported();
-	if (ret != -EINVAL)
-		return ret;
-	api = (struct uffdio_api){.api = UFFD_API};
-	return missing_ioctl(m, UFFDIO_API, &api);
+	for (size_t i = 0; ret == -EINVAL && i < ARRAY_SIZE(wishes); i++) {
+		struct uffdio_api api = {.api = UFFD_API, .features = wishes[i]};
+
+		ret = missing_ioctl(m, UFFDIO_API, &api);
+		m->shared = wishes[i] && pages_populate_supported();
+		m->move = wishes[i] & MISSING_MOVE_FEATURE;
+	}
+	return ret;
+}
+
+/* Whoever wants to have a run back comes before those who put pages. */
+static void missing_lock_init(struct missing *m)
+{
+	pthread_rwlockattr_t attr;
+
+	pthread_rwlockattr_init(&attr);
+	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	pthread_rwlock_init(&m->lock, &attr);
+	pthread_rwlockattr_destroy(&attr);
 }
 
 /* Did the host's administrator leave huge pages to those who ask for them? */
@@ -91,7 +110,7 @@ int missing_new(struct missing **ret_missing, struct vmem_error *ret_error)
 
 	if (!m)
 		return pages_error(ret_error, ENOMEM, "out of memory");
-	pthread_mutex_init(&m->lock, NULL);
+	missing_lock_init(m);
 	ret = m->uffd = missing_open();
 	if (ret >= 0)
 		ret = missing_greet(m);
@@ -193,9 +212,9 @@ static int area_drop(void *opaque, uint64_t offset, uint64_t size)
 	struct area *area = opaque;
 	int ret;
 
-	pthread_mutex_lock(&area->missing->lock);
+	pthread_rwlock_wrlock(&area->missing->lock);
 	ret = missing_settle_locked(area->missing, area, offset, size);
-	pthread_mutex_unlock(&area->missing->lock);
+	pthread_rwlock_unlock(&area->missing->lock);
 	return ret;
 }
 
@@ -203,9 +222,9 @@ static void area_gone(void *opaque)
 {
 	struct area *area = opaque;
 
-	pthread_mutex_lock(&area->missing->lock);
+	pthread_rwlock_wrlock(&area->missing->lock);
 	area->c.guard = NULL;
-	pthread_mutex_unlock(&area->missing->lock);
+	pthread_rwlock_unlock(&area->missing->lock);
 }
 
 int missing_add(struct missing *m, const struct missing_area *c, size_t *ret_index)
@@ -243,9 +262,9 @@ void missing_free(struct missing *m)
 		struct area *area = m->areas[i];
 
 		/* What cannot be given back to the guard stays open memory as long as it is open. */
-		pthread_mutex_lock(&m->lock);
+		pthread_rwlock_wrlock(&m->lock);
 		(void)missing_settle_locked(m, area, 0, area->c.size);
-		pthread_mutex_unlock(&m->lock);
+		pthread_rwlock_unlock(&m->lock);
 		if (area->c.guard)
 			guard_borrow(area->c.guard, NULL);
 		area_free(area);
@@ -254,7 +273,7 @@ void missing_free(struct missing *m)
 	/* Whatever is registered is not any more. */
 	if (m->uffd >= 0)
 		close(m->uffd);
-	pthread_mutex_destroy(&m->lock);
+	pthread_rwlock_destroy(&m->lock);
 	free(m);
 }
 
@@ -298,7 +317,7 @@ int missing_expect(struct missing *m, size_t index, uint64_t offset, uint64_t si
 	uint64_t unit = area->c.unit_bytes;
 	int ret = 0;
 
-	pthread_mutex_lock(&m->lock);
+	pthread_rwlock_wrlock(&m->lock);
 	if (!bitmap_all_clear(area->expected, offset / unit, size / unit))
 		ret = -EEXIST;
 	if (!ret && area->c.guard)
@@ -311,7 +330,7 @@ int missing_expect(struct missing *m, size_t index, uint64_t offset, uint64_t si
 			/* It was the guard's a moment ago, and nothing has been changed. */
 			(void)guard_take_back(area->c.guard, offset, size);
 	}
-	pthread_mutex_unlock(&m->lock);
+	pthread_rwlock_unlock(&m->lock);
 	return ret;
 }
 
@@ -321,9 +340,9 @@ bool missing_is_expected(struct missing *m, size_t index, uint64_t offset, uint6
 	uint64_t end = offset + size;
 	bool expected;
 
-	pthread_mutex_lock(&m->lock);
+	pthread_rwlock_rdlock(&m->lock);
 	expected = missing_part(area, &offset, end) == end && offset == end - size;
-	pthread_mutex_unlock(&m->lock);
+	pthread_rwlock_unlock(&m->lock);
 	return expected;
 }
 
@@ -333,12 +352,12 @@ int missing_forget(struct missing *m, size_t index, uint64_t offset, uint64_t si
 	uint64_t end = offset + size;
 	int ret = 0;
 
-	pthread_mutex_lock(&m->lock);
+	pthread_rwlock_rdlock(&m->lock);
 	if (missing_part(area, &offset, end) != end || offset != end - size)
 		ret = -ENOENT;
 	if (!ret && madvise(area->c.memory + offset, size, MADV_DONTNEED) < 0)
 		ret = -errno;
-	pthread_mutex_unlock(&m->lock);
+	pthread_rwlock_unlock(&m->lock);
 	return ret;
 }
 
@@ -346,10 +365,10 @@ int missing_settle(struct missing *m, size_t index, uint64_t offset, uint64_t si
 {
 	int ret = 0;
 
-	pthread_mutex_lock(&m->lock);
+	pthread_rwlock_wrlock(&m->lock);
 	if (!m->failed)
 		ret = missing_settle_locked(m, m->areas[index], offset, size);
-	pthread_mutex_unlock(&m->lock);
+	pthread_rwlock_unlock(&m->lock);
 	return ret;
 }
 
@@ -377,14 +396,14 @@ int missing_fail(struct missing *m)
 {
 	int ret = 0;
 
-	pthread_mutex_lock(&m->lock);
+	pthread_rwlock_wrlock(&m->lock);
 	m->failed = true;
 	for (size_t i = 0; i < m->nr_areas; i++) {
 		int failed = missing_fail_area(m, m->areas[i]);
 
 		ret = ret ? ret : failed;
 	}
-	pthread_mutex_unlock(&m->lock);
+	pthread_rwlock_unlock(&m->lock);
 	return ret;
 }
 
@@ -425,9 +444,9 @@ int missing_next(struct missing *m, struct missing_fault *ret_fault)
 			return errno == EWOULDBLOCK ? -EAGAIN : -errno;
 		if (got != sizeof(message) || message.event != UFFD_EVENT_PAGEFAULT)
 			continue;
-		pthread_mutex_lock(&m->lock);
+		pthread_rwlock_rdlock(&m->lock);
 		found = missing_find(m, message.arg.pagefault.address, ret_fault);
-		pthread_mutex_unlock(&m->lock);
+		pthread_rwlock_unlock(&m->lock);
 		if (found)
 			return 0;
 	}

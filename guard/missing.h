@@ -100,6 +100,16 @@ int missing_next(struct missing *missing, struct missing_fault *ret_fault);
  */
 int missing_put(struct missing *missing, size_t area, uint64_t offset, uint64_t size,
 		const void *content);
+/*
+ * The same, for more at a time: what is in @stage becomes the memory's, without a copy where the kernel
+ * can move it (Linux 6.8); @stage is empty then, in any case, and content may be put there again.
+ */
+int missing_move(struct missing *missing, size_t area, uint64_t offset, uint64_t size, void *stage);
+/* Room for that, @size a multiple of a huge page; munmap() ends it. NULL when there is none. */
+void *missing_stage_new(const struct missing *missing, size_t size);
+/* Have what is put there be of the NUMA nodes that the area's memory is to be of. Advice only. */
+void missing_stage_place(const struct missing *missing, size_t area, uint64_t offset, void *stage,
+			 size_t size);
 int missing_put_zeros(struct missing *missing, size_t area, uint64_t offset, uint64_t size);
 /*
  * Shared memory: what will be seen when the page is shown. Any offset and size, inside pages that were

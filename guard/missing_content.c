@@ -9,6 +9,8 @@
 #include <linux/userfaultfd.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "base/num.h"
 #include "guard/missing_internal.h"
@@ -20,10 +22,19 @@
 #define MADV_COLLAPSE 25 /* Linux 6.1 */
 #endif
 
-#define MISSING_HUGE  (2 * MIB)
-#define MISSING_AGAIN 1000 /* times that the kernel may ask for patience without any progress */
+#define MISSING_HUGE              (2 * MIB)
+#define MISSING_NODES             1024 /* of NUMA; as many as any kernel knows */
+#define MISSING_POLICY_OF_ADDRESS 2    /* MPOL_F_ADDR */
+#define MISSING_AGAIN             1000 /* times that the kernel may ask for patience without any progress */
 
-enum fill { FILL_COPY, FILL_ZEROS, FILL_SHOW };
+/* The kernel's, from 6.8 on. */
+struct missing_move {
+	uint64_t dst, src, len, mode;
+	int64_t move;
+};
+#define MISSING_MOVE _IOWR(0xAA, 0x05, struct missing_move)
+
+enum fill { FILL_COPY, FILL_ZEROS, FILL_SHOW, FILL_MOVE };
 
 void missing_wake(const struct missing *m, const struct area *area, uint64_t offset, uint64_t size)
 {
@@ -40,6 +51,7 @@ static int64_t missing_fill_some(const struct missing *m, enum fill fill, char *
 	struct uffdio_copy copy = {.dst = run.start, .src = (uintptr_t)from, .len = size};
 	struct uffdio_zeropage zeros = {.range = run};
 	struct uffdio_continue show = {.range = run};
+	struct missing_move move = {.dst = run.start, .src = (uintptr_t)from, .len = size};
 	int64_t done;
 	int ret;
 
@@ -52,6 +64,10 @@ static int64_t missing_fill_some(const struct missing *m, enum fill fill, char *
 		ret = missing_ioctl(m, UFFDIO_ZEROPAGE, &zeros);
 		done = zeros.zeropage;
 		break;
+	case FILL_MOVE:
+		ret = missing_ioctl(m, MISSING_MOVE, &move);
+		done = move.move;
+		break;
 	default:
 		ret = missing_ioctl(m, UFFDIO_CONTINUE, &show);
 		done = show.mapped;
@@ -62,18 +78,18 @@ static int64_t missing_fill_some(const struct missing *m, enum fill fill, char *
 	return done > 0 ? done : ret;
 }
 
-/* A run that is expected; the lock is held. */
+/* A run that is expected, from *done on, which grows; the lock is held. */
 static int missing_fill(const struct missing *m, const struct area *area, enum fill fill,
-			uint64_t offset, uint64_t size, const char *from)
+			uint64_t offset, uint64_t size, const char *from, uint64_t *done)
 {
 	unsigned int again = 0;
 
-	for (uint64_t done = 0; done < size;) {
-		int64_t some = missing_fill_some(m, fill, area->c.memory + offset + done,
-						 size - done, from ? from + done : NULL);
+	while (*done < size) {
+		int64_t some = missing_fill_some(m, fill, area->c.memory + offset + *done,
+						 size - *done, from ? from + *done : NULL);
 
 		if (some == -EEXIST) {
-			missing_wake(m, area, offset + done, area->c.page_bytes);
+			missing_wake(m, area, offset + *done, area->c.page_bytes);
 			some = (int64_t)area->c.page_bytes;
 		}
 		if (some == -EAGAIN && again++ < MISSING_AGAIN)
@@ -81,7 +97,7 @@ static int missing_fill(const struct missing *m, const struct area *area, enum f
 		if (some < 0)
 			return some == -ENOENT ? -EINVAL : (int)some;
 		again = 0;
-		done += (uint64_t)some;
+		*done += (uint64_t)some;
 	}
 	return 0;
 }
@@ -101,14 +117,26 @@ static int missing_twin(const struct area *area, uint64_t offset, uint64_t size)
 	return 0;
 }
 
+/* What cannot be moved, for reasons of the kernel's own, is copied: it is where it was. */
+static int missing_move_part(const struct missing *m, const struct area *area, uint64_t offset,
+			     uint64_t size, const char *content)
+{
+	uint64_t done = 0;
+
+	if (m->move && !missing_fill(m, area, FILL_MOVE, offset, size, content, &done))
+		return 0;
+	return missing_fill(m, area, FILL_COPY, offset, size, content, &done);
+}
+
 static int missing_put_part(const struct missing *m, const struct area *area, uint64_t offset,
 			    uint64_t size, const char *content)
 {
+	uint64_t done = 0;
 	int ret;
 
 	if (!area->twin)
 		return missing_fill(m, area, content ? FILL_COPY : FILL_ZEROS, offset, size,
-				    content);
+				    content, &done);
 	ret = missing_twin(area, offset, size);
 	if (ret)
 		return ret;
@@ -116,7 +144,7 @@ static int missing_put_part(const struct missing *m, const struct area *area, ui
 		memcpy(area->twin + offset, content, size);
 	else
 		memset(area->twin + offset, 0, size);
-	return missing_fill(m, area, FILL_SHOW, offset, size, NULL);
+	return missing_fill(m, area, FILL_SHOW, offset, size, NULL, &done);
 }
 
 static int missing_write_part(const struct missing *m, const struct area *area, uint64_t offset,
@@ -133,10 +161,11 @@ static int missing_write_part(const struct missing *m, const struct area *area, 
 static int missing_show_part(const struct missing *m, const struct area *area, uint64_t offset,
 			     uint64_t size, const char *content)
 {
+	uint64_t done = 0;
 	int ret = missing_twin(area, offset, size);
 
 	(void)content;
-	return ret ? ret : missing_fill(m, area, FILL_SHOW, offset, size, NULL);
+	return ret ? ret : missing_fill(m, area, FILL_SHOW, offset, size, NULL, &done);
 }
 
 /* @fn for each part of the run that is expected, with its share of @content. */
@@ -149,14 +178,14 @@ static int missing_each(struct missing *m, size_t index, uint64_t offset, uint64
 	const struct area *area;
 	int ret = 0;
 
-	pthread_mutex_lock(&m->lock);
+	pthread_rwlock_rdlock(&m->lock);
 	area = m->areas[index];
 	for (; !ret && !m->failed && (stop = missing_part(area, &offset, end)) > offset;
 	     offset = stop) {
 		ret = fn(m, area, offset, stop - offset, content ? content + offset - from : NULL);
 		done += stop - offset;
 	}
-	pthread_mutex_unlock(&m->lock);
+	pthread_rwlock_unlock(&m->lock);
 	if (!ret && done < size)
 		ret = -ENOENT;
 	return ret;
@@ -166,6 +195,47 @@ int missing_put(struct missing *m, size_t index, uint64_t offset, uint64_t size,
 		const void *content)
 {
 	return missing_each(m, index, offset, size, content, missing_put_part);
+}
+
+int missing_move(struct missing *m, size_t index, uint64_t offset, uint64_t size, void *stage)
+{
+	int ret = missing_each(m, index, offset, size, stage,
+			       m->areas[index]->twin ? missing_put_part : missing_move_part);
+
+	/* What is left of it must not be taken for something that is to come. */
+	if (madvise(stage, size, MADV_DONTNEED) < 0 && !ret)
+		ret = -errno;
+	return ret;
+}
+
+void *missing_stage_new(const struct missing *m, size_t size)
+{
+	char *room = mmap(NULL, size + MISSING_HUGE, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	char *stage;
+
+	if (room == MAP_FAILED)
+		return NULL;
+	stage = room + (-(uintptr_t)room & (MISSING_HUGE - 1));
+	if (stage > room)
+		munmap(room, (size_t)(stage - room));
+	munmap(stage + size, (size_t)(room + MISSING_HUGE - stage));
+	if (m->merge)
+		madvise(stage, size, MADV_HUGEPAGE);
+	madvise(stage, size, MADV_DONTFORK);
+	return stage;
+}
+
+void missing_stage_place(const struct missing *m, size_t index, uint64_t offset, void *stage,
+			 size_t size)
+{
+	unsigned long nodes[MISSING_NODES / (8 * sizeof(unsigned long))];
+	int policy;
+
+	/* A host without such policies has nothing to be placed. */
+	if (syscall(SYS_get_mempolicy, &policy, nodes, MISSING_NODES,
+		    m->areas[index]->c.memory + offset, MISSING_POLICY_OF_ADDRESS) == 0)
+		syscall(SYS_mbind, stage, size, policy, nodes, MISSING_NODES + 1, 0);
 }
 
 int missing_put_zeros(struct missing *m, size_t index, uint64_t offset, uint64_t size)
@@ -191,12 +261,12 @@ void missing_merge(struct missing *m, size_t index, uint64_t offset)
 
 	if (!m->merge)
 		return;
-	pthread_mutex_lock(&m->lock);
+	pthread_rwlock_rdlock(&m->lock);
 	area = m->areas[index];
 	/* All of it expected, and so open: closed memory must not get pages by this. */
 	if (!area->twin && !m->failed && end <= area->c.size &&
 	    num_is_aligned((uintptr_t)area->c.memory + offset, MISSING_HUGE) &&
 	    missing_part(area, &at, end) == end && at == offset)
 		madvise(area->c.memory + offset, MISSING_HUGE, MADV_COLLAPSE);
-	pthread_mutex_unlock(&m->lock);
+	pthread_rwlock_unlock(&m->lock);
 }

@@ -15,17 +15,18 @@
 
 struct area {
 	struct missing *missing;
-	struct missing_area c;   /* guard: guarded by the lock */
-	struct bitmap *expected; /* by unit; guarded by the lock */
+	struct missing_area c;   /* guard: changed with the lock held for writing */
+	struct bitmap *expected; /* by unit; the same */
 	char *twin;              /* shared memory: a second mapping of it, else NULL */
 };
 
 struct missing {
 	int uffd;
-	bool shared; /* the kernel can do it for shared memory */
-	bool merge;  /* private memory may have huge pages */
-	pthread_mutex_t lock;
-	/* guarded by lock */
+	bool shared;           /* the kernel can do it for shared memory */
+	bool merge;            /* private memory may have huge pages */
+	bool move;             /* pages of private memory can be moved */
+	pthread_rwlock_t lock; /* for reading: what is expected stays so */
+	/* changed with the lock held for writing */
 	struct area **areas;
 	size_t nr_areas;
 	bool failed; /* what has not come never will */

@@ -205,7 +205,7 @@ int lazy_expect(struct lazy *lazy, size_t index, uint64_t offset, uint64_t size,
 }
 
 /* The part of [page, end) from @page on that is all given, and all at once or not at all. */
-static uint64_t lazy_same(const struct part *part, uint64_t page, uint64_t end, bool *ret_at_once)
+static uint64_t lazy_given(const struct part *part, uint64_t page, uint64_t end, bool *ret_at_once)
 {
 	uint64_t unit = part->c.unit_bytes / LAZY_PAGE_BYTES, first = page / unit;
 	uint64_t last = (end + unit - 1) / unit, stop;
@@ -230,7 +230,7 @@ int lazy_expect_pages(struct lazy *lazy, size_t index, uint64_t page, uint64_t n
 		uint64_t unit = part->unit_pages, from = page - page % unit;
 		bool at_once;
 
-		stop = lazy_same(part, page, end, &at_once);
+		stop = lazy_given(part, page, end, &at_once);
 		if (stop <= page) {
 			ret = -EINVAL;
 			break;
@@ -267,7 +267,7 @@ static bool lazy_next_at_once(struct lazy *lazy, size_t *index, uint64_t *page, 
 								      part->nr_pages / unit));
 			if (*page >= part->nr_pages)
 				break;
-			stop = lazy_same(part, *page, part->nr_pages, &at_once);
+			stop = lazy_given(part, *page, part->nr_pages, &at_once);
 			at = lazy_missing_run(part, *page, stop, ret_nr);
 			*page = at;
 			if (at < stop)
@@ -389,6 +389,8 @@ int lazy_put(struct lazy *lazy, size_t index, uint64_t page, uint64_t nr, const 
 	if (!lazy->nr_missing || (waited && !lazy->nr_at_once))
 		lazy_notify(lazy);
 	pthread_mutex_unlock(&lazy->lock);
+	if (!ret)
+		lazy_merge(lazy, index, page, nr);
 	if (ret) {
 		struct err *own = NULL;
 

@@ -16,9 +16,10 @@
 #include "base/bitmap.h"
 #include "vmm/migration/lazy.h"
 
-#define LAZY_PIECE_PAGES 256u /* read or loaded at a time: 1 MiB */
-#define LAZY_CHUNK_PAGES 512u /* what makes a huge page: 2 MiB */
-#define LAZY_NO_AREA     ((size_t)-1)
+#define LAZY_PIECE_PAGES   256u                   /* read or loaded at a time: 1 MiB */
+#define LAZY_CHUNK_PAGES   512u                   /* what makes a huge page: 2 MiB */
+#define LAZY_CHUNK_CONTENT (LAZY_CHUNK_PAGES / 2) /* so many with content are most of it */
+#define LAZY_NO_AREA       ((size_t)-1)
 
 struct missing;
 
@@ -67,10 +68,21 @@ struct lazy {
  * no memory.
  */
 int lazy_store(struct lazy *lazy, size_t index, uint64_t page, uint64_t nr, const void *bytes);
+/*
+ * A chunk in which nothing came, most of it with content: all of it at once, from @stage, which is empty
+ * afterwards.
+ */
+bool lazy_is_whole_chunk(const struct lazy *lazy, size_t index, uint64_t page);
+int lazy_store_chunk(struct lazy *lazy, size_t index, uint64_t page, void *stage);
 /* Somebody waits for the host's page at @page, of which nothing is missing: show it. */
 int lazy_show(struct lazy *lazy, size_t index, uint64_t page);
 /* The first missing page in [page, end), or @end; *ret_nr: how many follow. */
 uint64_t lazy_missing_run(const struct part *part, uint64_t page, uint64_t end, uint64_t *ret_nr);
+/*
+ * Without the lock: pages [page, page + nr) came, and chunks that are whole now become huge pages. Not
+ * where most of it is zeros: memory would come of it that the guest did not have.
+ */
+void lazy_merge(struct lazy *lazy, size_t index, uint64_t page, uint64_t nr);
 
 /* ---- lazy_serve.c ---- */
 

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -50,6 +51,11 @@ void lazy_fail(struct lazy *lazy, const char *sentence)
 	lazy_notify(lazy);
 }
 
+static int lazy_no_memory(int ret, struct err **err)
+{
+	return err_set(err, -ret, "the host has no memory for the machine: %s", strerror(-ret));
+}
+
 /* Read missing pages from a source that is asked, and put them. */
 static int lazy_load(struct lazy *lazy, size_t index, uint64_t page, uint64_t nr, void *buf,
 		     struct err **err)
@@ -61,10 +67,7 @@ static int lazy_load(struct lazy *lazy, size_t index, uint64_t page, uint64_t nr
 	pthread_mutex_lock(&lazy->lock);
 	ret = lazy_store(lazy, index, page, nr, buf);
 	pthread_mutex_unlock(&lazy->lock);
-	if (ret)
-		return err_set(err, -ret, "the host has no memory for the machine: %s",
-			       strerror(-ret));
-	return 0;
+	return ret ? lazy_no_memory(ret, err) : 0;
 }
 
 /* ---- faults ---- */
@@ -161,8 +164,7 @@ static int lazy_serve_fault(struct lazy *lazy, const struct missing_fault *fault
 		ret = lazy_show(lazy, index, page);
 	pthread_mutex_unlock(&lazy->lock);
 	if (ret)
-		return err_set(err, -ret, "the host has no memory for the machine: %s",
-			       strerror(-ret));
+		return lazy_no_memory(ret, err);
 	if (there)
 		return 0;
 	if (!lazy->source.read) {
@@ -266,56 +268,96 @@ static void *lazy_serve(void *opaque)
 
 /* ---- everything else ---- */
 
-/*
- * The next missing pages to read, from *part and *page on, which become where they are; false when
- * nothing is missing.
- */
-static bool lazy_fill_next(struct lazy *lazy, size_t *part, uint64_t *page, uint64_t *ret_nr)
+/* What is read next. */
+struct fill {
+	size_t part;
+	uint64_t page, nr;
+	bool whole; /* lazy_is_whole_chunk() */
+};
+
+/* The next missing pages, from where @fill is on; false when nothing is missing. */
+static bool lazy_fill_next(struct lazy *lazy, struct fill *fill)
 {
 	bool found = false;
 
 	pthread_mutex_lock(&lazy->lock);
 	if (lazy->hinted) {
-		*part = lazy->hint_part;
-		*page = lazy->hint_page - lazy->hint_page % LAZY_CHUNK_PAGES;
+		fill->part = lazy->hint_part;
+		fill->page = lazy->hint_page - lazy->hint_page % LAZY_CHUNK_PAGES;
 		lazy->hinted = false;
 	}
 	for (size_t tries = 0; !found && tries <= lazy->nr_parts; tries++) {
-		const struct part *p = &lazy->parts[*part];
-		uint64_t at = lazy_missing_run(p, *page, p->nr_pages, ret_nr);
+		const struct part *p = &lazy->parts[fill->part];
+		uint64_t at = lazy_missing_run(p, fill->page, p->nr_pages, &fill->nr), chunk;
 
 		if (at < p->nr_pages) {
-			*page = at;
-			*ret_nr = num_min(*ret_nr, LAZY_PIECE_PAGES - at % LAZY_PIECE_PAGES);
+			chunk = at - at % LAZY_CHUNK_PAGES;
+			fill->whole = lazy_is_whole_chunk(lazy, fill->part, chunk);
+			fill->page = fill->whole ? chunk : at;
+			fill->nr = fill->whole ? LAZY_CHUNK_PAGES
+					       : num_min(fill->nr,
+							 LAZY_PIECE_PAGES - at % LAZY_PIECE_PAGES);
 			found = true;
 		} else {
-			*part = (*part + 1) % lazy->nr_parts;
-			*page = 0;
+			fill->part = (fill->part + 1) % lazy->nr_parts;
+			fill->page = 0;
 		}
 	}
 	pthread_mutex_unlock(&lazy->lock);
 	return found;
 }
 
+/* A chunk as a whole; or what is missing of it, when something came meanwhile. */
+static int lazy_fill_chunk(struct lazy *lazy, const struct fill *fill, void *stage,
+			   struct err **err)
+{
+	int ret;
+
+	missing_stage_place(lazy->kernel, lazy->parts[fill->part].area,
+			    fill->page * LAZY_PAGE_BYTES, stage,
+			    LAZY_CHUNK_PAGES * LAZY_PAGE_BYTES);
+	ret = lazy->source.read(lazy->source.opaque, fill->part, fill->page, fill->nr, stage, err);
+	if (ret)
+		return ret;
+	pthread_mutex_lock(&lazy->lock);
+	if (lazy_is_whole_chunk(lazy, fill->part, fill->page))
+		ret = lazy_store_chunk(lazy, fill->part, fill->page, stage);
+	else
+		ret = lazy_store(lazy, fill->part, fill->page, fill->nr, stage);
+	pthread_mutex_unlock(&lazy->lock);
+	return ret ? lazy_no_memory(ret, err) : 0;
+}
+
+static int lazy_fill_all(struct lazy *lazy, void *stage, struct err **err)
+{
+	struct fill fill = {0};
+	int ret = 0;
+
+	while (!ret && !lazy->stop && !lazy->failed && lazy_fill_next(lazy, &fill)) {
+		ret = fill.whole ? lazy_fill_chunk(lazy, &fill, stage, err)
+				 : lazy_load(lazy, fill.part, fill.page, fill.nr, stage, err);
+		if (!ret)
+			lazy_merge(lazy, fill.part, fill.page, fill.nr);
+		fill.page += fill.nr;
+	}
+	return ret;
+}
+
 static void *lazy_fill(void *opaque)
 {
+	const size_t size = LAZY_CHUNK_PAGES * LAZY_PAGE_BYTES;
 	struct lazy *lazy = opaque;
-	void *buf = malloc(LAZY_PIECE_PAGES * LAZY_PAGE_BYTES);
+	void *stage = missing_stage_new(lazy->kernel, size);
 	struct err *err = NULL;
-	uint64_t page = 0, nr;
-	size_t part = 0;
 
-	if (!buf)
+	if (!stage) {
 		lazy_fail(lazy, "out of memory");
-	while (buf && !lazy->stop && !lazy->failed && lazy_fill_next(lazy, &part, &page, &nr)) {
-		if (lazy_load(lazy, part, page, nr, buf, &err)) {
-			lazy_fail(lazy, err_message(err));
-			err_free(err);
-			break;
-		}
-		page += nr;
+	} else if (lazy_fill_all(lazy, stage, &err)) {
+		lazy_fail(lazy, err_message(err));
+		err_free(err);
 	}
-	free(buf);
+	if (stage)
+		munmap(stage, size);
 	lazy_notify(lazy);
 	return NULL;
 }
@@ -329,7 +371,7 @@ int lazy_serve_start(struct lazy *lazy, struct err **err)
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	ret = pthread_create(&lazy->serve, NULL, lazy_serve, lazy);
 	lazy->threads_started = !ret;
-	if (!ret && lazy->source.read) {
+	if (!ret && lazy->source.read && lazy->nr_missing) {
 		ret = pthread_create(&lazy->fill, NULL, lazy_fill, lazy);
 		lazy->fill_started = !ret;
 	}

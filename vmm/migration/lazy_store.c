@@ -122,51 +122,100 @@ static int lazy_store_run(struct lazy *lazy, struct part *part, uint64_t page, u
 	return ret;
 }
 
-/*
- * Chunks that are whole now become huge pages. Not where most of it is zeros, as far as is known:
- * memory would come of it that the guest did not have.
- */
-static void lazy_merge(struct lazy *lazy, size_t index, uint64_t page, uint64_t end)
+/* The part of [page, end) from @page on of which all has to be there before the start, or nothing. */
+static uint64_t lazy_same(const struct part *part, uint64_t page, uint64_t end)
 {
-	const struct part *part = &lazy->parts[index];
+	uint64_t unit = part->c.unit_bytes / LAZY_PAGE_BYTES, first = page / unit;
+	uint64_t last = (end + unit - 1) / unit;
 
-	if (part->c.fd >= 0 || part->area == LAZY_NO_AREA)
-		return;
-	for (page -= page % LAZY_CHUNK_PAGES; page < end; page += LAZY_CHUNK_PAGES) {
-		uint64_t stop = num_min(page + LAZY_CHUNK_PAGES, part->nr_pages), data = 0, nr;
-		uint64_t at = page;
-
-		if (!bitmap_all_clear(part->missing, page, stop - page))
-			continue;
-		while (lazy->source.next && at < stop) {
-			at = lazy->source.next(lazy->source.opaque, index, at, stop, &nr);
-			data += nr;
-			at += nr;
-		}
-		if (!lazy->source.next || data >= LAZY_CHUNK_PAGES / 2)
-			missing_merge(lazy->kernel, part->area, page * LAZY_PAGE_BYTES);
-	}
+	if (part->area == LAZY_NO_AREA)
+		return end;
+	last = bitmap_test(part->at_once, first) ? bitmap_next_clear(part->at_once, first, last)
+						 : bitmap_next_set(part->at_once, first, last);
+	return num_min(end, last * unit);
 }
 
 int lazy_store(struct lazy *lazy, size_t index, uint64_t page, uint64_t nr, const void *bytes)
 {
 	struct part *part = &lazy->parts[index];
-	uint64_t unit = part->c.unit_bytes / LAZY_PAGE_BYTES, end = page + nr, at = page, some;
-	bool stored = false;
+	uint64_t end = page + nr, at = page, some;
 	int ret = 0;
 
 	while (!ret && !lazy->failed && (at = lazy_missing_run(part, at, end, &some)) < end) {
-		/* As far as what is waited for changes at most. */
-		if (part->area != LAZY_NO_AREA)
-			some = num_min(some, unit - at % unit);
+		some = lazy_same(part, at, at + some) - at;
 		ret = lazy_store_run(lazy, part, at, some,
 				     bytes ? (const char *)bytes + (at - page) * LAZY_PAGE_BYTES
 					   : NULL);
 		at += some;
-		stored = true;
 	}
-	if (!ret && stored && !lazy->failed)
-		lazy_merge(lazy, index, page, end);
+	return ret;
+}
+
+/* ---- huge pages ---- */
+
+/* Pages of the chunk that have content, as far as is known. */
+static uint64_t lazy_count_content(const struct lazy *lazy, size_t index, uint64_t page,
+				   uint64_t end)
+{
+	uint64_t count = 0, nr;
+
+	if (!lazy->source.next || lazy->parts[index].every)
+		return end - page;
+	for (;; page += nr) {
+		page = lazy->source.next(lazy->source.opaque, index, page, end, &nr);
+		if (page >= end)
+			return count;
+		count += nr;
+	}
+}
+
+void lazy_merge(struct lazy *lazy, size_t index, uint64_t page, uint64_t nr)
+{
+	const struct part *part = &lazy->parts[index];
+	uint64_t end = page + nr;
+
+	if (part->c.fd >= 0 || part->area == LAZY_NO_AREA)
+		return;
+	for (page -= page % LAZY_CHUNK_PAGES; page < end; page += LAZY_CHUNK_PAGES) {
+		uint64_t stop = num_min(page + LAZY_CHUNK_PAGES, part->nr_pages);
+		bool whole;
+
+		pthread_mutex_lock(&lazy->lock);
+		whole = bitmap_all_clear(part->missing, page, stop - page);
+		pthread_mutex_unlock(&lazy->lock);
+		if (whole && lazy_count_content(lazy, index, page, stop) >= LAZY_CHUNK_CONTENT)
+			missing_merge(lazy->kernel, part->area, page * LAZY_PAGE_BYTES);
+	}
+}
+
+bool lazy_is_whole_chunk(const struct lazy *lazy, size_t index, uint64_t page)
+{
+	const struct part *part = &lazy->parts[index];
+	uint64_t end = page + LAZY_CHUNK_PAGES, count;
+
+	if (part->c.fd >= 0 || part->area == LAZY_NO_AREA || page % LAZY_CHUNK_PAGES ||
+	    end > part->nr_pages ||
+	    !num_is_aligned((uintptr_t)part->c.memory, LAZY_CHUNK_PAGES * LAZY_PAGE_BYTES))
+		return false;
+	for (uint64_t at = page; at < end; at += part->c.unit_bytes / LAZY_PAGE_BYTES)
+		if (lazy_is_at_once(part, at))
+			return false;
+	count = bitmap_count(part->missing, page, LAZY_CHUNK_PAGES);
+	return count >= LAZY_CHUNK_CONTENT && count == lazy_count_content(lazy, index, page, end);
+}
+
+int lazy_store_chunk(struct lazy *lazy, size_t index, uint64_t page, void *stage)
+{
+	struct part *part = &lazy->parts[index];
+	uint64_t nr = bitmap_count(part->missing, page, LAZY_CHUNK_PAGES);
+	int ret = missing_move(lazy->kernel, part->area, page * LAZY_PAGE_BYTES,
+			       LAZY_CHUNK_PAGES * LAZY_PAGE_BYTES, stage);
+
+	/* It was unplugged, or everything has failed already. */
+	if (ret == -ENOENT)
+		ret = 0;
+	bitmap_clear(part->missing, page, LAZY_CHUNK_PAGES);
+	lazy->nr_missing -= nr;
 	return ret;
 }
 

@@ -386,6 +386,50 @@ static void test_parts(void **state)
 	on_each(check_parts);
 }
 
+/* What is moved there is there, but where something was before; the stage is empty afterwards. */
+static void check_moved(struct world *w)
+{
+	char *stage = missing_stage_new(w->missing, BLOCK);
+	struct waiter waiter;
+
+	assert_non_null(stage);
+	missing_stage_place(w->missing, w->area, 2 * BLOCK, stage, BLOCK);
+	for (unsigned int round = 0; round < 2; round++) {
+		uint64_t at = (2 + round) * BLOCK;
+
+		if (round && w->page == PAGE) {
+			assert_int_equal(missing_put_zeros(w->missing, w->area, at + PAGE, PAGE),
+					 0);
+			w->memory[at + PAGE] = 7;
+		}
+		content_fill(at, BLOCK, stage);
+		waiter_start(&waiter, w, at + BLOCK - 1);
+		assert_int_equal(missing_move(w->missing, w->area, at, BLOCK, stage), 0);
+		assert_int_equal(waiter_end(&waiter), w->memory[at + BLOCK - 1] & 0xff);
+		assert_int_equal(held_pages(stage, BLOCK, false), 0);
+		if (round && w->page == PAGE && w->fd < 0) {
+			assert_int_equal(w->memory[at + PAGE], 7);
+			assert_int_equal(w->memory[at + PAGE + 1], 0);
+		}
+		if (round && w->page == PAGE)
+			content_fill(at + PAGE, PAGE, w->memory + at + PAGE);
+		for (uint64_t page = at; page < at + BLOCK; page += PAGE)
+			assert_int_equal(*(uint64_t *)(void *)(w->memory + page), content_of(page));
+	}
+	/* Partly beside what is expected. */
+	content_fill(4 * BLOCK, BLOCK, stage);
+	assert_int_equal(missing_settle(w->missing, w->area, 4 * BLOCK, BLOCK), 0);
+	assert_int_equal(missing_move(w->missing, w->area, 4 * BLOCK, BLOCK, stage), -ENOENT);
+	assert_int_equal(held_pages(stage, BLOCK, false), 0);
+	munmap(stage, BLOCK);
+}
+
+static void test_moved(void **state)
+{
+	(void)state;
+	on_each(check_moved);
+}
+
 /* ---- blocks come and go ---- */
 
 static void check_unplug(struct world *w)
@@ -635,11 +679,17 @@ static int restore(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_touched),        cmocka_unit_test(test_one_page),
-		cmocka_unit_test(test_parts),          cmocka_unit_test(test_unplug),
-		cmocka_unit_test(test_churn),          cmocka_unit_test(test_free_with_waiter),
-		cmocka_unit_test(test_fail),           cmocka_unit_test(test_scattered),
-		cmocka_unit_test(test_other_files),    cmocka_unit_test(test_guard_goes),
+		cmocka_unit_test(test_touched),
+		cmocka_unit_test(test_one_page),
+		cmocka_unit_test(test_parts),
+		cmocka_unit_test(test_moved),
+		cmocka_unit_test(test_unplug),
+		cmocka_unit_test(test_churn),
+		cmocka_unit_test(test_free_with_waiter),
+		cmocka_unit_test(test_fail),
+		cmocka_unit_test(test_scattered),
+		cmocka_unit_test(test_other_files),
+		cmocka_unit_test(test_guard_goes),
 		cmocka_unit_test(test_no_userfaultfd),
 	};
 	struct missing *missing;
