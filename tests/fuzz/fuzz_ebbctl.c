@@ -55,9 +55,16 @@ static void show(struct fuzz *f)
 	struct top_machine *machine = &f->machine;
 	struct top_view view = {.machines = &machine, .nr_machines = 1, .now_ms = f->now_ms};
 	struct top_row *rows;
+	char text[TOP_MOVE_TEXT_MAX];
 	size_t nr;
 	char *line;
 
+	if (machine->moving) {
+		must_be_clean(top_move_text(machine, f->now_ms, text));
+		line = top_move_line(machine, f->now_ms);
+		must_be_clean(line);
+		free(line);
+	}
 	top_select(&view, 1);
 	rows = top_rows(&view, top_map_rows(&view, 20), &nr);
 	assert(top_scroll(&view, rows, nr, 20) <= nr);
@@ -112,6 +119,7 @@ static void told(void *opaque, const json_t *value, const struct err *err)
 	top_machine_take_blocks(&f->machine, "a", value);
 	top_machine_take_virtio_mem(&f->machine, value);
 	top_machine_take_stats(&f->machine, value, f->now_ms);
+	top_machine_take_migration(&f->machine, value, f->now_ms);
 	show(f);
 	complete(f, value);
 	text = json_dumps(value, JSON_ENCODE_ANY | JSON_INDENT(2));
