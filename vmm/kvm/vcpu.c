@@ -173,6 +173,8 @@ static bool vcpu_park(struct vcpu *v)
 		while ((g->paused || g->stopped || v->halted) && !g->quit)
 			pthread_cond_wait(&g->changed, &g->lock);
 		g->nparked--;
+		/* That was no turn. */
+		v->turn_end_ns = v->rest_end_ns = 0;
 	} while (!g->quit && vcpu_rest(v));
 	__atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_RELAXED);
 	quit = g->quit;

@@ -35,6 +35,7 @@ struct vcpu {
 	/* how it rests (vcpu_throttle.c); in nanoseconds of the monotonic clock */
 	timer_t timer; /* ends a turn; valid with has_timer */
 	bool has_timer;
+	uint64_t turn_begin_ns;
 	uint64_t turn_end_ns;   /* 0: it is not throttled */
 	uint64_t rest_end_ns;   /* 0: it does not rest */
 	uint64_t fault_gva;     /* the instruction that faulted last */

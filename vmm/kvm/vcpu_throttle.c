@@ -5,14 +5,15 @@
  * Time is cut into periods. In each a vCPU has a turn, at whose end a timer of its own makes it leave
  * the guest, and then a rest, in which it waits outside of the gate for whatever else may come. All is
  * done on the vCPU's thread, so nobody keeps track of the others. The timer's signal sets
- * immediate_exit, as a kick does: one that comes just before KVM_RUN is not lost.
+ * immediate_exit, as a kick does: one that comes just before KVM_RUN is not lost. A host that ended a
+ * turn late gives a longer rest, up to a bound.
  *
  * A host that has no timer left for a vCPU (RLIMIT_SIGPENDING) lets it run on until it leaves the
  * guest for another reason; then it rests.
  */
-#include <errno.h>
 #include <string.h>
 
+#include "base/num.h"
 #include "vmm/kvm/vcpu_internal.h"
 
 /* Not in the headers of the GNU C library before 2.38. */
@@ -22,6 +23,7 @@
 
 #define NS_PER_S    UINT64_C(1000000000)
 #define PERIOD_NS   UINT64_C(10000000)
+#define REST_MAX_NS (10 * PERIOD_NS)
 #define PERCENT_NS  (PERIOD_NS / 100)
 #define PERCENT_MAX 99u
 
@@ -63,6 +65,12 @@ static void vcpu_timer_arm(struct vcpu *v, uint64_t at_ns)
 		timer_settime(v->timer, TIMER_ABSTIME, &spec, NULL);
 }
 
+/* So long a rest belongs to a turn that lasted @turn_ns. */
+static uint64_t rest_ns(unsigned int percent, uint64_t turn_ns)
+{
+	return num_min(num_min(turn_ns, REST_MAX_NS) * percent / (100 - percent), REST_MAX_NS);
+}
+
 bool vcpu_rest(struct vcpu *v)
 {
 	struct vcpus *g = v->vcpus;
@@ -75,13 +83,14 @@ bool vcpu_rest(struct vcpu *v)
 	if (g->throttle && v->turn_end_ns && now < v->turn_end_ns)
 		return false;
 	if (g->throttle && v->turn_end_ns && !v->rest_end_ns)
-		v->rest_end_ns = now + g->throttle * PERCENT_NS;
+		v->rest_end_ns = now + rest_ns(g->throttle, now - v->turn_begin_ns);
 	if (g->throttle && now < v->rest_end_ns) {
 		until = timespec_of(v->rest_end_ns);
 		pthread_cond_timedwait(&g->changed, &g->lock, &until);
 		return true;
 	}
 	v->rest_end_ns = 0;
+	v->turn_begin_ns = now;
 	v->turn_end_ns = g->throttle ? now + (100 - g->throttle) * PERCENT_NS : 0;
 	vcpu_timer_arm(v, v->turn_end_ns);
 	return false;
