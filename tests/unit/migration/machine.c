@@ -206,6 +206,22 @@ bool machine_store(struct machine *m, size_t block, uint64_t offset, uint64_t va
 	return there;
 }
 
+void machine_fill(struct machine *m, size_t block, uint64_t pages)
+{
+	uint64_t *words = m->blocks[block].ram.host, x = 88172645463325252u;
+
+	pthread_rwlock_wrlock(&m->gate);
+	for (uint64_t page = 0; page < pages; page++)
+		m->log[block][page / 64] |= UINT64_C(1) << page % 64;
+	for (uint64_t i = 0; i < pages * PAGE_BYTES / 8; i++) {
+		x ^= x << 13;
+		x ^= x >> 7;
+		x ^= x << 17;
+		__atomic_store_n(&words[i], x, __ATOMIC_RELAXED);
+	}
+	pthread_rwlock_unlock(&m->gate);
+}
+
 bool machine_clear_page(struct machine *m, size_t block, uint64_t page)
 {
 	for (uint64_t at = 0; at < PAGE_BYTES; at += 8)

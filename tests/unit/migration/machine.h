@@ -68,6 +68,8 @@ void machine_unplug_fails(struct machine *m, size_t block, uint64_t unit);
 void machine_track(struct machine *m, struct notes *notes);
 /* A CPU stores to memory; false: nothing is plugged there. */
 bool machine_store(struct machine *m, size_t block, uint64_t offset, uint64_t value);
+/* Fills the first pages of boot memory with what looks random; the same each time. */
+void machine_fill(struct machine *m, size_t block, uint64_t pages);
 /* A CPU makes a page zeros. */
 bool machine_clear_page(struct machine *m, size_t block, uint64_t page);
 

@@ -71,15 +71,15 @@ static void test_what_is_not_used_costs_nothing(void **state)
 	enum ram_send_state how;
 	struct link l;
 
-	open_machines(&source, &target, 256 * MIB, 64 * GIB);
+	open_machines(&source, &target, 64 * MIB, 64 * GIB);
 	link_open(&l, *state, &source, &target, &(struct link_config){0});
 	ram_send_round(l.send, &how, &err);
 	rig_check_no_err(&err);
 	assert_int_equal(how, RAM_SEND_FITS);
 	finish(&l);
 	assert_true(info_of(&l).transferred < NEXT_TO_NOTHING);
-	assert_int_equal(info_of(&l).total, 512 * MIB);
-	assert_int_equal(info_of(&l).duplicate, 512 * MIB / PAGE_BYTES);
+	assert_int_equal(info_of(&l).total, 128 * MIB);
+	assert_int_equal(info_of(&l).duplicate, 128 * MIB / PAGE_BYTES);
 	assert_int_equal(info_of(&l).normal, 0);
 	for (size_t i = 0; i < MEM0; i++) {
 		assert_int_equal(machine_held_pages(&source, i), 0);
@@ -107,18 +107,6 @@ static void test_what_is_plugged_and_empty_costs_its_notes(void **state)
 	close_all(&l, &source, &target);
 }
 
-static void fill_random(struct machine *m, size_t block, uint64_t pages)
-{
-	uint64_t x = 88172645463325252u;
-
-	for (uint64_t at = 0; at < pages * PAGE_BYTES; at += 8) {
-		x ^= x << 13;
-		x ^= x >> 7;
-		x ^= x << 17;
-		machine_store(m, block, at, x);
-	}
-}
-
 /* What becomes smaller goes as it became; what does not goes as it is. */
 static void test_compression(void **state)
 {
@@ -140,7 +128,7 @@ static void test_compression(void **state)
 	machine_done(&target);
 	machine_done(&source);
 	open_machines(&source, &target, UNIT, UNIT);
-	fill_random(&source, 1, 512);
+	machine_fill(&source, 1, 512);
 	link_open(&l, *state, &source, &target, &(struct link_config){.zstd = true});
 	finish(&l);
 	machine_check_same(&source, &target);
@@ -159,7 +147,7 @@ static void test_interrupted(void **state)
 	struct link l;
 
 	open_machines(&source, &target, UNIT, UNIT);
-	fill_random(&source, 1, 512);
+	machine_fill(&source, 1, 512);
 	link_open(&l, *state, &source, &target, &(struct link_config){.nr_further = 1});
 	ram_send_interrupt(l.send);
 	ram_send_rounds(l.send, &how, &err);
@@ -172,7 +160,7 @@ static void test_interrupted(void **state)
 	assert_int_equal(how, RAM_SEND_FITS);
 	assert_int_equal(info_of(&l).normal, 512);
 	/* The last one is not interrupted. */
-	fill_random(&source, 1, 512);
+	machine_fill(&source, 1, 512);
 	source.interrupt = l.send;
 	finish(&l);
 	assert_int_equal(info_of(&l).normal, 1024);
@@ -344,7 +332,7 @@ static void test_into_an_image(void **state)
 
 	open_machines(&source, &target, UNIT, 4 * UNIT);
 	machine_plug(&source, MEM0, 1);
-	fill_random(&source, 0, 300);
+	machine_fill(&source, 0, 300);
 	machine_store(&source, MEM0, UNIT + 8, 7);
 	assert_int_equal(gm_dirty_start(source.gm), 0);
 	send = ram_send_new(&(struct ram_send_config){.gm = source.gm,
@@ -437,11 +425,11 @@ static void check_cut(struct rig *rig, size_t nr_further, size_t which)
 	int ret;
 
 	open_machines(&source, &target, 4 * UNIT, UNIT);
-	fill_random(&source, 0, 2048);
+	machine_fill(&source, 0, 2048);
 	link_open(&l, rig, &source, &target, &(struct link_config){.nr_further = nr_further});
 	shutdown(channel_fd(l.ends[which][1]), SHUT_RDWR);
 	do {
-		fill_random(&source, 0, 512);
+		machine_fill(&source, 0, 512);
 		ret = ram_send_round(l.send, &how, &err);
 	} while (!ret);
 	assert_int_equal(ret, -ECONNRESET);
@@ -477,7 +465,7 @@ static void check_cancel(struct rig *rig, size_t nr_further)
 	machine_init(&source, &(struct machine_config){.boot_bytes = 4 * UNIT,
 						       .device_bytes = UNIT,
 						       .unit_bytes = UNIT});
-	fill_random(&source, 0, source.blocks[0].nr_pages);
+	machine_fill(&source, 0, source.blocks[0].nr_pages);
 	link_channels(&l, nr_further);
 	assert_int_equal(gm_dirty_start(source.gm), 0);
 	send = ram_send_new(&(struct ram_send_config){.gm = source.gm,
@@ -529,7 +517,7 @@ static void test_throttle_is_lifted(void **state)
 	link_open(&l, *state, &source, &target, &(struct link_config){.auto_converge = true});
 	for (int i = 0; i < 3; i++) {
 		/* A round's worth, and all of it dirty again when it is over. */
-		fill_random(&source, 0, 512);
+		machine_fill(&source, 0, 512);
 		machine_sync(&source);
 		ram_send_round(l.send, &how, &err);
 		rig_check_no_err(&err);
@@ -544,7 +532,7 @@ static void test_throttle_is_lifted(void **state)
 	for (int i = 0; i < 4; i++) {
 		machine_sync(&source);
 		/* After the harvest that begins the round, before the one that ends it. */
-		fill_random(&source, 0, 512);
+		machine_fill(&source, 0, 512);
 		ram_send_round(l.send, &how, &err);
 		rig_check_no_err(&err);
 	}
