@@ -164,6 +164,23 @@ def test_resize_that_stops(folder):
         assert vm.qmp().call("qom-get", {"path": "d0", "property": "requested-size"}) == 128 * MIB
 
 
+def test_migrate_on_a_terminal(folder):
+    """A bar until Ctrl-C, which brings the machine back; top tells of it, too."""
+    with Vm(folder) as vm:
+        vm.qmp().call("migrate-set-parameters", {"max-bandwidth": 2000})
+        with vm.terminal("migrate", "exec:cat > /dev/null") as term:
+            term.expect(r"^exec:cat > /dev/null  [\d.]+ \w+ of 384 MiB .*%.* sent")
+            with vm.terminal("top", "--interval", "100ms") as top:
+                top.expect(r"^qmp.sock +running, moving \d+ %, .*boot memory 128M")
+                term.type("\x03")
+                assert term.wait() == 130 and term.is_restored()
+                assert "cancelled; the machine stays here" in term.screen.text
+                top.expect(r"^qmp.sock +running, boot memory 128M")
+                top.type("q")
+                assert top.wait() == 0
+        assert vm.run("info", "status")[0] == "VM status: running\n"
+
+
 def test_job_cancelled_by_another(folder):
     with Vm(folder, "keep=128M") as vm:
         with vm.terminal("resize", "d0", "0", "--wait") as term:
@@ -318,6 +335,7 @@ EVIL_ANSWERS = {
     "query-memory-devices": [{"type": "virtio-mem", "data": EVIL_DEVICE}],
     "query-status": {"status": EVIL, "running": True},
     "query-virtio-mem": [{"id": EVIL, "request-status": EVIL, "explanation": EVIL}],
+    "query-migrate": {"status": "failed", "error-desc": EVIL},
     "query-memdev": [{"id": EVIL}],
     "query-chardev": [{"label": EVIL}],
     "human-monitor-command": f"{EVIL} -- {EVIL}\nquit -- {EVIL}\nError: {EVIL}",
@@ -392,6 +410,7 @@ def test_evil_monitor(folder):
             ("qmp", "query-status"),
             ("resize", EVIL, "1G", "--wait"),
             ("resize", "nix", "1G"),
+            ("migrate", "u"),
             ("wait", EVIL.lower()),
             ("top", "--count", "2", "--interval", "100ms"),
         ):
