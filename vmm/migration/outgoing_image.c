@@ -11,6 +11,7 @@
 #include "vmm/migration/image.h"
 #include "vmm/migration/notes.h"
 #include "vmm/migration/outgoing_internal.h"
+#include "vmm/migration/pace.h"
 #include "vmm/migration/pages.h"
 #include "vmm/migration/ram_send.h"
 
@@ -40,9 +41,8 @@ static int outgoing_image_pages(void *opaque, size_t block, const struct pages_r
 {
 	struct outgoing *o = opaque;
 	const char *at = bytes;
-	int ret = 0;
+	int ret = pace_take(o->pace, nr_pages * (uint64_t)PAGE_BYTES, o->cancel, NULL);
 
-	(void)nr_pages;
 	for (size_t i = 0; i < nr_runs && !ret; i++) {
 		ret = image_write_pages(o->image, block, runs[i].first, runs[i].count, at, err);
 		at += (size_t)runs[i].count * PAGE_BYTES;
