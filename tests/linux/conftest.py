@@ -77,6 +77,15 @@ def add_holder(files, folder):
     files[f"{guests.NEWEST}/{guests.HOLD_DISK}"] = image
 
 
+def add_dirtier(files, folder):
+    """A disk with the program that changes memory all the time."""
+    program = built.program(HERE / "dirty.c")
+    for kernel in guests.MOVED:
+        image = folder / f"{kernel}.dirty"
+        initrd.build_guest(kernel, image, MODULES, {"bin/dirty": program})
+        files[f"{kernel}/{guests.DIRTY_DISK}"] = image
+
+
 @pytest.fixture(scope="session")
 def keeper(tmp_path_factory):
     for program in (EBB, EBBCTL):
@@ -88,6 +97,7 @@ def keeper(tmp_path_factory):
         folder = tmp_path_factory.mktemp("disks")
         add_attackers(parts["files"], folder)
         add_holder(parts["files"], folder)
+        add_dirtier(parts["files"], folder)
         keeper = Keeper(parts)
         yield keeper
         keeper.discard()

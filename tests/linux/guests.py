@@ -11,6 +11,9 @@ OLDEST = "6.1-cloud"
 ATTACK_DISK = "attack"
 # The disk with the program "hold" (hold.c), beside the newest kernel.
 HOLD_DISK = "hold"
+# The disk with the program "dirty" (dirty.c), beside each of MOVED.
+DIRTY_DISK = "dirty"
+MOVED = (NEWEST, OLDEST)
 # Its ELF image, in the host's folder.
 VMLINUX = f"{NEWEST}/vmlinux"
 # Memory that only movable pages use can always be given back.
@@ -18,16 +21,25 @@ APPEND = "console=ttyS0 quiet panic=-1 memhp_default_state=online_movable"
 END_TIMEOUT_S = 120
 
 
-def machine(host, kernel, *words, memory="1G", append=APPEND, disk="initrd", log=None):
-    """A run of ebb with KERNEL, its serial port on the standard streams, a monitor and WORDS. With
+def machine(
+    host,
+    kernel,
+    *words,
+    memory="1G",
+    append=APPEND,
+    disk="initrd",
+    log=None,
+    monitor=scenario.MONITOR,
+):
+    """A run of ebb with KERNEL, its serial port on the standard streams, a MONITOR and WORDS. With
     LOG, what ebb itself says goes to that file in the host, not between what the guest says."""
     argv = [host.path("ebb"), "-accel", "kvm", "-m", memory, "-machine", "pc", "-nodefaults"]
     argv += ["-kernel", host.path(f"{kernel}/vmlinuz"), "-initrd", host.path(f"{kernel}/{disk}")]
     argv += ["-append", append]
     argv += ["-chardev", "stdio,id=serial", "-device", "isa-serial,chardev=serial"]
-    argv += ["-chardev", f"socket,id=mon,path={host.path(scenario.MONITOR)},server=on,wait=off"]
+    argv += ["-chardev", f"socket,id=mon,path={host.path(monitor)},server=on,wait=off"]
     argv += ["-mon", "chardev=mon,mode=readline", *words]
-    return scenario.Machine(host, nest.with_log(argv, host.path(log)) if log else argv)
+    return scenario.Machine(host, nest.with_log(argv, host.path(log)) if log else argv, monitor)
 
 
 def power_off(vm):

@@ -12,15 +12,15 @@ class HostQmp(qmp.Session):
 
     SOCKET = "qmp.sock"
 
-    def __init__(self, host, timeout=TIMEOUT_S):
-        self.stream = host.connect(host.path(self.SOCKET))
+    def __init__(self, host, timeout=TIMEOUT_S, socket=SOCKET):
+        self.stream = host.connect(host.path(socket))
         super().__init__(timeout=timeout)
         self.negotiate()
 
     @classmethod
-    def words(cls, host):
+    def words(cls, host, socket=SOCKET):
         """The option that makes the monitor listen."""
-        return ["-qmp", f"unix:{host.path(cls.SOCKET)},server=on,wait=off"]
+        return ["-qmp", f"unix:{host.path(socket)},server=on,wait=off"]
 
     def raw(self, data, timeout=None):
         self.stream.write(data)

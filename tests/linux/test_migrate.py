@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Stock kernels that are moved while they work: a program changes memory and checks it all the time,
+the guest's memory grows and shrinks meanwhile, and it does so after the move as before."""
+
+import contextlib
+import re
+
+import pytest
+
+import nest
+from guests import APPEND, DIRTY_DISK, MIB, MOVED, NEWEST, machine, power_off
+from hostqmp import HostQmp
+from migrating import CAPS, PARAMS, capabilities, ended, succeed
+from qmp import QmpClosed
+
+MOVE_TIMEOUT_S = 240
+DIRTY_MIB = 48
+
+
+class Moving:
+    """A guest that changes DIRTY_MIB of memory all the time, and the machines that it is in."""
+
+    def __init__(self, host, kernel, stack):
+        self.host, self.kernel, self.stack = host, kernel, stack
+        self.number = 0
+        self.vm = self.qmp = None
+        self.vm, self.qmp = self.another()
+        self.vm.boot()
+        assert self.vm.await_request("reg0") == "done"
+        self.base = self.vm.mem_total()[0] - self.plugged()
+        done = self.vm.console.run(f"dirty {DIRTY_MIB} /tmp/dirty & echo $! > /tmp/pid")
+        assert done.status == 0, done.output
+        self.boot_id = self.boot()
+
+    def boot(self):
+        return self.vm.console.run("cat /proc/sys/kernel/random/boot_id").output
+
+    def plugged(self):
+        return self.vm.plugged()[0]
+
+    def another(self, *more):
+        """One more machine of the same command line, and its monitor for programs."""
+        self.number += 1
+        monitor, socket = f"mon{self.number}.sock", f"qmp{self.number}.sock"
+        words = ["-object", "memory-backend-ram,id=mem0,size=2G"]
+        words += ["-device", "virtio-mem-pci,id=reg0,memdev=mem0,requested-size=256M"]
+        words += ["-smp", "2", "-device", "virtio-rng-pci", *more]
+        vm = machine(
+            self.host,
+            self.kernel,
+            *words,
+            *HostQmp.words(self.host, socket),
+            memory="512M,maxmem=4G",
+            append=APPEND,
+            disk=DIRTY_DISK,
+            monitor=monitor,
+        )
+        vm = self.stack.enter_context(vm)
+        try:
+            qmp = self.stack.enter_context(HostQmp(self.host, socket=socket))
+        except OSError as error:
+            raise AssertionError(f"ebb is not there: {vm.process.output!r}") from error
+        return vm, qmp
+
+    def arrived(self, vm, qmp):
+        """The guest runs there now, and is the same one."""
+        try:
+            if qmp.execute("query-status")["status"] != "running":
+                qmp.wait_event("RESUME", timeout=MOVE_TIMEOUT_S)
+        except QmpClosed as error:
+            raise AssertionError(f"it did not arrive: {vm.process.output!r}") from error
+        before, self.vm, self.qmp = (self.vm, self.qmp), vm, qmp
+        with contextlib.suppress(nest.StreamEnded):
+            before[0].hmp("quit")
+        assert before[0].process.wait(60) == 0
+        assert self.boot() == self.boot_id
+
+    def resize(self, size_mib):
+        """Ask for it and do not wait."""
+        path = "/machine/peripheral/reg0"
+        self.qmp.execute(
+            "qom-set", path=path, property="requested-size", value=size_mib * MIB
+        )
+
+    def settle(self, size_mib):
+        """Monitor and guest agree on the size that was asked for."""
+        assert self.vm.await_request("reg0") == "done"
+        plugged, total = self.vm.await_agreement({0: self.base})
+        assert (plugged[0], total[0] - self.base) == (size_mib * MIB, size_mib * MIB)
+
+    def live(self, caps=None, params=None, postcopy=False, during=None):
+        target, qmp = self.another("-incoming", "defer")
+        uri = f"unix:{self.host.path('way')}"
+        caps = {**CAPS, "postcopy_ram": postcopy, **(caps or {})}
+        for monitor in (self.qmp, qmp):
+            capabilities(monitor, **caps)
+            monitor.execute("migrate-set-parameters", **{**PARAMS, **(params or {})})
+            monitor.take_events("MIGRATION")
+        qmp.execute("migrate-incoming", uri=uri)
+        self.qmp.execute("migrate", uri=uri)
+        if during:
+            during()
+        if postcopy:
+            succeed(self.qmp, "active", timeout=MOVE_TIMEOUT_S)
+            self.qmp.execute("migrate-start-postcopy")
+        succeed(self.qmp, timeout=MOVE_TIMEOUT_S)
+        self.arrived(target, qmp)
+
+    def saved(self, save, load):
+        file = self.host.path("state")
+        capabilities(self.qmp, **CAPS)
+        self.qmp.execute("migrate-set-parameters", **PARAMS)
+        self.qmp.take_events("MIGRATION")
+        self.qmp.execute("migrate", uri=save.replace("FILE", file))
+        succeed(self.qmp, timeout=MOVE_TIMEOUT_S)
+        self.arrived(*self.another("-incoming", load.replace("FILE", file)))
+        self.host.run(f"rm -f {file}")
+
+    def finish(self):
+        """Nothing that the program wrote was lost, and the guest ends as guests do."""
+        done = self.vm.console.run(
+            "kill $(cat /tmp/pid); until grep -q rounds /tmp/dirty 2>/dev/null; do :; done; "
+            "cat /tmp/dirty",
+            MOVE_TIMEOUT_S,
+        )
+        found = re.search(r"rounds=(\d+) wrong=(\d+)", done.output)
+        assert found and int(found[1]) > 0 and found[2] == "0", done.output
+        log = self.vm.console.run("dmesg | grep -iE 'BUG|Oops|lockup|stall|corrupt'").output
+        assert log.strip() == "", log
+        power_off(self.vm)
+
+
+@pytest.mark.parametrize("kernel", MOVED)
+def test_moves(host, kernel):
+    """Precopy while memory grows, into a file and out of it while it shrinks, postcopy, and all of its
+    memory can be changed afterwards as before."""
+    with contextlib.ExitStack() as stack:
+        guest = Moving(host, kernel, stack)
+        guest.live(during=lambda: guest.resize(768))
+        guest.settle(768)
+        guest.resize(384)
+        guest.saved("exec:cat > FILE", "exec: cat FILE")
+        guest.settle(384)
+        guest.live(postcopy=True)
+        guest.resize(512)
+        guest.settle(512)
+        guest.saved("file:FILE", "file:FILE")
+        guest.resize(0)
+        guest.settle(0)
+        guest.finish()
+
+
+def test_parallel_and_cancelled(host):
+    """Several connections and zstd; called off, and tried again."""
+    with contextlib.ExitStack() as stack:
+        guest = Moving(host, NEWEST, stack)
+        target, _ = guest.another("-incoming", f"unix:{host.path('nobody')}")
+        capabilities(guest.qmp, events=True)
+        guest.qmp.execute("migrate-set-parameters", max_bandwidth=MIB)
+        guest.qmp.execute("migrate", uri=f"unix:{host.path('nobody')}")
+        assert succeed(guest.qmp, "active") == "active"
+        guest.qmp.execute("migrate_cancel")
+        assert ended(guest.qmp) == "cancelled"
+        assert target.process.wait(60) == 1
+        guest.live(
+            caps={"multifd": True},
+            params={"multifd_channels": 2, "multifd_compression": "zstd"},
+            during=lambda: guest.resize(512),
+        )
+        guest.settle(512)
+        guest.finish()
