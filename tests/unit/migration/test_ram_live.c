@@ -187,7 +187,9 @@ static void migrate(struct rig *rig, size_t nr_further, bool zstd, bool shared, 
 	ram_send_info(link.send, &info);
 	assert_true(info.dirty_sync_count >= rounds);
 	assert_int_equal(info.remaining, 0);
-	assert_true(info.normal && info.duplicate);
+	/* A short one may have seen no page of zeros, or none but these. */
+	if (rounds == ROUNDS)
+		assert_true(info.normal && info.duplicate);
 	if (nr_further)
 		assert_true(info.multifd_bytes > info.normal_bytes / 1000);
 	link_close(&link);
