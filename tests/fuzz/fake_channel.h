@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Channels whose bytes are in memory, instead of those of vmm/migration/channel.h: a listener that
- * accepts up to FAKE_CHANNELS clients, each of which sends what it was given and ends; or the one client is
- * a file.
+ * accepts up to FAKE_CHANNELS clients, each of which sends what it was given and ends; or the one
+ * client is a file.
  *
  * What is written to a channel is counted and dropped.
  */

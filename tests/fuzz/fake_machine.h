@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A machine for loading: a block of boot memory and two memory devices of a few pages, no other device.
- * Its parts take any state. It stands in for vmm/vm, vmm/virtio, and vmm/migration/later.h and lazy.h,
- * and checks what is asked of these.
+ * A machine for loading: a block of boot memory and two memory devices of a few pages, no other
+ * device. Its parts take any state. It stands in for vmm/vm, vmm/virtio, and vmm/migration/later.h
+ * and lazy.h, and checks what is asked of these.
  */
 #ifndef TESTS_FUZZ_FAKE_MACHINE_H
 #define TESTS_FUZZ_FAKE_MACHINE_H

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * libFuzzer target for what a machine is loaded from: the whole of an incoming migration, from the first
- * byte of a header to the guest's start, over channels in memory (fake_channel.h) or out of an image,
- * into guest memory of a few pages, with parts of a machine that take any state.
+ * libFuzzer target for what a machine is loaded from: the whole of an incoming migration, from the
+ * first byte of a header to the guest's start, over channels in memory (fake_channel.h) or out of
+ * an image, into guest memory of a few pages, with parts of a machine that take any state.
  *
  * It checks that each loading ends, in one of two ways: all was there and in order, or there is one
- * sentence fit for a terminal; that nothing was written outside of what is plugged; and that nothing is
- * left open.
+ * sentence fit for a terminal; that nothing was written outside of what is plugged; and that
+ * nothing is left open.
  *
- * Input: a byte of flags (enum flags), then either a stream as it is, whose header's checksum is put
- * right where that was asked for; or records, each of which is made one with checksums that are right:
- * u8 type, u8 flags, u8 pages that follow its payload, u8 how (enum how), le16 size, payload
- * (stream_seeds.py). Of an image type 0 changes bytes of its index, and HOW_OWN there of its head, whose
- * checksums are right again: le16 place, u8 value each.
+ * Input: a byte of flags (enum flags), then either a stream as it is, whose header's checksum is
+ * put right where that was asked for; or records, each of which is made one with checksums that are
+ * right: u8 type, u8 flags, u8 pages that follow its payload, u8 how (enum how), le16 size, payload
+ * (stream_seeds.py). Of an image type 0 changes bytes of its index, and HOW_OWN there of its head,
+ * whose checksums are right again: le16 place, u8 value each.
  */
 #include <errno.h>
 #include <semaphore.h>

@@ -231,8 +231,8 @@ void address_free(struct address *a)
 /* ---- descriptors ---- */
 
 /*
- * What the process was started with is open over exec, what it opened itself is not: only the former
- * can be meant, and is ours from now on.
+ * What the process was started with is open over exec, what it opened itself is not: only the
+ * former can be meant, and is ours from now on.
  */
 static int address_claim_number(struct address *a, uint64_t number, struct err **err)
 {

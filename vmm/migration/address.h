@@ -2,11 +2,11 @@
 /*
  * Where a machine's state goes to or comes from, as a person writes it:
  *
- *	tcp:HOST:PORT[,ipv4][,ipv6]	HOST may be empty (any, when listening) or [::1]; PORT a number
- *					or the name of a service
+ *	tcp:HOST:PORT[,ipv4][,ipv6]	HOST may be empty (any, when listening) or [::1]; PORT a
+ *					number or the name of a service
  *	unix:PATH
- *	fd:NAME, fd:NUMBER		a descriptor under a name (getfd), or one that the process was
- *					started with
+ *	fd:NAME, fd:NUMBER		a descriptor under a name (getfd), or one that the process
+ *					was started with
  *	exec:COMMAND			what a shell is given; a space after the colon is none of it
  *	file:PATH[,offset=N]		PATH /dev/fdset/N is a member of a set (add-fd)
  *	defer				not yet known (-incoming)
@@ -51,9 +51,9 @@ int address_parse(const char *uri, struct address **ret_address, struct err **er
 void address_free(struct address *address);
 
 /*
- * Take the descriptor that "fd:" or "file:/dev/fdset/N" names, out of @fds (NULL: there are no names)
- * or out of those that the process was started with; nothing happens with other addresses. Before
- * channel_connect() and channel_listen(), on the main thread.
+ * Take the descriptor that "fd:" or "file:/dev/fdset/N" names, out of @fds (NULL: there are no
+ * names) or out of those that the process was started with; nothing happens with other addresses.
+ * Before channel_connect() and channel_listen(), on the main thread.
  */
 int address_claim(struct address *address, struct fds *fds, struct err **err);
 

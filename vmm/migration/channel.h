@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Bytes to and from the other side of a migration: TCP and UNIX sockets, descriptors that were handed
- * over, commands, files. Reads and writes block their thread and move all they were asked for.
+ * Bytes to and from the other side of a migration: TCP and UNIX sockets, descriptors that were
+ * handed over, commands, files. Reads and writes block their thread and move all they were asked
+ * for.
  *
- * I1  Whatever blocks comes back soon after the channel's cancel was raised, and where it is given a
- *     time, after that time, however the other side behaves.
+ * I1  Whatever blocks comes back soon after the channel's cancel was raised, and where it is given
+ *     a time, after that time, however the other side behaves.
  * I2  A network that is dead is noticed: connections where nothing that was sent has been confirmed
- *     for CHANNEL_DEAD_MS end with -ETIMEDOUT. One whose other side is busy, and so takes nothing but
- *     still confirms, is not dead, however long that lasts.
+ *     for CHANNEL_DEAD_MS end with -ETIMEDOUT. One whose other side is busy, and so takes nothing
+ *     but still confirms, is not dead, however long that lasts.
  * I3  A descriptor that others may share keeps its status flags: changed ones are put back by
  *     channel_close().
  * I4  A command is in a process group of its own, and has no descriptor but its end and standard
@@ -46,16 +47,16 @@ struct err;
 /* ---- making them ---- */
 
 /*
- * A channel to @address, to be written to (and read from, when it is duplex). Blocks: not on the main
- * thread. Further ones to the same address where address_takes_many().
+ * A channel to @address, to be written to (and read from, when it is duplex). Blocks: not on the
+ * main thread. Further ones to the same address where address_takes_many().
  */
 int channel_connect(struct address *address, struct cancel *cancel, struct channel **ret_channel,
 		    struct err **err);
 
 /*
- * Be ready for the other side: sockets listen, commands run, files are open when this returns. A name
- * of a host that is neither a number nor known to this host is asked of the network, which takes as
- * long as it takes; nothing else blocks.
+ * Be ready for the other side: sockets listen, commands run, files are open when this returns. A
+ * name of a host that is neither a number nor known to this host is asked of the network, which
+ * takes as long as it takes; nothing else blocks.
  */
 int channel_listen(struct address *address, struct cancel *cancel,
 		   struct channel_listener **ret_listener, struct err **err);
@@ -70,17 +71,18 @@ size_t channel_nr_sockets(const struct channel_listener *listener);
 int channel_socket(const struct channel_listener *listener, size_t i,
 		   struct address_socket *ret_socket);
 /*
- * The next client whose first @first_bytes (CHANNEL_FIRST_MAX at most) are there, or that ended after
- * fewer, but not none, of them; they will be read from the channel as any others. Commands, files and
- * descriptors are the one client, whatever comes from them. -ETIMEDOUT when none came in @timeout_ms
- * (-1: wait forever), -ENODATA when no other can come; no sentence for both of these and -ECANCELED.
+ * The next client whose first @first_bytes (CHANNEL_FIRST_MAX at most) are there, or that ended
+ * after fewer, but not none, of them; they will be read from the channel as any others. Commands,
+ * files and descriptors are the one client, whatever comes from them. -ETIMEDOUT when none came in
+ * @timeout_ms (-1: wait forever), -ENODATA when no other can come; no sentence for both of these
+ * and -ECANCELED.
  */
 int channel_accept(struct channel_listener *listener, size_t first_bytes, int timeout_ms,
 		   struct channel **ret_channel, struct err **err);
 
 /*
- * A client that came before its turn: it will be accepted again, after those that are there. Takes it
- * over.
+ * A client that came before its turn: it will be accepted again, after those that are there. Takes
+ * it over.
  */
 void channel_unaccept(struct channel_listener *listener, struct channel *channel);
 /*
@@ -136,14 +138,15 @@ uint64_t channel_bytes_read(const struct channel *channel);
 uint64_t channel_bytes_written(const struct channel *channel);
 
 /*
- * All that was written is where it belongs: a file is on the disk (fsync), a command has read it all
- * and ended well, a socket's other side sees the end after it. Nothing can be written afterwards.
+ * All that was written is where it belongs: a file is on the disk (fsync), a command has read it
+ * all and ended well, a socket's other side sees the end after it. Nothing can be written
+ * afterwards.
  */
 int channel_finish(struct channel *channel, int timeout_ms, struct err **err);
 
 /*
- * Make a sentence of what a call above returned: "<name>: cannot <what>: ...", with a command's exit
- * status where that is the reason. Returns @ret.
+ * Make a sentence of what a call above returned: "<name>: cannot <what>: ...", with a command's
+ * exit status where that is the reason. Returns @ret.
  */
 int channel_fail(struct channel *channel, int ret, const char *what, struct err **err);
 

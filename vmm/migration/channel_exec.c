@@ -2,8 +2,8 @@
 /*
  * Commands at the other end of a channel: see channel.h, I4.
  *
- * They are started without a copy of the address space (posix_spawn): copying it would write-protect
- * all of the guest's memory.
+ * They are started without a copy of the address space (posix_spawn): copying it would
+ * write-protect all of the guest's memory.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * What the files of the channel share: channel.c moves bytes, channel_open.c makes channels of
- * addresses, channel_listen.c waits for clients, channel_socket.c and channel_lookup.c know sockets,
- * channel_exec.c knows commands. The contract is in channel.h.
+ * addresses, channel_listen.c waits for clients, channel_socket.c and channel_lookup.c know
+ * sockets, channel_exec.c knows commands. The contract is in channel.h.
  */
 #ifndef VMM_MIGRATION_CHANNEL_INTERNAL_H
 #define VMM_MIGRATION_CHANNEL_INTERNAL_H

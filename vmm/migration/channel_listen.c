@@ -175,7 +175,7 @@ static struct channel *channel_client_ready(struct channel_listener *l, size_t f
 	return NULL;
 }
 
-/* Until something happens: a client comes, one that there is says something, or was silent too long. */
+/* Until a client comes, one that there is says something, or was silent for too long. */
 static int channel_listener_wait(struct channel_listener *l, int64_t deadline_ms)
 {
 	struct pollfd fds[1 + CHANNEL_SOCKETS_MAX + CHANNEL_CLIENTS_MAX];

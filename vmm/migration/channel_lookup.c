@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Names of hosts: getaddrinfo() on a thread of its own where it may ask the network, so that whoever
- * waits can give up. The thread goes on then, and frees what it found.
+ * Names of hosts: getaddrinfo() on a thread of its own where it may ask the network, so that
+ * whoever waits can give up. The thread goes on then, and frees what it found.
  *
  * Threads: struct lookup is shared by both under its lock; who comes last frees it.
  */

@@ -98,7 +98,7 @@ static int channel_take_fd(struct address *a, int *ret_fd, struct err **err)
 
 /* ---- files ---- */
 
-/* Nobody else's at the same time, where the file system can tell; what is behind the offset goes. */
+/* Nobody else's at the same time, where the file system can tell; nothing behind the offset. */
 static int channel_file_begin(const struct address *a, int fd, bool to_write, struct err **err)
 {
 	struct stat st;

@@ -39,8 +39,8 @@ bool channel_socket_is_tcp(int fd)
 }
 
 /*
- * With nothing to send the kernel asks whether the other side's is still there. While something is to
- * be sent it tries again and again, for far too long: channel_socket_dead() looks at that.
+ * With nothing to send the kernel asks whether the other side is still there. While something is
+ * to be sent it tries again and again, for far too long: channel_socket_dead() looks at that.
  */
 void channel_socket_tune(int fd, int dead_ms)
 {

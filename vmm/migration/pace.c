@@ -2,8 +2,9 @@
 /*
  * Not faster than so many bytes a second: see pace.h.
  *
- * The bucket fills with the limit's bytes, up to those of PACE_BURST_MS. A request passes when there
- * is anything in it, and may take more than that: what is missing then is waited for by the next one.
+ * The bucket fills with the limit's bytes, up to those of PACE_BURST_MS. A request passes when
+ * there is anything in it, and may take more than that: what is missing then is waited for by the
+ * next one.
  */
 #include "vmm/migration/pace.h"
 

@@ -27,8 +27,8 @@ void pace_free(struct pace *pace);
 void pace_set(struct pace *pace, uint64_t bytes_per_s);
 uint64_t pace_limit(const struct pace *pace);
 /*
- * Wait until @bytes may be sent, and count them as sent. 0 or -ECANCELED. Milliseconds that it waited
- * are added to *ret_waited_ms (NULL allowed): a migration whose pace is its limit.
+ * Wait until @bytes may be sent, and count them as sent. 0 or -ECANCELED. Milliseconds that it
+ * waited are added to *ret_waited_ms (NULL allowed): a migration whose pace is its limit.
  */
 int pace_take(struct pace *pace, uint64_t bytes, const struct cancel *cancel,
 	      uint64_t *ret_waited_ms);

@@ -4,21 +4,21 @@
  *
  *	header	8 bytes "EBBSTATE", le32 format, le32 flags, le64 session, le32 channels,
  *		le32 channel, le32 crc
- *	record	le32 type, le32 flags, le32 size, le32 crc of these, payload, le32 crc of the payload
+ *	record	le32 type, le32 flags, le32 size, le32 crc of these, payload, le32 crc of it
  *
  * Checksums are CRC-32C. That of a record's first 12 bytes goes on from that of le64 session,
  * le32 channel | RETURN << 31, le64 number of the record, so that a record which was lost, doubled,
  * moved, or is another migration's is known as well; that of a payload goes on from the former.
  *
  * I1  A record is handed out when both checksums were right, its size is within the bounds of its
- *     type, and its type is one that goes in this direction; else there is one sentence that says what
- *     is wrong, and nothing more can be read.
+ *     type, and its type is one that goes in this direction; else there is one sentence that says
+ *     what is wrong, and nothing more can be read.
  * I2  A reader allocates no more than RECORD_CHUNK beyond what has arrived.
  * I3  A record is written whole or the channel is of no further use: a failed writer stays failed.
  *
- * Threads: a writer may be used by any thread, records of several come one after the other. A reader
- * is one thread's.
- * The other side controls every byte. What is checked here is the frame; payloads are hostile still.
+ * Threads: a writer may be used by any thread, records of several come one after the other. A
+ * reader is one thread's. The other side controls every byte. What is checked here is the frame;
+ * payloads are hostile still.
  */
 #ifndef VMM_MIGRATION_RECORD_H
 #define VMM_MIGRATION_RECORD_H
@@ -60,8 +60,8 @@ struct record_header {
 int record_session(uint64_t *ret_session, struct err **err);
 void record_header_encode(const struct record_header *h, uint8_t bytes[RECORD_HEADER_BYTES]);
 /*
- * @size: how many bytes there are, which may be too few. @name is the sentence's subject, a channel's
- * name.
+ * @size: how many bytes there are, which may be too few. @name is the sentence's subject, a
+ * channel's name.
  */
 int record_header_decode(const uint8_t *bytes, size_t size, const char *name,
 			 struct record_header *ret_header, struct err **err);
@@ -75,14 +75,14 @@ int record_header_decode(const uint8_t *bytes, size_t size, const char *name,
 int record_accept(struct channel_listener *listener, struct channel **ret_channel,
 		  struct record_header *ret_header, struct err **err);
 /*
- * The one channel of a source that goes on with session @session (RECORD_FLAG_RECOVER): strangers are
- * passed over. Otherwise as record_accept().
+ * The one channel of a source that goes on with session @session (RECORD_FLAG_RECOVER): strangers
+ * are passed over. Otherwise as record_accept().
  */
 int record_accept_again(struct channel_listener *listener, uint64_t session,
 			struct channel **ret_channel, struct err **err);
 /*
- * The others of @first: channel i + 1 becomes ret_channels[i]. Strangers are passed over. On failure
- * none is left open; one that did not come in @timeout_ms gets a sentence.
+ * The others of @first: channel i + 1 becomes ret_channels[i]. Strangers are passed over. On
+ * failure none is left open; one that did not come in @timeout_ms gets a sentence.
  */
 int record_accept_others(struct channel_listener *listener, const struct record_header *first,
 			 int timeout_ms, struct channel **ret_channels, struct err **err);
@@ -117,16 +117,16 @@ const char *record_type_name(uint32_t type);
 struct record_writer;
 
 /*
- * On a new channel; @header is written with the first record, or by record_flush(). The channel stays
- * the caller's, and must outlive the writer.
+ * On a new channel; @header is written with the first record, or by record_flush(). The channel
+ * stays the caller's, and must outlive the writer.
  */
 struct record_writer *record_writer_new(struct channel *channel, const struct record_header *header,
 					struct err **err);
 void record_writer_free(struct record_writer *w);
 /*
  * One record of @parts one after the other, RECORD_PARTS_MAX at most, of which none is copied: they
- * must not change until it returns. A type that takes no such size or direction is the caller's error
- * (assertion).
+ * must not change until it returns. A type that takes no such size or direction is the caller's
+ * error (assertion).
  */
 int record_write(struct record_writer *w, enum record_type type, uint32_t flags,
 		 const struct iovec *parts, size_t nr_parts, struct err **err);
@@ -157,9 +157,9 @@ void record_reader_free(struct record_reader *r);
 int record_read_header(struct record_reader *r, const struct record_header *expect, int timeout_ms,
 		       struct record_header *ret_header, struct err **err);
 /*
- * 1: a record. 0: the other side ended in order between two of them, which is for the caller to judge.
- * -ETIMEDOUT before the first byte of a record: no sentence, and reading may go on. Else there is a
- * sentence:
+ * 1: a record. 0: the other side ended in order between two of them, which is for the caller to
+ * judge. -ETIMEDOUT before the first byte of a record: no sentence, and reading may go on. Else
+ * there is a sentence:
  *	-ENODATA	the other side ended in order, in the midst of a record
  *	-ECONNRESET	the connection broke
  *	-ETIMEDOUT	in the midst of a record, or the network is dead
@@ -170,8 +170,8 @@ int record_read(struct record_reader *r, int timeout_ms, struct record *ret_reco
 		struct err **err);
 
 /*
- * Sentences, which return -EINVAL: the payload is wrong (@what: "a page that is in no block"); this type
- * of record does not belong where it came.
+ * Sentences, which return -EINVAL: the payload is wrong (@what: "a page that is in no block"); this
+ * type of record does not belong where it came.
  */
 int record_damaged(const struct record_reader *r, const struct record *record, const char *what,
 		   struct err **err);

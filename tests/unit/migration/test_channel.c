@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Channels over pairs of sockets and pipes: whole buffers, ends, times, and cancels in the midst. */
+/* Channels over pairs of sockets and pipes: whole buffers, ends, times, cancels in the midst. */
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>

@@ -78,7 +78,7 @@ static void test_copy(void **state)
 	free(out);
 }
 
-/* It sees no descriptor of ours, also one that is not closed on exec, no blocked signal, no ignored. */
+/* It sees no descriptor of ours, also none that is open over exec, and no signal is blocked. */
 static void test_surroundings(void **state)
 {
 	struct rig *rig = *state;

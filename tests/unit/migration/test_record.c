@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Records: the bytes of the format, there and back, in both directions, and channels by their headers. */
+/* Records: the bytes of the format, both directions, and channels by their headers. */
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -519,7 +519,7 @@ int main(void)
 		TEST(test_bytes),          TEST(test_types),        TEST(test_section),
 		TEST(test_return),         TEST(test_threads),      TEST(test_writer_failed),
 		TEST(test_session),        TEST(test_accept),       TEST(test_accept_too_few),
-		TEST(test_accept_refused), TEST(test_accept_image),   TEST(test_accept_again),
+		TEST(test_accept_refused), TEST(test_accept_image), TEST(test_accept_again),
 	};
 
 	signal(SIGPIPE, SIG_IGN);

@@ -156,7 +156,7 @@ static void test_bits(void **state)
 	free(b.at);
 }
 
-/* A stream of the parts of @from, given by their indices; at most two of them before the wrong one. */
+/* A stream of records of @from, by their indices, of which the first @good are in order. */
 static void check_order(struct rig *rig, const struct bytes *from, const int *order, size_t nr,
 			size_t good)
 {
