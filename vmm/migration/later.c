@@ -43,8 +43,8 @@ static void later_failed(void *opaque, const char *sentence)
 {
 	const struct later *later = opaque;
 
-	report(vm_config(later->config.vm), "memory of the guest does not come: %s", sentence);
 	vm_memory_fails(later->config.vm);
+	report(vm_config(later->config.vm), "memory of the guest does not come: %s", sentence);
 }
 
 /* ---- on the main thread ---- */
