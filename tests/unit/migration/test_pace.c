@@ -29,8 +29,11 @@ static void test_no_limit(void **state)
 	pace_free(NULL);
 }
 
-/* Never more than the limit, the burst and one request; and not much less. */
-static void check_rate(struct rig *rig, uint64_t limit, uint64_t request, uint64_t total)
+/*
+ * Never more than the limit, the burst and one request. True when it also waited no longer than it had
+ * to: what waiting is worth was let through.
+ */
+static bool measure_rate(struct rig *rig, uint64_t limit, uint64_t request, uint64_t total)
 {
 	struct pace *pace = pace_new(limit, NULL);
 	int64_t from = cancel_now_ms();
@@ -44,9 +47,15 @@ static void check_rate(struct rig *rig, uint64_t limit, uint64_t request, uint64
 			  request;
 		assert_true(passed <= allowed);
 	}
-	/* it waited no longer than it had to: what waiting is worth was let through */
-	assert_true(waited * limit / 1000 <= total + request + limit / 10);
 	pace_free(pace);
+	return waited * limit / 1000 <= total + request + limit / 10;
+}
+
+/* A host that is busy may wake anybody late, but not each time. */
+static void check_rate(struct rig *rig, uint64_t limit, uint64_t request, uint64_t total)
+{
+	for (int tries = 0; !measure_rate(rig, limit, request, total); tries++)
+		assert_true(tries < 20);
 }
 
 static void test_rate(void **state)
