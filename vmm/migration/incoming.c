@@ -359,6 +359,7 @@ int incoming_start(const struct incoming_config *config, struct address *address
 		return err_set(err, ENOMEM, "out of memory");
 	}
 	in->config = *config;
+	in->capabilities = config->capabilities;
 	in->address = address;
 	in->joined = in->runner_joined = true; /* no threads yet */
 	pthread_mutex_init(&in->back_lock, NULL);
@@ -411,6 +412,11 @@ void incoming_free(struct incoming *in)
 const char *incoming_listening(const struct incoming *in)
 {
 	return in->listening;
+}
+
+void incoming_set_capabilities(struct incoming *in, uint32_t capabilities)
+{
+	in->capabilities = capabilities;
 }
 
 void incoming_cut(struct incoming *in)

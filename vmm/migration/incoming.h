@@ -44,6 +44,8 @@ int incoming_start(const struct incoming_config *config, struct address *address
 /* Ends it first, whatever it was doing; onmain_close() came before unless it is over. Accepts NULL. */
 void incoming_free(struct incoming *in);
 
+/* Other ones, for a source that did not come yet. */
+void incoming_set_capabilities(struct incoming *in, uint32_t capabilities);
 /* Cut its connection; of one that is in postcopy. */
 void incoming_cut(struct incoming *in);
 /*

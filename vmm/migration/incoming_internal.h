@@ -39,6 +39,8 @@ struct incoming {
 	bool joined;
 	char listening[MIGRATION_LISTENING_MAX]; /* never changes once it was told */
 
+	_Atomic uint32_t capabilities;
+
 	/* The thread's, as is @listener. */
 	struct channel *channel;
 	struct record_header header;

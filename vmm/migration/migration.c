@@ -121,13 +121,18 @@ static int migration_check_idle(const struct migration *m, struct err **err)
 
 int migration_set_capabilities(struct migration *m, uint32_t capabilities, struct err **err)
 {
-	int ret = migration_check_idle(m, err);
+	/* A source that did not come yet may still be told anything. */
+	bool waits = m->incoming && m->status == MIGRATION_SETUP;
+	int ret = waits ? 0 : migration_check_idle(m, err);
 
 	if (!ret)
 		ret = migration_capabilities_check(capabilities, err);
-	if (!ret)
-		m->capabilities = capabilities;
-	return ret;
+	if (ret)
+		return ret;
+	m->capabilities = capabilities;
+	if (waits)
+		incoming_set_capabilities(m->incoming, capabilities);
+	return 0;
 }
 
 const struct migration_params *migration_params(const struct migration *m)
