@@ -116,6 +116,13 @@ static int migrate_continue(struct command_call *call, const json_t *args, json_
 		       migration_status_name(info.status));
 }
 
+static void migrate_continue_complete(void *ctx, unsigned int index, struct hmp_words *words)
+{
+	(void)ctx;
+	if (index == 0)
+		hmp_words_add(words, migration_status_name(MIGRATION_PRE_SWITCHOVER));
+}
+
 static int migrate_postcopy(struct command_call *call, const json_t *args, json_t **ret_value,
 			    struct err **err)
 {
@@ -245,6 +252,7 @@ static const struct command migrate_commands[] = {
 		.params = "state",
 		.help = "go on from the state in which the migration waits: pre-switchover",
 		.run = migrate_continue,
+		.complete = migrate_continue_complete,
 	},
 	{
 		.name = "migrate-start-postcopy",

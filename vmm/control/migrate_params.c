@@ -132,17 +132,15 @@ struct param {
 	size_t offset; /* in struct migrate_params */
 	size_t width;  /* bytes */
 	uint64_t min, max;
-	const char *unit;  /* as people see it */
-	uint64_t type_mib; /* PARAM_SIZE: what a bare number of a person counts, bytes */
-	bool unseen;       /* not shown to people */
+	const char *unit;    /* as people see it */
+	uint64_t bare_bytes; /* PARAM_SIZE: what a bare number of a person counts, bytes */
+	bool unseen;         /* not shown to people */
 };
 
 #define PARAM_FIELD(field)                                \
 	.offset = offsetof(struct migrate_params, field), \
 	.width = sizeof(((struct migrate_params *)0)->field)
 #define PARAM_RANGE(least, most) .min = (least), .max = (most)
-
-#define PARAM_TLS "TLS is not there"
 
 /* In the order in which people see them. */
 static const struct param params[] = {
@@ -169,7 +167,7 @@ static const struct param params[] = {
 	{"tls-creds", PARAM_EMPTY},
 	{"tls-hostname", PARAM_EMPTY},
 	{"max-bandwidth", PARAM_SIZE, PARAM_FIELD(run.max_bandwidth), PARAM_RANGE(0, INT64_MAX),
-	 .unit = " bytes/second", .type_mib = MIB},
+	 .unit = " bytes/second", .bare_bytes = MIB},
 	{"downtime-limit", PARAM_NUMBER, PARAM_FIELD(run.downtime_limit_ms),
 	 PARAM_RANGE(0, 2000000), .unit = " ms"},
 	{"x-checkpoint-delay", PARAM_NUMBER, PARAM_FIELD(kept.x_checkpoint_delay_ms),
@@ -182,9 +180,9 @@ static const struct param params[] = {
 	{"multifd-zstd-level", PARAM_NUMBER, PARAM_FIELD(run.multifd_zstd_level),
 	 PARAM_RANGE(0, 20), .unseen = true},
 	{"xbzrle-cache-size", PARAM_SIZE, PARAM_FIELD(kept.xbzrle_cache_bytes),
-	 PARAM_RANGE(0, INT64_MAX), .unit = " bytes", .type_mib = 1},
+	 PARAM_RANGE(0, INT64_MAX), .unit = " bytes", .bare_bytes = 1},
 	{"max-postcopy-bandwidth", PARAM_SIZE, PARAM_FIELD(run.max_postcopy_bandwidth),
-	 PARAM_RANGE(0, INT64_MAX), .type_mib = 1},
+	 PARAM_RANGE(0, INT64_MAX), .bare_bytes = 1},
 	{"tls-authz", PARAM_EMPTY},
 	{"block-bitmap-mapping", PARAM_DISKS, .unseen = true},
 };
@@ -207,7 +205,7 @@ static struct migrate_params params_now(const struct migrate *m)
 	return (struct migrate_params){.run = *migration_params(m->migration), .kept = m->kept};
 }
 
-/* Of a number, in the processor's order of bytes; both directions. */
+/* A number in a field of its width. */
 static uint64_t param_load(const struct migrate_params *p, const struct param *param)
 {
 	const void *field = (const char *)p + param->offset;
@@ -400,7 +398,7 @@ static json_t *param_read(const struct param *param, const char *text)
 	if (param->kind == PARAM_NUMBER)
 		ret = size_parse_number(text, &number);
 	if (param->kind == PARAM_SIZE)
-		ret = size_parse(text, param->type_mib, &number);
+		ret = size_parse(text, param->bare_bytes, &number);
 	return ret || number > INT64_MAX ? json_string(text) : json_integer((json_int_t)number);
 }
 

@@ -712,6 +712,8 @@ static void test_completion(void **state)
 	assert_true(rig_params(*state)->cpu_throttle_tailslow);
 	rig_type(*state, "migrate_set_capability ev\ton\n");
 	assert_true(*rig_capabilities(*state) & EVENTS);
+	rig_type(*state, "migrate_continue \t\n");
+	assert_string_equal(rig_called(*state), "continue pre-switchover");
 	rig_type(*state, "migrate_set_capability ev\tof\t\n");
 	assert_false(*rig_capabilities(*state) & EVENTS);
 }
