@@ -174,7 +174,7 @@ void vm_incoming_end(struct vm *vm)
 /* Read at once from a source that is asked; else as far as it comes. */
 struct lazy {
 	bool expected[MACHINE_BLOCKS][PAGES], missing[MACHINE_BLOCKS][PAGES];
-	unsigned int nr_missing;
+	_Atomic unsigned int nr_missing;
 	bool stalled;
 };
 
