@@ -30,7 +30,7 @@
 #define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00) /* Linux 6.1 */
 #endif
 
-#define MISSING_MOVE_FEATURE (1 << 16) /* Linux 6.8 */
+#define MISSING_MOVE_FEATURE (1 << 16) /* Linux 6.8; but see missing_may_move() */
 #define MISSING_SHARED_FEATURES                                                                   \
 	(UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MISSING_HUGETLBFS | UFFD_FEATURE_MINOR_SHMEM | \
 	 UFFD_FEATURE_MINOR_HUGETLBFS)
@@ -57,6 +57,20 @@ static int missing_open(void)
 	return fd;
 }
 
+/*
+ * Before Linux 6.17 moving a page that is being swapped out could end the host's kernel (a race with the
+ * swap cache).
+ */
+static bool missing_may_move(void)
+{
+	unsigned int major, minor;
+	struct utsname kernel;
+
+	uname(&kernel);
+	return sscanf(kernel.release, "%u.%u", &major, &minor) == 2 &&
+	       (major > 6 || (major == 6 && minor >= 17));
+}
+
 /* Greet the kernel: with all that is wanted, or else with less, down to what every kernel has. */
 static int missing_greet(struct missing *m)
 {
@@ -67,7 +81,7 @@ static int missing_greet(struct missing *m)
 	};
 	int ret = -EINVAL;
 
-	for (size_t i = 0; ret == -EINVAL && i < ARRAY_SIZE(wishes); i++) {
+	for (size_t i = missing_may_move() ? 0 : 1; ret == -EINVAL && i < ARRAY_SIZE(wishes); i++) {
 		struct uffdio_api api = {.api = UFFD_API, .features = wishes[i]};
 
 		ret = missing_ioctl(m, UFFDIO_API, &api);

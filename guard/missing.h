@@ -102,7 +102,7 @@ int missing_put(struct missing *missing, size_t area, uint64_t offset, uint64_t 
 		const void *content);
 /*
  * The same, for more at a time: what is in @stage becomes the memory's, without a copy where the kernel
- * can move it (Linux 6.8); @stage is empty then, in any case, and content may be put there again.
+ * can move it (Linux 6.17); @stage is empty then, in any case, and content may be put there again.
  */
 int missing_move(struct missing *missing, size_t area, uint64_t offset, uint64_t size, void *stage);
 /* Room for that, @size a multiple of a huge page; munmap() ends it. NULL when there is none. */
