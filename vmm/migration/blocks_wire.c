@@ -36,12 +36,11 @@ static int blocks_find(struct block *blocks, size_t nr, size_t place, const char
 		blocks[place] = found;
 		return 0;
 	}
-	return err_set(err, EINVAL, "this machine has no block of memory as the source's number %zu",
-		       place);
+	return err_set(err, EINVAL,
+		       "this machine has no block of memory as the source's number %zu", place);
 }
 
-int blocks_unpack(struct block *blocks, size_t nr, const void *bytes, size_t size,
-		  struct err **err)
+int blocks_unpack(struct block *blocks, size_t nr, const void *bytes, size_t size, struct err **err)
 {
 	struct unpack in = unpack_begin(bytes, size);
 	uint32_t count = unpack_u32(&in);

@@ -105,8 +105,7 @@ static int incoming_accept_further(struct incoming *in, struct err **err)
 		expect.channel = (uint32_t)i + 1;
 		in->further_readers[i] = record_reader_new(in->further[i], err);
 		ret = in->further_readers[i] ? record_read_header(in->further_readers[i], &expect,
-								  INCOMING_FURTHER_MS, &header,
-								  err)
+								  INCOMING_FURTHER_MS, &header, err)
 					     : -ENOMEM;
 	}
 	return ret;
@@ -312,12 +311,13 @@ static void *incoming_main(void *opaque)
 
 /* ---- from the main thread ---- */
 
-static void incoming_name_socket(struct incoming *in)
+static void incoming_name_socket(struct incoming *in, const struct channel_listener *listener)
 {
 	const size_t size = sizeof(in->listening);
 	struct address_socket s;
 
-	if (!channel_nr_sockets(in->listener) || channel_socket(in->listener, 0, &s))
+	in->listening[0] = '\0';
+	if (!channel_nr_sockets(listener) || channel_socket(listener, 0, &s))
 		return;
 	switch (s.type) {
 	case ADDRESS_SOCKET_INET:
@@ -369,7 +369,7 @@ int incoming_start(const struct incoming_config *config, struct address *address
 	in->later = in->cancel ? incoming_later(in, err) : NULL;
 	ret = in->later ? channel_listen(address, in->cancel, &in->listener, err) : -ENOMEM;
 	if (!ret) {
-		incoming_name_socket(in);
+		incoming_name_socket(in, in->listener);
 		ret = pthread_create(&in->thread, NULL, incoming_main, in);
 		if (ret)
 			ret = err_set(err, ret, "cannot start a thread: %s", strerror(ret));
@@ -445,6 +445,7 @@ int incoming_recover(struct incoming *in, struct address *address, struct err **
 		address_free(in->address);
 		in->address = address;
 		in->recover = listener;
+		incoming_name_socket(in, listener);
 		pthread_cond_broadcast(&in->changed);
 	}
 	pthread_mutex_unlock(&in->lock);

@@ -73,7 +73,7 @@ struct incoming {
 	bool broken;  /* the connection did before the guest ran */
 	bool decided; /* the runner has ended, or the guest runs: */
 	bool running;
-	struct err *run_err; /* why it does not */
+	struct err *run_err;              /* why it does not */
 	struct channel_listener *recover; /* incoming_recover() */
 };
 

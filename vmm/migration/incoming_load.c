@@ -37,8 +37,8 @@ static void incoming_compare(void *opaque)
 	struct incoming_call *call = opaque;
 	struct incoming *in = call->in;
 
-	call->ret = vm_state_compare(in->config.vm, call->record->bytes, call->record->size,
-				     call->err);
+	call->ret =
+		vm_state_compare(in->config.vm, call->record->bytes, call->record->size, call->err);
 	if (call->ret)
 		return;
 	in->blocks = blocks_of_vm(in->config.vm, &in->nr_blocks, call->err);

@@ -90,10 +90,11 @@ static uint64_t *incoming_block_pages(const struct incoming *in, struct err **er
 int incoming_advise(struct incoming *in, struct err **err)
 {
 	if (!(in->capabilities >> MIGRATION_CAP_POSTCOPY_RAM & 1))
-		return err_set(err, EINVAL,
-			       "%s: the source may want the guest to run before its memory is there, "
-			       "which takes the capability 'postcopy-ram' here as well",
-			       channel_name(in->channel));
+		return err_set(
+			err, EINVAL,
+			"%s: the source may want the guest to run before its memory is there, "
+			"which takes the capability 'postcopy-ram' here as well",
+			channel_name(in->channel));
 	in->advised = true;
 	return 0;
 }

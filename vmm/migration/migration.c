@@ -26,7 +26,7 @@ struct migration {
 	uint32_t capabilities;
 	struct migration_params params;
 	enum migration_status status;
-	char *error; /* of the last one; NULL */
+	char *error;               /* of the last one; NULL */
 	struct outgoing *outgoing; /* the last one; stays until the next one or the end */
 	struct incoming *incoming;
 };
@@ -287,7 +287,9 @@ int migration_incoming(struct migration *m, const char *uri, struct err **err)
 		return err_set(err, EINVAL,
 			       "the machine waits for nothing: it was started without -incoming");
 	if (m->incoming)
-		return err_set(err, EBUSY, "the machine is waited for already; '-incoming defer' lets it be said once");
+		return err_set(err, EBUSY,
+			       "the machine is waited for already; '-incoming defer' lets it be "
+			       "said once");
 	ret = migration_address(m, uri, &address, err);
 	if (ret)
 		return ret;
@@ -323,7 +325,8 @@ void migration_info(const struct migration *m, struct migration_info *ret_info)
 	ret_info->status = m->status;
 	ret_info->incoming = !m->outgoing && m->incoming;
 	ret_info->error = m->error;
-	if (m->incoming && m->status == MIGRATION_SETUP)
+	if (m->incoming &&
+	    (m->status == MIGRATION_SETUP || m->status == MIGRATION_POSTCOPY_RECOVER))
 		snprintf(ret_info->listening, sizeof(ret_info->listening), "%s",
 			 incoming_listening(m->incoming));
 }

@@ -86,10 +86,10 @@ struct migration_params {
 };
 
 struct migration_ram_info {
-	uint64_t transferred;    /* bytes sent so far */
-	uint64_t remaining;      /* bytes of memory */
-	uint64_t total;          /* boot memory and what is plugged */
-	uint64_t duplicate;      /* pages of one byte over and over (zero pages) */
+	uint64_t transferred; /* bytes sent so far */
+	uint64_t remaining;   /* bytes of memory */
+	uint64_t total;       /* boot memory and what is plugged */
+	uint64_t duplicate;   /* pages of one byte over and over (zero pages) */
 	uint64_t normal, normal_bytes;
 	uint64_t dirty_pages_rate; /* a second */
 	double mbps;

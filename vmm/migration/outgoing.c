@@ -184,8 +184,7 @@ static int outgoing_connect(struct outgoing *o, struct err **err)
 	if (!ret)
 		ret = outgoing_connect_further(o, err);
 	if (!ret && channel_is_duplex(o->channel)) {
-		o->back = back_new(o->channel, &o->header, o->cancel, &outgoing_back_ops, o,
-				   err);
+		o->back = back_new(o->channel, &o->header, o->cancel, &outgoing_back_ops, o, err);
 		ret = o->back ? 0 : -EIO;
 	}
 	return ret;
@@ -200,9 +199,9 @@ static int outgoing_describe(struct outgoing *o, struct err **err)
 	if (ret)
 		return ret;
 	blocks_pack(o->blocks, o->nr_blocks, &blocks);
-	ret = pack_failed(&blocks) ? err_set(err, ENOMEM, "out of memory")
-				   : outgoing_record(o, RECORD_BLOCKS, 0, blocks.bytes,
-						     blocks.size, err);
+	ret = pack_failed(&blocks)
+		      ? err_set(err, ENOMEM, "out of memory")
+		      : outgoing_record(o, RECORD_BLOCKS, 0, blocks.bytes, blocks.size, err);
 	pack_done(&blocks);
 	if (!ret && outgoing_can(o, MIGRATION_CAP_POSTCOPY_RAM) && o->back)
 		ret = outgoing_record(o, RECORD_POSTCOPY_ADVISE, 0, NULL, 0, err);
@@ -361,8 +360,7 @@ static void outgoing_close(struct outgoing *o)
 	pack_done(&o->sections);
 }
 
-static enum migration_status outgoing_end_status(struct outgoing *o, int ret,
-						 const struct err *err)
+static enum migration_status outgoing_end_status(struct outgoing *o, int ret, const struct err *err)
 {
 	bool cancelled;
 

@@ -127,8 +127,6 @@ void outgoing_info(struct outgoing *o, struct migration_info *ret_info)
 		info->expected_downtime_ms = ram_send_expected_downtime_ms(o->send);
 		info->cpu_throttle_percentage = (uint8_t)ram_send_throttle(o->send);
 	}
-	info->ram.precopy_bytes = o->halted_ms ? o->halted_bytes : info->ram.transferred;
-	info->ram.downtime_bytes = info->ram.transferred - info->ram.precopy_bytes;
 	info->setup_time_ms = o->setup_ms;
 	info->total_time_ms = (o->ended_ms ? o->ended_ms : outgoing_now_ms()) - o->begun_ms;
 	info->has_downtime = o->ended_ms && o->downtime_ms;

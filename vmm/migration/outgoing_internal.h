@@ -39,30 +39,29 @@ struct outgoing {
 	struct record_writer **further_writers;
 	size_t nr_further;
 	struct back *back; /* NULL: there is no way back */
-	bool logging; /* vm_dirty_start() */
+	bool logging;      /* vm_dirty_start() */
 	struct pack sections;
 
 	pthread_mutex_t lock; /* guards the following; the thread alone writes those marked T */
 	pthread_cond_t changed;
 	struct migration_params params;
-	bool cancelled; /* somebody wants it to end */
-	bool committed; /* T: too late for that (I1) */
-	bool go_on;     /* outgoing_continue() */
-	bool postcopy;  /* outgoing_start_postcopy() */
-	bool postcopy_runs;         /* T: it has begun */
-	bool running;               /* T: the target said so, in postcopy */
-	bool cut;                   /* outgoing_cut() waits for that */
-	struct address *resume;    /* outgoing_resume(): the thread's when it takes it */
-	struct postcopy_send *left; /* T: what postcopy has still to send */
-	uint64_t requests;          /* pages that the target wanted first */
-	uint64_t precopy_bytes;     /* T: sent before the guest was stopped */
-	struct ram_send *send; /* T */
-	struct image_writer *image; /* T; instead of @writer */
+	bool cancelled;                /* somebody wants it to end */
+	bool committed;                /* T: too late for that (I1) */
+	bool go_on;                    /* outgoing_continue() */
+	bool postcopy;                 /* outgoing_start_postcopy() */
+	bool postcopy_runs;            /* T: it has begun */
+	bool running;                  /* T: the target said so, in postcopy */
+	bool cut;                      /* outgoing_cut() waits for that */
+	struct address *resume;        /* outgoing_resume(): the thread's when it takes it */
+	struct postcopy_send *left;    /* T: what postcopy has still to send */
+	uint64_t requests;             /* pages that the target wanted first */
+	uint64_t precopy_bytes;        /* sent before the guest was stopped */
+	struct ram_send *send;         /* T */
+	struct image_writer *image;    /* T; instead of @writer */
 	struct migration_ram_info ram; /* T: when there is no @send any more */
 	bool has_ram;                  /* T */
 	bool over;                     /* T */
 	uint64_t begun_ms, setup_ms, halted_ms, downtime_ms, ended_ms; /* T; 0: not yet */
-	uint64_t halted_bytes; /* that were sent when the guest was halted */
 };
 
 uint64_t outgoing_now_ms(void);

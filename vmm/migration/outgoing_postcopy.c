@@ -176,8 +176,8 @@ static bool outgoing_find_turn(struct outgoing_postcopy *p, enum outgoing_turn *
 		*ret_turn = OUTGOING_BROKEN;
 	else if (!p->go_sent && back_came(o->back, RECORD_READY))
 		*ret_turn = OUTGOING_GO;
-	else if (postcopy_send_next(o->left, OUTGOING_TURN_PAGES, &run->block, &run->page,
-				    &run->nr, &wanted))
+	else if (postcopy_send_next(o->left, OUTGOING_TURN_PAGES, &run->block, &run->page, &run->nr,
+				    &wanted))
 		*ret_turn = OUTGOING_SEND;
 	else if (o->running && !p->end_sent)
 		*ret_turn = OUTGOING_END;

@@ -21,13 +21,13 @@
 
 static void outgoing_halt(void *opaque)
 {
-	struct migration_ram_info ram = {0};
+	struct migration_ram_info ram;
 	struct outgoing *o = opaque;
 
 	pthread_mutex_lock(&o->lock);
+	outgoing_ram_info(o, &ram);
+	o->precopy_bytes = ram.transferred;
 	o->halted_ms = outgoing_now_ms();
-	ram_send_info(o->send, &ram);
-	o->halted_bytes = ram.transferred;
 	pthread_mutex_unlock(&o->lock);
 	vm_migration_halt(o->config.vm);
 }
@@ -155,7 +155,8 @@ enum vm_migration_outcome outgoing_in_doubt(struct outgoing *o, struct err **err
 			why ? ": " : "", why ? why : "");
 	} else {
 		err_set(err, EIO,
-			"the target was told to let the guest go on, and did not say that it does%s%s; "
+			"the target was told to let the guest go on, and did not say that it "
+			"does%s%s; "
 			"the guest is kept here, stopped: let it go on only where it does not run "
 			"already",
 			why ? ": " : "", why ? why : "");

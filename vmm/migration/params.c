@@ -32,9 +32,11 @@ struct param_range {
 	uint64_t min, max;
 };
 
-#define PARAM(name, field, min, max)                                                               \
-	{name, offsetof(struct migration_params, field),                                           \
-	 sizeof(((struct migration_params *)NULL)->field), min, max}
+#define PARAM(name, field, min, max)                                               \
+	{                                                                          \
+		name, offsetof(struct migration_params, field),                    \
+			sizeof(((struct migration_params *)NULL)->field), min, max \
+	}
 
 /* 2000 s: a guest that stands still longer than that was not meant to run. */
 #define PARAM_DOWNTIME_MAX_MS 2000000u

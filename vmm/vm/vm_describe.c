@@ -252,8 +252,9 @@ static int facts_read(struct facts *facts, const void *description, size_t size,
 		facts_clean(f->subject);
 		facts_clean(f->value);
 	}
-	return unpack_ended(&in) ? 0
-				 : err_set(err, EINVAL, "the description of the machine is damaged");
+	return unpack_ended(&in)
+		       ? 0
+		       : err_set(err, EINVAL, "the description of the machine is damaged");
 }
 
 static int facts_differ(const struct facts *there, const struct facts *here, struct err **err)

@@ -73,12 +73,12 @@ struct vm_device {
 	struct serial *serial;
 	struct pvpanic *pvpanic;
 	struct pci_port *port;
-	struct vm *vm;            /* of port */
-	_Atomic bool ejected;     /* of port: the guest gave up what is behind it */
-	_Atomic bool kept;        /* of port: it looked, and did not */
+	struct vm *vm;             /* of port */
+	_Atomic bool ejected;      /* of port: the guest gave up what is behind it */
+	_Atomic bool kept;         /* of port: it looked, and did not */
 	struct vm_ram_block block; /* of mem */
-	bool unplug_requested;    /* the guest was asked to give it up */
-	uint64_t unplug_asked_ms; /* when, by the monotonic clock */
+	bool unplug_requested;     /* the guest was asked to give it up */
+	uint64_t unplug_asked_ms;  /* when, by the monotonic clock */
 };
 
 /* What the guest or KVM asked for, as bits of vm.requests (vm.h, I2). */
@@ -122,7 +122,7 @@ struct vm {
 	struct machine_layout *layout;
 	struct memdev **memdevs;
 	size_t nr_memdevs;
-	struct memdev plain_ram; /* boot memory without a backend */
+	struct memdev plain_ram;         /* boot memory without a backend */
 	struct vm_ram_block *ram_blocks; /* a block for each of layout->ram */
 	char (*ram_names)[VM_RAM_NAME_MAX];
 	struct vcpus *vcpus;
@@ -157,9 +157,9 @@ struct vm {
 	_Atomic bool memory_failed; /* vm_memory_fails() */
 	void (*memory_release)(void *opaque);
 	void *memory_opaque;
-	bool stop_waits;           /* for memory that is stalled */
-	bool reset_waits;          /* for memory that arrives; with these: */
-	bool reset_runs;           /* it goes on afterwards */
+	bool stop_waits;  /* for memory that is stalled */
+	bool reset_waits; /* for memory that arrives; with these: */
+	bool reset_runs;  /* it goes on afterwards */
 	enum vm_cause reset_cause;
 	bool ended;
 	int exit_status;

@@ -245,12 +245,9 @@ static const struct {
 	uint32_t saved;
 	unsigned int request;
 } vm_saved_requests[] = {
-	{1 << 0, VM_REQUEST_RESET},
-	{1 << 1, VM_REQUEST_SHUTDOWN},
-	{1 << 2, VM_REQUEST_PANICKED},
-	{1 << 3, VM_REQUEST_CRASH_LOADED},
-	{1 << 4, VM_REQUEST_TRIPLE_FAULT},
-	{1 << 5, VM_REQUEST_VIOLATION_SHUTDOWN},
+	{1 << 0, VM_REQUEST_RESET},        {1 << 1, VM_REQUEST_SHUTDOWN},
+	{1 << 2, VM_REQUEST_PANICKED},     {1 << 3, VM_REQUEST_CRASH_LOADED},
+	{1 << 4, VM_REQUEST_TRIPLE_FAULT}, {1 << 5, VM_REQUEST_VIOLATION_SHUTDOWN},
 };
 #define VM_SAVED_REQUESTS_MAX 0x3fu
 

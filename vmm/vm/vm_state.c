@@ -197,8 +197,8 @@ static int vm_load_port(struct vm *vm, const struct vm_part *part, uint32_t vers
 
 /* ---- their order ---- */
 
-static const struct vm_part_kind vm_part_run = {
-	"run-state", VM_RUN_STATE_VERSION, vm_save_run_state, vm_load_run_state};
+static const struct vm_part_kind vm_part_run = {"run-state", VM_RUN_STATE_VERSION,
+						vm_save_run_state, vm_load_run_state};
 static const struct vm_part_kind vm_part_cpu = {"cpu", VCPU_STATE_VERSION, vm_save_cpu,
 						vm_load_cpu};
 static const struct vm_part_kind vm_part_after_devices[] = {
@@ -276,8 +276,7 @@ static const char *vm_part_text(const char *name, const char *id, char buf[VM_PA
 /* ---- save ---- */
 
 static int vm_save_part(struct vm *vm, const struct vm_part *part,
-			int (*fn)(void *opaque, const struct vm_section *section,
-				  struct err **err),
+			int (*fn)(void *opaque, const struct vm_section *section, struct err **err),
 			void *opaque, struct err **err)
 {
 	char text[VM_PART_TEXT_MAX];
@@ -333,8 +332,8 @@ static int vm_load_part(struct vm *vm, const struct vm_part *part, const struct 
 	vm_part_text(part->kind->name, part->id, text);
 	if (!s->version || s->version > part->kind->version)
 		return err_set(err, EINVAL,
-			       "the state of %s has version %u; this program knows it up to %u", text,
-			       s->version, part->kind->version);
+			       "the state of %s has version %u; this program knows it up to %u",
+			       text, s->version, part->kind->version);
 	ret = part->kind->load(vm, part, s->version, &in, err);
 	if (!ret && !unpack_ended(&in))
 		ret = err_set(err, EINVAL, "it is %s", unpack_failed(&in) ? "damaged" : "too long");
