@@ -125,7 +125,7 @@ class Moving:
         )
         found = re.search(r"rounds=(\d+) wrong=(\d+)", done.output)
         assert found and int(found[1]) > 0 and found[2] == "0", done.output
-        log = self.vm.console.run("dmesg | grep -iE 'BUG|Oops|lockup|stall|corrupt'").output
+        log = self.vm.console.run("dmesg | grep -E 'BUG:|Oops|lockup|stalls on|orrupt'").output
         assert log.strip() == "", log
         power_off(self.vm)
 

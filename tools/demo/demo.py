@@ -184,11 +184,11 @@ def show_table(screen, moments, kernel, host):
         rfc = "2212" if step.left else str(step.nodes[0])
         figures.append(f"{rfc} / {step.nodes[1]}")
         screen.line(form.format(*figures, "WRONG" if moment.problems else "ok"))
-    screen.line("  6 migration                    comes with migration, not part of this version")
-    left = moments[-1].step.left and moments[-1].request.get("Request status")
-    if left:
-        screen.line()
-        screen.line(f"  Step 5: request status {left}; {moments[-1].notes[-1]}.")
+    screen.line()
+    for moment in moments:
+        if moment.step.left:
+            notes = "; ".join([f"request status {moment.request.get('Request status')}", *moment.notes])
+            screen.line(f"  Step {moment.step.number}: {notes}.")
     if isinstance(host, nest.Nest):
         screen.line("  KVM: in an emulated host. Times there are no measure of speed.")
     else:

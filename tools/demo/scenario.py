@@ -32,6 +32,7 @@ import nest  # noqa: E402
 
 MIB = 1 << 20
 MONITOR = "monitor.sock"
+IMAGE = "image"
 # Memory is onlined for the kernel's own use too, as in the RFC: some of it cannot be given back.
 APPEND = "console=ttyS0 quiet panic=-1 memhp_default_state=online"
 
@@ -183,6 +184,19 @@ class Machine:
         """What the human monitor prints for COMMAND."""
         return self.host.hmp(self.socket, command, timeout=60)
 
+    def await_running(self, timeout=BOOT_TIMEOUT_S):
+        """Wait until the guest runs: a machine that is loaded from an image."""
+        begin = time.monotonic()
+        while True:
+            with contextlib.suppress(nest.CommandFailed, nest.StreamEnded):
+                if "VM status: running" in self.hmp("info status"):
+                    return
+            if self.process.ended:
+                raise nest.CommandFailed("ebb ended instead of starting from the image")
+            if time.monotonic() - begin > timeout:
+                raise nest.NestTimeout(f"the machine did not run after {timeout} s")
+            time.sleep(LOOK_EVERY_S)
+
     def request(self, device):
         return parse_request(self.hmp(f"info virtio-mem {device}"))
 
@@ -292,6 +306,7 @@ STEPS = (
     Step(3, "virtio-mem reg0 2048", 2048, {0: 4096, 1: 5120}, ("info numa",)),
     Step(4, "virtio-mem reg0 8192", 8192, {0: 10240, 1: 5120}, ("info numa",)),
     Step(5, "virtio-mem reg0 0", 0, {0: 2048, 1: 5120}, INFO, left=True),
+    Step(6, "migrate, start from the image", None, {0: 2048, 1: 5120}, INFO, left=True),
 )
 
 
@@ -311,11 +326,12 @@ class Moment(typing.NamedTuple):
 
 
 class Play:
-    """The scenario on MACHINE, which is up."""
+    """The scenario on MACHINE, which is up; STACK ends the one that it moves to."""
 
-    def __init__(self, machine, progress):
+    def __init__(self, machine, progress, stack):
         self.machine = machine
         self.progress = progress
+        self.stack = stack
         self.base = {}  # {node: MemTotal without what devices plugged}
         self.rss_before_shrink = None
 
@@ -392,6 +408,33 @@ class Play:
         self.rss_before_shrink = self.rss()
         return f"the guest used {FILL_MIB} MB and freed them"
 
+    def migrate(self):
+        """Send the machine away and begin again from the image, with the same command line and one word
+        more. Returns the commands with what the monitor said, and notes for a person."""
+        source, image = self.machine, self.machine.host.path(IMAGE)
+        boot = source.console.run("cat /proc/sys/kernel/random/boot_id").output
+        command = f'migrate "exec: cat > {image}"'
+        self.progress(command)
+        said = source.host.hmp(source.socket, command, RESIZE_TIMEOUT_S, self.progress)
+        info = source.hmp("info migrate")
+        sent = re.search(r"^transferred ram: (\d+) kbytes$", info, re.M)
+        if "Migration status: completed" not in info or not sent:
+            raise nest.CommandFailed(f"the machine was not saved: {said}\n{info}")
+        with contextlib.suppress(nest.StreamEnded):
+            source.hmp("quit")
+        if source.process.wait(60) != 0:
+            raise nest.CommandFailed("ebb did not end well after it had saved its machine")
+        more = ["-incoming", f"exec: cat {image}"]
+        self.progress(f'the same command line with {more[0]} "{more[1]}"')
+        self.machine = self.stack.enter_context(Machine(source.host, [*source.argv, *more]))
+        self.machine.await_running()
+        if self.machine.console.run("cat /proc/sys/kernel/random/boot_id").output != boot:
+            raise nest.CommandFailed("another guest came out of the image")
+        source.host.run(f"rm -f '{image}'")
+        notes = [f"{int(sent[1]) // 1024} MB of memory were sent; -incoming \"exec: cat IMAGE\""]
+        # The percentages overwrite each other on a terminal.
+        return [(command.replace(image, "IMAGE"), said.strip().rpartition("Completed")[2])], notes
+
     def judge_return(self, moment):
         """What the guest gave back is the host's again."""
         now = moment.rss_bytes
@@ -400,11 +443,14 @@ class Play:
             yield f"the host got only {returned} MB back of the {FILL_MIB} MB that the guest used"
 
     def steps(self):
+        before = None
         for step in STEPS:
             begin = time.monotonic()
             said, notes = [], []
-            if step.target_mib is None:
+            if step.number == 2:
                 self.start()
+            elif step.number == 6:
+                said, notes = self.migrate()
             else:
                 said.append(self.resize(step))
             if step.number == 4:
@@ -412,9 +458,12 @@ class Play:
                 notes.append(self.use_memory())
                 begin = time.monotonic() - seconds
             moment = self.moment(step, begin, said, notes)
-            if step.left:
+            if step.number == 5:
                 moment.problems.extend(self.judge_return(moment))
                 notes.append(explain_left(moment))
+            if step.number == 6:
+                moment.problems.extend(judge_same(before, moment))
+            before = moment
             yield moment
 
 
@@ -445,14 +494,29 @@ def judge(moment, cpus, plugged, base):
     yield from judge_request(moment, plugged)
 
 
+def judge_same(before, moment):
+    """Sentences about what is not as it was before the machine was moved."""
+    for command in INFO:
+        was, now = dict(before.shown)[command], dict(moment.shown)[command]
+        if was != now:
+            yield f"{command} shows {now!r}, not {was!r} as before"
+    if before.guest_mib != moment.guest_mib:
+        yield f"the guest has {moment.guest_mib} MB, not {before.guest_mib} as before"
+
+
 def judge_request(moment, plugged):
     """Sentences about "info virtio-mem reg0"."""
     request = moment.request
-    status = "vm-oom" if moment.step.left and plugged[0] else "done"
-    wanted = {"Status": "ready", "Request status": status, "Page size": PAGE_SIZE}
-    for field, value in wanted.items():
-        if request.get(field) != value:
-            yield f"info virtio-mem reg0 shows {field}: {request.get(field)}, not {value}"
+    statuses = ["vm-oom"] if moment.step.left and plugged[0] else ["done"]
+    if moment.step.number == 6 and plugged[0]:
+        statuses.append("in-progress")  # the guest has only just arrived, and may try again
+    wanted = {"Status": ["ready"], "Request status": statuses, "Page size": [PAGE_SIZE]}
+    for field, values in wanted.items():
+        if request.get(field) not in values:
+            yield (
+                f"info virtio-mem reg0 shows {field}: {request.get(field)}, "
+                f"not {' or '.join(values)}"
+            )
 
 
 def judge_devices(devices):
@@ -482,14 +546,16 @@ def play(host, kernel, progress=silent, ready=silent):
 
     PROGRESS gets short texts while something takes its time, READY one when the guest is up.
     """
-    with Machine(host, command_line(host, kernel)) as machine:
+    with contextlib.ExitStack() as stack:
+        machine = stack.enter_context(Machine(host, command_line(host, kernel)))
         progress("the guest boots")
         seconds = machine.boot()
         release = machine.console.run("uname -r").output.strip()
         ready(f"Linux {release} is up; its first line came after {seconds:.1f} s")
-        yield from Play(machine, progress).steps()
+        played = Play(machine, progress, stack)
+        yield from played.steps()
         progress("the guest powers off")
-        machine.process.write("poweroff -f\n")
-        status = machine.process.wait(120)
+        played.machine.process.write("poweroff -f\n")
+        status = played.machine.process.wait(120)
         if status != 0:
             raise nest.CommandFailed(f"ebb ended with status {status} after a power-off, not 0")
