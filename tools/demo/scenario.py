@@ -433,7 +433,8 @@ class Play:
         source.host.run(f"rm -f '{image}'")
         notes = [f"{int(sent[1]) // 1024} MB of memory were sent; -incoming \"exec: cat IMAGE\""]
         # The percentages overwrite each other on a terminal.
-        return [(command.replace(image, "IMAGE"), said.strip().rpartition("Completed")[2])], notes
+        last = "".join(said.strip().rpartition("Completed")[1:])
+        return [(command.replace(image, "IMAGE"), last)], notes
 
     def judge_return(self, moment):
         """What the guest gave back is the host's again."""
