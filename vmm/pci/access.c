@@ -11,7 +11,11 @@
  *     devices' ports: whoever has one adds a region of its own to the bus, which is smaller than
  *     the bridge's and therefore answers (the reset control register at 0xCF9).
  *
- * Threads: vCPU threads; host->lock is taken here.
+ * I4  A device's own handlers run without host->lock: they wait for the device, which may wait for
+ *     much (memory that is plugged, or is still to come), and the lock is wanted by monitors.
+ *
+ * Threads: vCPU threads; host->lock is taken here. A function that was found is there as long as the
+ * access lasts: devices go while no vCPU runs.
  * The guest controls: everything.
  */
 #include "vmm/pci/internal.h"
@@ -58,39 +62,57 @@ static struct pci_device *pci_function_find(struct pci_host *host, unsigned int 
 	return bus ? bus->functions[devfn & 0xff] : NULL;
 }
 
-/* host->lock held. */
 static uint32_t pci_access_read(struct pci_host *host, unsigned int bus_number, unsigned int devfn,
 				unsigned int reg, unsigned int size)
 {
-	struct pci_device *dev = pci_function_find(host, bus_number, devfn);
+	struct pci_cap_access access;
+	struct pci_device *dev;
+	uint32_t value;
+	bool handled;
 
-	if (!dev || !pci_access_valid(reg, size))
+	if (!pci_access_valid(reg, size))
 		return PCI_ALL_ONES;
-	return pci_config_read(dev, reg, size);
+	pthread_mutex_lock(&host->lock);
+	dev = pci_function_find(host, bus_number, devfn);
+	handled = dev && pci_config_handled(dev, reg, size, &access);
+	value = dev ? pci_config_read(dev, reg, size) : PCI_ALL_ONES;
+	pthread_mutex_unlock(&host->lock);
+	return handled ? pci_cap_read(dev, &access, value) : value;
 }
 
-/* host->lock held. */
 static void pci_access_write(struct pci_host *host, unsigned int bus_number, unsigned int devfn,
 			     unsigned int reg, unsigned int size, uint32_t value)
 {
-	struct pci_device *dev = pci_function_find(host, bus_number, devfn);
+	struct pci_cap_access access;
+	struct pci_device *dev;
+	bool handled, went_down = false;
 
-	if (dev && pci_access_valid(reg, size))
+	if (!pci_access_valid(reg, size))
+		return;
+	pthread_mutex_lock(&host->lock);
+	dev = pci_function_find(host, bus_number, devfn);
+	handled = dev && dev->ops->cap_write && pci_config_handled(dev, reg, size, &access);
+	if (dev && !handled)
 		pci_config_write(dev, reg, size, value);
+	if (dev && dev->port) {
+		went_down = dev->port->went_down;
+		dev->port->went_down = false;
+	}
+	pthread_mutex_unlock(&host->lock);
+	if (handled)
+		pci_cap_write(dev, &access, value);
+	if (went_down)
+		pci_port_tell_down(dev->port);
 }
 
 static uint64_t pci_ecam_read(void *opaque, uint64_t offset, unsigned int size)
 {
 	struct pci_host *host = opaque;
-	uint32_t value;
 
 	if (size > 4)
 		return UINT64_MAX;
-	pthread_mutex_lock(&host->lock);
-	value = pci_access_read(host, (unsigned int)(offset >> 20), (offset >> 12) & 0xff,
-				offset & 0xfff, size);
-	pthread_mutex_unlock(&host->lock);
-	return value;
+	return pci_access_read(host, (unsigned int)(offset >> 20), (offset >> 12) & 0xff,
+			       offset & 0xfff, size);
 }
 
 static void pci_ecam_write(void *opaque, uint64_t offset, unsigned int size, uint64_t value)
@@ -99,10 +121,8 @@ static void pci_ecam_write(void *opaque, uint64_t offset, unsigned int size, uin
 
 	if (size > 4)
 		return;
-	pthread_mutex_lock(&host->lock);
 	pci_access_write(host, (unsigned int)(offset >> 20), (offset >> 12) & 0xff, offset & 0xfff,
 			 size, (uint32_t)value);
-	pthread_mutex_unlock(&host->lock);
 }
 
 static const struct bus_ops pci_ecam_ops = {
@@ -110,18 +130,20 @@ static const struct bus_ops pci_ecam_ops = {
 	.write = pci_ecam_write,
 };
 
+static uint32_t pci_address(struct pci_host *host)
+{
+	uint32_t address;
+
+	pthread_mutex_lock(&host->lock);
+	address = host->address;
+	pthread_mutex_unlock(&host->lock);
+	return address;
+}
+
 static uint64_t pci_address_read(void *opaque, uint64_t offset, unsigned int size)
 {
-	struct pci_host *host = opaque;
-	uint32_t value;
-
 	(void)offset;
-	if (size != 4)
-		return PCI_ALL_ONES;
-	pthread_mutex_lock(&host->lock);
-	value = host->address;
-	pthread_mutex_unlock(&host->lock);
-	return value;
+	return size == 4 ? pci_address(opaque) : PCI_ALL_ONES;
 }
 
 static void pci_address_write(void *opaque, uint64_t offset, unsigned int size, uint64_t value)
@@ -144,26 +166,22 @@ static const struct bus_ops pci_address_ops = {
 static uint64_t pci_data_read(void *opaque, uint64_t offset, unsigned int size)
 {
 	struct pci_host *host = opaque;
-	uint32_t value = PCI_ALL_ONES;
+	uint32_t address = pci_address(host);
 
-	pthread_mutex_lock(&host->lock);
-	if (host->address & PCI_ADDRESS_ENABLE)
-		value = pci_access_read(host, host->address >> 16 & 0xff, host->address >> 8 & 0xff,
-					(host->address & 0xfc) + (unsigned int)offset, size);
-	pthread_mutex_unlock(&host->lock);
-	return value;
+	if (!(address & PCI_ADDRESS_ENABLE))
+		return PCI_ALL_ONES;
+	return pci_access_read(host, address >> 16 & 0xff, address >> 8 & 0xff,
+			       (address & 0xfc) + (unsigned int)offset, size);
 }
 
 static void pci_data_write(void *opaque, uint64_t offset, unsigned int size, uint64_t value)
 {
 	struct pci_host *host = opaque;
+	uint32_t address = pci_address(host);
 
-	pthread_mutex_lock(&host->lock);
-	if (host->address & PCI_ADDRESS_ENABLE)
-		pci_access_write(host, host->address >> 16 & 0xff, host->address >> 8 & 0xff,
-				 (host->address & 0xfc) + (unsigned int)offset, size,
-				 (uint32_t)value);
-	pthread_mutex_unlock(&host->lock);
+	if (address & PCI_ADDRESS_ENABLE)
+		pci_access_write(host, address >> 16 & 0xff, address >> 8 & 0xff,
+				 (address & 0xfc) + (unsigned int)offset, size, (uint32_t)value);
 }
 
 static const struct bus_ops pci_data_ops = {

@@ -58,17 +58,8 @@ void pci_config_init(struct pci_device *dev, const struct pci_identity *identity
 	memcpy(dev->config, dev->power_on, sizeof(dev->config));
 }
 
-/* The part of an access that a capability's handler sees. */
-struct pci_cap_access {
-	unsigned int cap;    /* its number */
-	unsigned int offset; /* from the capability's start */
-	unsigned int size;
-	unsigned int shift; /* of these bytes in the access's value, in bits */
-};
-
-/* True when the access reaches a handled capability beyond its header, and inside its size. */
-static bool pci_config_handled(const struct pci_device *dev, unsigned int reg, unsigned int size,
-			       struct pci_cap_access *ret_access)
+bool pci_config_handled(const struct pci_device *dev, unsigned int reg, unsigned int size,
+			struct pci_cap_access *ret_access)
 {
 	unsigned int i;
 
@@ -102,23 +93,30 @@ static uint32_t pci_value_mask(unsigned int size)
 
 uint32_t pci_config_read(struct pci_device *dev, unsigned int reg, unsigned int size)
 {
-	struct pci_cap_access access;
-	uint32_t value, mask;
-
 	if (reg >= PCI_CONFIG_SIZE)
 		return 0;
 	dev->config[PCI_STATUS] &= (uint8_t)~PCI_STATUS_INTERRUPT;
 	if (__atomic_load_n(&dev->intx_level, __ATOMIC_RELAXED))
 		dev->config[PCI_STATUS] |= PCI_STATUS_INTERRUPT;
 
-	value = (uint32_t)bytes_get_le(dev->config + reg, size);
-	if (!dev->ops->cap_read || !pci_config_handled(dev, reg, size, &access))
+	return (uint32_t)bytes_get_le(dev->config + reg, size);
+}
+
+uint32_t pci_cap_read(struct pci_device *dev, const struct pci_cap_access *access, uint32_t value)
+{
+	uint32_t mask = pci_value_mask(access->size), bytes;
+
+	if (!dev->ops->cap_read)
 		return value;
-	mask = pci_value_mask(access.size);
-	value &= ~(mask << access.shift);
-	value |= (dev->ops->cap_read(dev->opaque, access.cap, access.offset, access.size) & mask)
-		 << access.shift;
-	return value;
+	bytes = dev->ops->cap_read(dev->opaque, access->cap, access->offset, access->size);
+	return (value & ~(mask << access->shift)) | (bytes & mask) << access->shift;
+}
+
+void pci_cap_write(struct pci_device *dev, const struct pci_cap_access *access, uint32_t value)
+{
+	/* What the access has besides is read-only: header, or padding after the end. */
+	dev->ops->cap_write(dev->opaque, access->cap, access->offset, access->size,
+			    value >> access->shift & pci_value_mask(access->size));
 }
 
 void pci_config_follow(struct pci_device *dev)
@@ -134,18 +132,11 @@ void pci_config_follow(struct pci_device *dev)
 
 void pci_config_write(struct pci_device *dev, unsigned int reg, unsigned int size, uint32_t value)
 {
-	struct pci_cap_access access;
 	unsigned int i;
 	bool changed = false;
 
 	if (reg >= PCI_CONFIG_SIZE)
 		return;
-	if (dev->ops->cap_write && pci_config_handled(dev, reg, size, &access)) {
-		/* What the access has besides is read-only: header, or padding after the end. */
-		dev->ops->cap_write(dev->opaque, access.cap, access.offset, access.size,
-				    value >> access.shift & pci_value_mask(access.size));
-		return;
-	}
 	for (i = 0; i < size; i++) {
 		uint8_t mask = dev->write_mask[reg + i];
 		uint8_t old = dev->config[reg + i];

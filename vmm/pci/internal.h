@@ -107,6 +107,7 @@ struct pci_port {
 	struct range memory, prefetch; /* at power-on */
 	bool plugged;                  /* what is on the bus is in the slot */
 	bool link;                     /* and can be reached: powered, and the link is up */
+	bool went_down;                /* and those behind it were not told yet */
 	bool interrupting;             /* an enabled event is noted in Slot Status */
 	uint16_t control;              /* Slot Control, as it was last acted upon */
 };
@@ -127,7 +128,24 @@ struct pci_host {
 void pci_access_init(struct pci_host *host);
 void pci_access_done(struct pci_host *host);
 
-/* config.c: host->lock held in all. @reg below 4096; the access lies in one aligned doubleword. */
+/* The part of an access that a capability's handler sees. */
+struct pci_cap_access {
+	unsigned int cap;    /* its number */
+	unsigned int offset; /* from the capability's start */
+	unsigned int size;
+	unsigned int shift; /* of these bytes in the access's value, in bits */
+};
+
+/*
+ * config.c: host->lock held in all but the next three. @reg below 4096; the access lies in one
+ * aligned doubleword.
+ */
+/* True when the access reaches a handled capability beyond its header, and inside its size. */
+bool pci_config_handled(const struct pci_device *dev, unsigned int reg, unsigned int size,
+			struct pci_cap_access *ret_access);
+/* The device's own handlers, without the lock. @value: of the whole access, as stored. */
+uint32_t pci_cap_read(struct pci_device *dev, const struct pci_cap_access *access, uint32_t value);
+void pci_cap_write(struct pci_device *dev, const struct pci_cap_access *access, uint32_t value);
 void pci_config_init(struct pci_device *dev, const struct pci_identity *identity);
 uint32_t pci_config_read(struct pci_device *dev, unsigned int reg, unsigned int size);
 void pci_config_write(struct pci_device *dev, unsigned int reg, unsigned int size, uint32_t value);
@@ -158,7 +176,12 @@ struct pci_device *pci_function_new(const struct pci_place *place, const char *i
 	for (devfn = 0; devfn < PCI_SLOTS * PCI_FUNCTIONS; devfn++) \
 		if (((dev) = (bus)->functions[devfn]))
 
-/* port.c: host->lock held in all. The bus may be the root bus, from which everything passes. */
+/*
+ * port.c: without host->lock, on the thread of the vCPU whose access took the link down: link_down()
+ * of all that is behind it.
+ */
+void pci_port_tell_down(struct pci_port *port);
+/* port.c: host->lock held in all others. The bus may be the root bus, from which everything passes. */
 /* Do functions of @bus answer? */
 bool pci_bus_is_up(const struct pci_bus *bus);
 /* Do accesses to @r reach @bus? */

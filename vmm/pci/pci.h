@@ -25,8 +25,9 @@
  *     to the first port whose secondary bus it is. Nothing is behind that bus, so there are no
  *     loops.
  *
- * Threads: configuration accesses come from vCPU threads and are serialised by the host's lock;
- * pci_device_ops are called with it held. BAR handlers (bus_ops) run without it, and must not call
+ * Threads: configuration accesses come from vCPU threads and are serialised by the host's lock, but
+ * for what a device's own handlers do; bar_mapped() and reset() are called with it held. BAR handlers
+ * (bus_ops) and the other pci_device_ops run without it, and must not call
  * what takes it or wait for somebody who does (the deadlock rule of bus.h): pci_msix_trigger(),
  * pci_msix_enabled(), pci_intx_set() and pci_bus_master() come from any thread, with any lock of
  * the device held, and take leaf locks of their own only. Devices are added and removed by one
@@ -65,7 +66,8 @@ struct pci_device_ops {
 	/*
 	 * An access to the device's own capability bytes (pci_add_capability with @handled). May be
 	 * NULL: plain storage then. Offsets are relative to the capability's start and at least 2;
-	 * an access lies in one aligned doubleword, so @size is 1 to 4.
+	 * an access lies in one aligned doubleword, so @size is 1 to 4. On the vCPU's thread, of
+	 * which there may be several at a time; no lock is held, and it may wait.
 	 */
 	uint32_t (*cap_read)(void *opaque, unsigned int cap, unsigned int offset,
 			     unsigned int size);
@@ -75,7 +77,7 @@ struct pci_device_ops {
 	void (*reset)(void *opaque);
 	/*
 	 * The link went down (I5): as a reset by the driver, and what the windows of configuration
-	 * space into the device hold is forgotten. On a vCPU's thread; must not wait. May be NULL.
+	 * space into the device hold is forgotten. As cap_read() otherwise. May be NULL.
 	 */
 	void (*link_down)(void *opaque);
 };

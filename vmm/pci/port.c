@@ -135,7 +135,7 @@ static void pci_port_set_link(struct pci_port *port, bool link)
 	pci_port_set(port, PCI_EXPRESS_LINK_STATUS, pci_port_link_status(link));
 }
 
-/* Reset what is behind the link that went down. */
+/* Reset what is behind the link that went down: here its registers. */
 static void pci_port_reset_behind(struct pci_port *port)
 {
 	struct pci_device *dev;
@@ -144,9 +144,18 @@ static void pci_port_reset_behind(struct pci_port *port)
 	PCI_FOR_EACH(&port->bus, devfn, dev)
 	{
 		pci_config_reset(dev, false);
-		if (dev->ops->link_down)
-			dev->ops->link_down(dev->opaque);
+		port->went_down = true;
 	}
+}
+
+void pci_port_tell_down(struct pci_port *port)
+{
+	struct pci_device *dev;
+	unsigned int devfn;
+
+	PCI_FOR_EACH(&port->bus, devfn, dev)
+	if (dev->ops->link_down)
+		dev->ops->link_down(dev->opaque);
 }
 
 void pci_port_update(struct pci_port *port)
@@ -187,6 +196,7 @@ void pci_port_reset(struct pci_port *port, unsigned int number)
 	pci_port_set_window(port, PCI_MEMORY_BASE, port->assigned ? port->memory : none);
 	pci_port_set_window(port, PCI_PREFETCH_BASE, port->assigned ? port->prefetch : none);
 	port->plugged = !pci_port_is_empty(port);
+	port->went_down = false;
 	pci_slot_reset(port);
 	pci_port_set_link(port, pci_port_link_wanted(port));
 	PCI_FOR_EACH(&port->bus, devfn, dev)

@@ -223,16 +223,20 @@ static uint32_t virtio_pci_cap_read(void *opaque, unsigned int cap, unsigned int
 	struct virtio_pci *vp = opaque;
 	unsigned int bar_size;
 	uint64_t bar_offset;
+	uint32_t value;
 
 	if (cap != vp->window_cap || offset + size > VIRTIO_PCI_WINDOW_SIZE)
 		return 0;
+	pthread_mutex_lock(&vp->window_lock);
 	if (offset >= CAP_EXTRA) {
 		memset(vp->window + CAP_EXTRA, 0, 4);
 		if (virtio_pci_window_target(vp, &bar_offset, &bar_size))
 			bytes_put_le(vp->window + CAP_EXTRA, bar_size,
 				     virtio_pci_bar_read(vp, bar_offset, bar_size));
 	}
-	return (uint32_t)bytes_get_le(vp->window + offset, size);
+	value = (uint32_t)bytes_get_le(vp->window + offset, size);
+	pthread_mutex_unlock(&vp->window_lock);
+	return value;
 }
 
 /* Bar, offset, length and pci_cfg_data. */
@@ -250,20 +254,23 @@ static void virtio_pci_cap_write(void *opaque, unsigned int cap, unsigned int of
 
 	if (cap != vp->window_cap || offset + size > VIRTIO_PCI_WINDOW_SIZE)
 		return;
+	pthread_mutex_lock(&vp->window_lock);
 	for (unsigned int i = offset; i < offset + size; i++)
 		if (virtio_pci_window_writable(i))
 			vp->window[i] = (uint8_t)(value >> (8 * (i - offset)));
-	if (offset < CAP_EXTRA || !virtio_pci_window_target(vp, &bar_offset, &bar_size))
-		return;
-	virtio_pci_bar_write(vp, bar_offset, bar_size,
-			     bytes_get_le(vp->window + CAP_EXTRA, bar_size));
+	if (offset >= CAP_EXTRA && virtio_pci_window_target(vp, &bar_offset, &bar_size))
+		virtio_pci_bar_write(vp, bar_offset, bar_size,
+				     bytes_get_le(vp->window + CAP_EXTRA, bar_size));
+	pthread_mutex_unlock(&vp->window_lock);
 }
 
 static void virtio_pci_window_reset(struct virtio_pci *vp)
 {
+	pthread_mutex_lock(&vp->window_lock);
 	memset(vp->window, 0, sizeof(vp->window));
 	vp->window[CAP_LEN] = CAP_SIZE_LONG;
 	vp->window[CAP_CFG_TYPE] = VIRTIO_PCI_CAP_PCI_CFG;
+	pthread_mutex_unlock(&vp->window_lock);
 }
 
 static void virtio_pci_system_reset(void *opaque)
@@ -396,8 +403,10 @@ struct virtio_pci *virtio_pci_new(const struct virtio_pci_config *config,
 	}
 	vp->vdev = vdev;
 	vp->hv = config->hv;
+	pthread_mutex_init(&vp->window_lock, NULL);
 	if (virtio_pci_init(vp, config, err)) {
 		pci_device_free(vp->pci);
+		pthread_mutex_destroy(&vp->window_lock);
 		free(vp);
 		return NULL;
 	}
@@ -411,6 +420,7 @@ void virtio_pci_free(struct virtio_pci *vp)
 		return;
 	virtio_attach(vp->vdev, NULL, NULL);
 	pci_device_free(vp->pci);
+	pthread_mutex_destroy(&vp->window_lock);
 	free(vp);
 }
 

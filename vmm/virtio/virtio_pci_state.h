@@ -6,6 +6,8 @@
 #ifndef VMM_VIRTIO_VIRTIO_PCI_STATE_H
 #define VMM_VIRTIO_VIRTIO_PCI_STATE_H
 
+#include <pthread.h>
+
 #include "vmm/virtio/virtio_transport.h"
 
 #define VIRTIO_MSI_NO_VECTOR 0xffff
@@ -33,6 +35,8 @@ struct virtio_pci {
 	uint8_t isr;
 	/* guarded by the PCI host's lock */
 	uint64_t doorbells; /* bit n: queue n's is registered with the hypervisor */
+	/* guarded by window_lock, which comes before the device lock, while vCPUs run */
+	pthread_mutex_t window_lock;
 	uint8_t window[VIRTIO_PCI_WINDOW_SIZE];
 };
 

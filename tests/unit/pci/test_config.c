@@ -27,6 +27,8 @@ static uint32_t subject_cap_read(void *opaque, unsigned int cap, unsigned int of
 	assert_true(offset >= 2 && size >= 1 && offset + size <= sizeof(s->cap_bytes));
 	memcpy(&value, s->cap_bytes + offset, size);
 	s->cap_reads++;
+	/* Whatever a device waits for, monitors do not wait for it. */
+	assert_int_equal(pci_device_config(s->dev, PCI_VENDOR_ID, 2), 0x1af4);
 	/* Bits above the size must not reach the guest. */
 	return size < 4 ? value | ALL_ONES << (8 * size) : value;
 }
@@ -41,6 +43,7 @@ static void subject_cap_write(void *opaque, unsigned int cap, unsigned int offse
 	assert_true(size == 4 || value >> (8 * size) == 0);
 	memcpy(s->cap_bytes + offset, &value, size);
 	s->cap_writes++;
+	assert_int_equal(pci_device_config(s->dev, PCI_VENDOR_ID, 2), 0x1af4);
 }
 
 static void subject_reset(void *opaque)

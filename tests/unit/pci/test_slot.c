@@ -48,6 +48,8 @@ static void subject_link_down(void *opaque)
 	struct subject *s = opaque;
 
 	s->downs++;
+	/* Whatever a device waits for, monitors do not wait for it. */
+	assert_int_equal(pci_device_config(s->dev, PCI_VENDOR_ID, 2), 0x1af4);
 }
 
 static const struct pci_device_ops ops = {.link_down = subject_link_down};
