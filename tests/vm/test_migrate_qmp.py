@@ -107,8 +107,11 @@ def told(qmp):
 
 
 def settle(qmp, status):
-    """Until the machine is STATUS; QEMU tells the end of a migration before it is."""
+    """Until the machine is STATUS and takes commands about migrations: QEMU tells the end of one
+    before that, and breaks when the next begins before it has let go of the last."""
     wait(lambda: qmp.execute("query-status")["status"] == status)
+    if "query-yank" in (c["name"] for c in qmp.execute("query-commands")):
+        wait(lambda: {"type": "migration"} not in qmp.execute("query-yank"))
 
 
 def states(machine, folder):
@@ -377,6 +380,51 @@ def test_parameters_meanwhile(slow):
     assert wait_status(slow, *ENDS) == "completed"
 
 
+WRITER = "test=pattern devices=2 arena=1M rate=4 step=8"
+WRITER_ARGS = ["-m", "64M,maxmem=1G", "-smp", "2"]
+WRITER_ARGS += memory_devices(("64M", "32M", "2M", 0), ("64M", "16M", "1M", 0))
+
+
+def test_postcopy_as_monitors_tell_it(folder):
+    """Begun, cut, waited for elsewhere, resumed by a person: one migration, one job."""
+    (folder / "target").mkdir()
+    waiting = [*WRITER_ARGS, "-incoming", "defer"]
+    with (
+        Machine(folder, WRITER, WRITER_ARGS, monitor=True, qmp=True) as machine,
+        Machine(folder / "target", WRITER, waiting, qmp=True) as target,
+    ):
+        machine.console.expect("^pattern: ready$")
+        source, there = machine.qmp(), target.qmp(oob=True)
+        for qmp in (source, there):
+            capabilities(qmp, events=True, postcopy_ram=True)
+        parameters(source, max_bandwidth=8 * MIB, max_postcopy_bandwidth=MIB // 8)
+        there.execute("migrate-incoming", uri=f"unix:{folder}/way")
+        source.execute("migrate", uri=f"unix:{folder}/way")
+        assert wait_status(source, "active", *ENDS) == "active"
+        source.execute("migrate-start-postcopy")
+        assert wait_status(source, "postcopy-active", *ENDS) == "postcopy-active"
+        wait(lambda: there.execute("query-status")["running"])
+        assert source.execute("query-migrate")["ram"]["remaining"] > 0
+        assert there.execute("query-migrate") == {"status": "postcopy-active"}
+        there.call("migrate-pause", oob=True)
+        assert wait_status(source, "postcopy-paused", *ENDS) == "postcopy-paused"
+        wait(lambda: there.execute("query-migrate")["status"] == "postcopy-paused")
+        assert "error-desc" in source.execute("query-migrate")
+        assert "Migration status: postcopy-paused (" in source.human("info migrate")
+        assert [job["status"] for job in source.execute("query-jobs")] == ["running"]
+        there.call("migrate-recover", {"uri": "tcp:127.0.0.1:0"}, oob=True)
+        address = there.execute("query-migrate")["socket-address"][0]
+        parameters(source, max_postcopy_bandwidth=0)
+        assert machine.monitor().run(f"migrate -d -r tcp:127.0.0.1:{address['port']}") == ""
+        assert wait_status(source, "completed", "failed") == "completed"
+        assert wait_status(there, "completed", "failed") == "completed"
+        assert [job["status"] for job in source.execute("query-jobs")] == ["concluded"]
+        ram = source.execute("query-migrate")["ram"]
+        assert ram["precopy-bytes"] + ram["postcopy-bytes"] == ram["transferred"]
+        assert "socket-address" not in there.execute("query-migrate")
+        assert there.execute("query-status")["running"]
+
+
 # Descriptors.
 
 
@@ -624,7 +672,7 @@ def test_lines_that_are_wrong(machine, line, answer):
 def test_uris_of_nonsense(machine):
     """Anything is a URI; what is none is refused, and nothing is left of it."""
     qmp, dice = machine.qmp(), random.Random(5)
-    names = ["tcp:", "unix:", "fd:", "file:", "exec", "defer", "x:"]
+    names = ["tcp:", "unix:", "fd:", "file:/nonexistent/", "exec", "defer", "x:"]
     tails = ["", ":", "[", "]:1", "[::", ",", ",offset=", "%", "\x1b[2J", "\x7f", "é", "/", "-1"]
     for _ in range(300):
         uri = dice.choice(names) + "".join(dice.choice(tails) for _ in range(dice.randrange(4)))
