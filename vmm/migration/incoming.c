@@ -409,6 +409,11 @@ void incoming_free(struct incoming *in)
 	free(in);
 }
 
+void incoming_connected(struct incoming *in)
+{
+	in->listening[0] = '\0';
+}
+
 const char *incoming_listening(const struct incoming *in)
 {
 	return in->listening;

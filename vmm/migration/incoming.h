@@ -54,7 +54,9 @@ void incoming_cut(struct incoming *in);
  */
 int incoming_recover(struct incoming *in, struct address *address, struct err **err);
 
-/* Where it listens or listened, as an address; "" for what cannot be connected to. */
+/* Where the source is waited for, as an address; "" for what cannot be connected to. */
 const char *incoming_listening(const struct incoming *in);
+/* It has come. On the main thread, like what begins to wait for it. */
+void incoming_connected(struct incoming *in);
 
 #endif

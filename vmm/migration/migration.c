@@ -60,6 +60,8 @@ static void migration_on_incoming(void *opaque, enum migration_status status, co
 	struct migration *m = opaque;
 
 	migration_on_status(m, status, error);
+	if (status == MIGRATION_ACTIVE || status == MIGRATION_POSTCOPY_ACTIVE)
+		incoming_connected(m->incoming);
 	if (status != MIGRATION_FAILED)
 		return;
 	report(vm_config(m->vm), "%s", error);
@@ -325,8 +327,7 @@ void migration_info(const struct migration *m, struct migration_info *ret_info)
 	ret_info->status = m->status;
 	ret_info->incoming = !m->outgoing && m->incoming;
 	ret_info->error = m->error;
-	if (m->incoming &&
-	    (m->status == MIGRATION_SETUP || m->status == MIGRATION_POSTCOPY_RECOVER))
+	if (m->incoming)
 		snprintf(ret_info->listening, sizeof(ret_info->listening), "%s",
 			 incoming_listening(m->incoming));
 }
