@@ -146,8 +146,11 @@ static void *back_main(void *opaque)
 	pthread_cond_broadcast(&back->changed);
 	pthread_mutex_unlock(&back->lock);
 	err_free(err);
-	/* The sender may wait for a target that takes nothing any more. */
-	if (ret == -EREMOTEIO)
+	/*
+	 * The sender may wait for a target that takes nothing any more. One that said RUNNING has the
+	 * guest, whatever it says now.
+	 */
+	if (ret == -EREMOTEIO && !back_is(back, &back->running))
 		cancel_raise(back->cancel);
 	if (back->ops.changed)
 		back->ops.changed(back->opaque);

@@ -4,7 +4,7 @@
  * whatever the sender is doing.
  *
  *	READY	all is loaded		RUNNING	the guest is about to run there
- *	FAILED	a sentence: it gives up. The sender's cancel is raised
+ *	FAILED	a sentence: it gives up. The sender's cancel is raised, unless RUNNING came before
  *	WANT, HAVE, DONE		postcopy
  *
  * I1  How it ended is known exactly (enum back_end): whether the guest may go on here depends on it.

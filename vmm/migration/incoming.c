@@ -231,13 +231,14 @@ static int incoming_run(struct incoming *in, struct err **err)
 
 /* ---- the end ---- */
 
-static void incoming_last_words(struct incoming *in, const struct err *err)
+void incoming_last_words(struct incoming *in, const struct err *err)
 {
 	const char *words = err_message(err);
 
-	if (!in->writer)
-		return;
-	record_writer_set_timeout(in->writer, INCOMING_LAST_WORDS_MS);
+	pthread_mutex_lock(&in->back_lock);
+	if (in->writer)
+		record_writer_set_timeout(in->writer, INCOMING_LAST_WORDS_MS);
+	pthread_mutex_unlock(&in->back_lock);
 	incoming_say(in, RECORD_FAILED, words, strlen(words), NULL);
 }
 

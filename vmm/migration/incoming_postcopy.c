@@ -201,6 +201,9 @@ static void *incoming_runner(void *opaque)
 	/* Before the other thread may tell that the connection broke. */
 	if (!ret)
 		onmain_call(in->config.onmain, incoming_tell_running, in);
+	/* Before the cancel, after which nothing can be said any more. */
+	if (err)
+		incoming_last_words(in, err);
 	pthread_mutex_lock(&in->lock);
 	in->decided = true;
 	in->running = !ret;

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <time.h>
 
@@ -375,6 +376,20 @@ static enum migration_status outgoing_end_status(struct outgoing *o, int ret, co
 	return MIGRATION_CANCELLED;
 }
 
+/*
+ * The guest never needs its memory here again. Memory that others may see (a file) is left alone. Advice
+ * only: whatever the host keeps goes with the process.
+ */
+static void outgoing_release(const struct outgoing *o)
+{
+	for (size_t i = 0; i < o->nr_blocks; i++) {
+		const struct vm_ram_block *ram = &o->blocks[i].ram;
+
+		if (ram->fd < 0)
+			madvise(ram->host, ram->gpa.size, MADV_DONTNEED);
+	}
+}
+
 static void *outgoing_main(void *opaque)
 {
 	struct outgoing *o = opaque;
@@ -386,6 +401,9 @@ static void *outgoing_main(void *opaque)
 		outgoing_last_words(o, &err);
 	end.status = outgoing_end_status(o, ret, err);
 	outgoing_close(o);
+	if (!ret && end.outcome == VM_MIGRATION_HANDED_OVER &&
+	    outgoing_can(o, MIGRATION_CAP_RELEASE_RAM))
+		outgoing_release(o);
 	if (end.status == MIGRATION_FAILED)
 		end.error = err_message(err);
 	pthread_mutex_lock(&o->lock);
