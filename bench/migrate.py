@@ -92,7 +92,7 @@ class Monitor:
             size = self.requested_mib << 20
             self.await_text("info memory-devices", rf"^\s+size: {size}$")
         if self.dirty:
-            self.console.run(f"dirty {DIRTY_MIB} /tmp/dirty &")
+            self.console.run(f"(dirty {DIRTY_MIB} /tmp/dirty &)")
         self.hmp("migrate_set_parameter max-bandwidth 1T")
 
     def migrate(self, uri):
@@ -130,7 +130,7 @@ def restore(host, name, scheme):
     file = host.path("state")
     source = Monitor(host, name, "plain")
     source.boot()
-    source.console.run("sh -c 'while :; do echo tick; usleep 20000; done' &")
+    source.console.run("(while :; do echo tick; usleep 20000; done &)")
     source.migrate(f"exec:cat > {file}" if scheme == "exec" else f"file:{file}")
     source.end()
     begin = time.monotonic()
