@@ -366,3 +366,20 @@ def test_reset_while_memory_comes(guest):
     guest.became(target, qmp)
     guest.pattern = Pattern(guest.machine)
     lives(guest)
+
+
+def test_release_ram(guest):
+    """Memory that another process has is the host's again."""
+    caps = {"postcopy_ram": True, "release_ram": True}
+    target, qmp, uri = prepare(guest, "unix:HERE", caps, {"max_bandwidth": MIB})
+    guest.pattern.check()
+    before = guest.machine.rss_anon_bytes()
+    qmp.execute("migrate-incoming", uri=uri)
+    guest.qmp.execute("migrate", uri=uri)
+    assert succeed(guest.qmp, "active") == "active"
+    guest.qmp.execute("migrate-start-postcopy")
+    assert succeed(guest.qmp) == "completed"
+    assert guest.machine.rss_anon_bytes() < before - 16 * MIB
+    wait_running(qmp)
+    guest.became(target, qmp)
+    lives(guest)
