@@ -255,6 +255,18 @@ int loop_post(struct loop *loop, void (*fn)(void *opaque), void *opaque)
 	return 0;
 }
 
+static void loop_nothing(void *opaque)
+{
+	(void)opaque;
+}
+
+void loop_settle(struct loop *loop)
+{
+	/* What one wait of the loop returns is done in any order; all of it before the next wait. */
+	loop_call(loop, loop_nothing, NULL);
+	loop_call(loop, loop_nothing, NULL);
+}
+
 static void loop_watch_event(uv_poll_t *poll, int status, int events)
 {
 	struct loop_watch *watch = poll->data;

@@ -48,6 +48,9 @@ void loop_call(struct loop *loop, void (*fn)(void *opaque), void *opaque);
 /* 0 or -ENOMEM. */
 int loop_post(struct loop *loop, void (*fn)(void *opaque), void *opaque);
 
+/* From another thread: what was posted or signalled to the loop before has been done when it returns. */
+void loop_settle(struct loop *loop);
+
 /*
  * Call @fn on the loop's thread whenever eventfd @fd was signalled; its counter is cleared before
  * each call. The fd stays the caller's.

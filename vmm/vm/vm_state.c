@@ -14,6 +14,7 @@
 #include "vmm/isa/pvpanic.h"
 #include "vmm/isa/rtc.h"
 #include "vmm/isa/serial.h"
+#include "vmm/core/loop.h"
 #include "vmm/kvm/kvm.h"
 #include "vmm/kvm/vcpu.h"
 #include "vmm/pci/pci.h"
@@ -41,9 +42,6 @@ struct vm_part_kind {
 static int vm_save_cpu(struct vm *vm, const struct vm_part *part, struct pack *out,
 		       struct err **err)
 {
-	/* What devices sent is in its interrupt controller before the first one is looked at. */
-	if (!part->index)
-		kvm_vm_settle(vm->kvm);
 	return vcpus_save(vm->vcpus, part->index, out, err);
 }
 
@@ -303,6 +301,16 @@ static int vm_save_part(struct vm *vm, const struct vm_part *part,
 	return ret;
 }
 
+/* All sections are of one moment: no device's thread has anything left to do when the first is taken. */
+static void vm_settle(struct vm *vm)
+{
+	loop_settle(vm->io);
+	for (size_t i = 0; i < vm->nr_devices; i++)
+		if (vm->devices[i]->loop)
+			loop_settle(vm->devices[i]->loop);
+	kvm_vm_settle(vm->kvm);
+}
+
 int vm_save_sections(struct vm *vm,
 		     int (*fn)(void *opaque, const struct vm_section *section, struct err **err),
 		     void *opaque, struct err **err)
@@ -314,6 +322,7 @@ int vm_save_sections(struct vm *vm,
 	parts = vm_parts(vm, &nr, err);
 	if (!parts)
 		return -ENOMEM;
+	vm_settle(vm);
 	for (size_t i = 0; i < nr && !ret; i++)
 		ret = vm_save_part(vm, &parts[i], fn, opaque, err);
 	free(parts);

@@ -199,6 +199,23 @@ static void test_watch_of_a_bad_descriptor(void **state)
 }
 
 /* Many watches on one loop, each called for its own signals only. */
+static void test_settled_after_a_ring(void **state)
+{
+	struct loop *loop = thread_loop();
+	struct watched w;
+
+	(void)state;
+	watched_start(&w, loop, watched_run);
+	for (unsigned int i = 1; i <= 2000; i++) {
+		ring(w.fd);
+		loop_settle(loop);
+		assert_int_equal(w.runs, i);
+	}
+	loop_watch_free(w.watch);
+	watched_end(&w);
+	loop_free(loop);
+}
+
 static void test_many_watches(void **state)
 {
 	enum { WATCHES = 100 };
@@ -230,6 +247,7 @@ int main(void)
 		cmocka_unit_test(test_no_callback_after_watch_free),
 		cmocka_unit_test(test_watch_free_in_callbacks),
 		cmocka_unit_test(test_watch_of_a_bad_descriptor),
+		cmocka_unit_test(test_settled_after_a_ring),
 		cmocka_unit_test(test_many_watches),
 	};
 
