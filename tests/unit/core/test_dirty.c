@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <time.h>
 
 #include "base/num.h"
 #include "vmm/core/dirty.h"
@@ -192,14 +193,18 @@ static void test_clean_pages_cost_nothing(void **state)
 static const uint64_t race_pages[] = {3, 4, DIRTY_WORD_PAGES, DIRTY_GROUP_PAGES};
 #define RACE_PAGES  (2 * DIRTY_GROUP_PAGES)
 #define RACE_ROUNDS 30000u
+/* On a host that is busy a round may take as long as its threads wait for a processor. */
+#define RACE_NS UINT64_C(2000000000)
+/* The round in which the writers end. */
+#define RACE_END UINT32_MAX
 
 struct race {
 	struct dirty *dirty;
 	/* of each race page, by whom it was written */
 	_Atomic uint32_t memory[ARRAY_SIZE(race_pages)][2];
 	uint32_t seen[ARRAY_SIZE(race_pages)][2];
-	atomic_uint round,
-		ready; /* the last one that began; how often a writer was done with one */
+	atomic_uint round; /* the last one that began, or RACE_END */
+	atomic_uint ready; /* how often a writer was done with one */
 };
 
 static uint32_t race_read(const struct race *r, unsigned int i, unsigned int writer)
@@ -249,11 +254,13 @@ static void *writer_run(void *arg)
 	struct writer *w = arg;
 	struct race *r = w->race;
 
-	for (unsigned int round = 1; round <= RACE_ROUNDS; round++) {
+	for (unsigned int round = 1;; round++) {
 		uint64_t times = random_next(&w->random) % 4 + 1;
 
 		while (atomic_load(&r->round) < round)
 			sched_yield();
+		if (atomic_load(&r->round) == RACE_END)
+			break;
 		while (times--) {
 			unsigned int i =
 				(unsigned int)(random_next(&w->random) % ARRAY_SIZE(race_pages));
@@ -271,10 +278,19 @@ static void *writer_run(void *arg)
 	return NULL;
 }
 
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
+}
+
 /* I1: nothing that was written is missed by who takes and reads until no marks are left. */
 static void check_race(unsigned int writers)
 {
 	struct race *r = calloc(1, sizeof(*r));
+	uint64_t end = now_ns() + RACE_NS;
 	struct writer writer[2];
 
 	assert_non_null(r);
@@ -285,7 +301,7 @@ static void check_race(unsigned int writers)
 		assert_int_equal(pthread_create(&writer[i].thread, NULL, writer_run, &writer[i]),
 				 0);
 	}
-	for (unsigned int round = 1; round <= RACE_ROUNDS; round++) {
+	for (unsigned int round = 1; round <= RACE_ROUNDS && now_ns() < end; round++) {
 		atomic_store(&r->round, round);
 		do {
 			race_take(r, 0, round % 3 ? RACE_PAGES : DIRTY_GROUP_PAGES / 2);
@@ -294,6 +310,7 @@ static void check_race(unsigned int writers)
 		} while (atomic_load(&r->ready) < round * writers);
 		race_check(r);
 	}
+	atomic_store(&r->round, RACE_END);
 	for (unsigned int i = 0; i < writers; i++)
 		pthread_join(writer[i].thread, NULL);
 	dirty_free(r->dirty);
