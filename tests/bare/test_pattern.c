@@ -8,6 +8,7 @@
  *
  *	devices=N	memory devices (1), of PATTERN_BLOCKS blocks at most
  *	arena=SIZE	boot memory that is written, from PATTERN_ARENA on (8M)
+ *	fill=1		all of it is written once before the guest is ready
  *	rate=N		pages written a turn (16); 0: it rests, and only follows
  *	step=N		blocks that come or go in a row (4)
  *
@@ -333,6 +334,9 @@ static bool pattern_init(unsigned int count)
 		cpu_store64(gpa, 0);
 		cpu_store64(gpa + PATTERN_LAST, 0);
 	}
+	if (arg_number("fill", 0) != 0)
+		for (uint32_t i = 0; i < arena.pages; i++)
+			pattern_write(&arena, i);
 	rate = arg_number("rate", 16);
 	step = arg_number("step", 4);
 	return true;
