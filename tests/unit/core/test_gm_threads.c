@@ -21,6 +21,19 @@
 
 #include "tests/unit/core/gm_world.h"
 
+/* On a host that is busy a round may take as long as its threads wait for a processor. */
+#define RACE_NS UINT64_C(3000000000)
+/* How long one thread leaves it to others to come in between. */
+#define CHANCE_NS UINT64_C(30000000)
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
+}
+
 struct worker {
 	struct world *w;
 	pthread_t thread;
@@ -48,17 +61,6 @@ static void *worker_run(void *arg)
 			assert_int_equal(in[0], in[511]);
 	}
 	return NULL;
-}
-
-/* On a host that is busy a round may take as long as its threads wait for a processor. */
-#define RACE_NS UINT64_C(3000000000)
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
 }
 
 /*
@@ -183,8 +185,10 @@ static void *let_leave(void *arg)
 {
 	struct long_access *a = arg;
 
+	uint64_t end = now_ns() + CHANCE_NS;
+
 	/* Gives the revoke every chance to return too early. */
-	for (unsigned int i = 0; i < 1000; i++)
+	for (unsigned int i = 0; i < 1000 && now_ns() < end; i++)
 		sched_yield();
 	sem_post(&a->leave);
 	sem_post(&a->leave);
@@ -226,11 +230,13 @@ static int relay_inside(void *opaque, void *host, size_t size)
 {
 	struct relay *r = opaque;
 	unsigned int mine = atomic_fetch_add(&r->entered, 1);
+	uint64_t end = now_ns() + CHANCE_NS;
 
 	(void)host;
 	(void)size;
 	/* Leave only when another one came in, or when it cannot because a writer waits. */
-	for (unsigned int i = 0; i < 2000 && atomic_load(&r->entered) == mine + 1; i++)
+	for (unsigned int i = 0; i < 2000 && atomic_load(&r->entered) == mine + 1 && now_ns() < end;
+	     i++)
 		sched_yield();
 	return 0;
 }
@@ -316,12 +322,15 @@ static void test_no_torn_values(void **state)
 	}
 }
 
+/* What is answered last. */
+#define ENOUGH UINT32_MAX
+
 /* Release and acquire: who sees the index sees what was written before it. */
 static void *producer(void *arg)
 {
 	struct world *w = arg;
 
-	for (uint64_t i = 1; i <= 10000; i++) {
+	for (uint64_t i = 1;; i++) {
 		uint64_t ack = 0;
 		uint8_t data[64];
 
@@ -330,20 +339,22 @@ static void *producer(void *arg)
 		gm_store_release(w->gm, NEXT, 4, i);
 		do {
 			gm_load_acquire(w->gm, NEXT + 8, 4, &ack);
+			if (ack == ENOUGH)
+				return NULL;
 			if (ack != i)
 				sched_yield();
 		} while (ack != i);
 	}
-	return NULL;
 }
 
 static void test_release_and_acquire(void **state)
 {
+	uint64_t end = now_ns() + RACE_NS;
 	struct world *w = *state;
 	pthread_t thread;
 
 	pthread_create(&thread, NULL, producer, w);
-	for (uint64_t i = 1; i <= 10000; i++) {
+	for (uint64_t i = 1, ack = 0; ack != ENOUGH; i++) {
 		uint64_t seen = 0;
 		uint8_t data[64];
 
@@ -352,7 +363,8 @@ static void test_release_and_acquire(void **state)
 		assert_int_equal(gm_read(w->gm, NEXT + 64, data, sizeof(data)), 0);
 		assert_int_equal(data[0], i & 0xff);
 		assert_int_equal(data[63], i & 0xff);
-		gm_store_release(w->gm, NEXT + 8, 4, i);
+		ack = i == 10000 || now_ns() > end ? ENOUGH : i;
+		gm_store_release(w->gm, NEXT + 8, 4, ack);
 	}
 	pthread_join(thread, NULL);
 }
