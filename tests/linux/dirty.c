@@ -5,15 +5,18 @@
  *	dirty MIB FILE
  *
  * writes a number made of place and round to each page, again and again, and checks what was there
- * before. SIGTERM ends it: FILE says "rounds=N wrong=N" then.
+ * before; that no clock ever goes back, too. SIGTERM ends it: FILE says "rounds=N wrong=N back=N"
+ * then.
  */
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <time.h>
 
-#define PAGE 4096u
+#define PAGE        4096u
+#define CLOCK_PAGES 64u /* between two looks at the clocks */
 
 static volatile sig_atomic_t over;
 
@@ -28,10 +31,31 @@ static uint64_t dirty_number(uint64_t place, uint64_t round)
 	return round == 0 ? 0 : (place + 1) * UINT64_C(0x9e3779b97f4a7c15) ^ round << 7;
 }
 
+static const clockid_t clocks[] = {CLOCK_MONOTONIC, CLOCK_MONOTONIC_RAW, CLOCK_BOOTTIME};
+#define NR_CLOCKS (sizeof(clocks) / sizeof(clocks[0]))
+
+/* How many clocks show less than they did. */
+static uint64_t clocks_went_back(void)
+{
+	static int64_t seen[NR_CLOCKS];
+	uint64_t back = 0;
+
+	for (size_t i = 0; i < NR_CLOCKS; i++) {
+		struct timespec t;
+		int64_t now;
+
+		clock_gettime(clocks[i], &t);
+		now = (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+		back += now < seen[i];
+		seen[i] = now;
+	}
+	return back;
+}
+
 int main(int argc, char **argv)
 {
 	uint64_t pages = argc == 3 ? strtoull(argv[1], NULL, 10) * (1024 * 1024 / PAGE) : 0;
-	uint64_t round = 0, wrong = 0;
+	uint64_t round = 0, wrong = 0, back = 0;
 	char *memory;
 	FILE *f;
 
@@ -54,12 +78,15 @@ int main(int argc, char **argv)
 			wrong += *first != dirty_number(i, round);
 			wrong += *last != dirty_number(i, round);
 			*first = *last = dirty_number(i, round + 1);
+			if (i % CLOCK_PAGES == 0)
+				back += clocks_went_back();
 		}
 	}
 	f = fopen(argv[2], "w");
-	if (!f || fprintf(f, "rounds=%lu wrong=%lu\n", round, wrong) < 0 || fclose(f)) {
+	if (!f || fprintf(f, "rounds=%lu wrong=%lu back=%lu\n", round, wrong, back) < 0 ||
+	    fclose(f)) {
 		perror("dirty");
 		return 1;
 	}
-	return wrong != 0;
+	return wrong || back;
 }

@@ -30,10 +30,11 @@ def machine(
     disk="initrd",
     log=None,
     monitor=scenario.MONITOR,
+    accel="kvm",
 ):
     """A run of ebb with KERNEL, its serial port on the standard streams, a MONITOR and WORDS. With
     LOG, what ebb itself says goes to that file in the host, not between what the guest says."""
-    argv = [host.path("ebb"), "-accel", "kvm", "-m", memory, "-machine", "pc", "-nodefaults"]
+    argv = [host.path("ebb"), "-accel", accel, "-m", memory, "-machine", "pc", "-nodefaults"]
     argv += ["-kernel", host.path(f"{kernel}/vmlinuz"), "-initrd", host.path(f"{kernel}/{disk}")]
     argv += ["-append", append]
     argv += ["-chardev", "stdio,id=serial", "-device", "isa-serial,chardev=serial"]

@@ -15,21 +15,29 @@ from qmp import QmpClosed
 
 MOVE_TIMEOUT_S = 240
 DIRTY_MIB = 48
+# What a kernel says when something went wrong with its memory, its processors, or its time.
+COMPLAINTS = "BUG:|Oops|lockup|stalls on|orrupt|unstable|backwards"
+WORDS = ["-object", "memory-backend-ram,id=mem0,size=2G"]
+WORDS += ["-device", "virtio-mem-pci,id=reg0,memdev=mem0,requested-size=256M"]
+WORDS += ["-smp", "2", "-device", "virtio-rng-pci"]
 
 
 class Moving:
-    """A guest that changes DIRTY_MIB of memory all the time, and the machines that it is in."""
+    """A guest whose programs change DIRTY_MIB of memory each, all the time, and the machines that it is
+    in."""
 
-    def __init__(self, host, kernel, stack):
+    def __init__(self, host, kernel, stack, accel="kvm", words=WORDS, programs=1):
         self.host, self.kernel, self.stack = host, kernel, stack
+        self.accel, self.words, self.programs = accel, words, programs
         self.number = 0
         self.vm = self.qmp = None
         self.vm, self.qmp = self.another()
         self.vm.boot()
         assert self.vm.await_request("reg0") == "done"
         self.base = self.vm.mem_total()[0] - self.plugged()
-        done = self.vm.console.run(f"dirty {DIRTY_MIB} /tmp/dirty & echo $! > /tmp/pid")
-        assert done.status == 0, done.output
+        for number in range(programs):
+            done = self.vm.console.run(f"dirty {DIRTY_MIB} /tmp/dirty{number} & echo $! >> /tmp/pids")
+            assert done.status == 0, done.output
         self.boot_id = self.boot()
 
     def boot(self):
@@ -42,18 +50,17 @@ class Moving:
         """One more machine of the same command line, and its monitor for programs."""
         self.number += 1
         monitor, socket = f"mon{self.number}.sock", f"qmp{self.number}.sock"
-        words = ["-object", "memory-backend-ram,id=mem0,size=2G"]
-        words += ["-device", "virtio-mem-pci,id=reg0,memdev=mem0,requested-size=256M"]
-        words += ["-smp", "2", "-device", "virtio-rng-pci", *more]
         vm = machine(
             self.host,
             self.kernel,
-            *words,
+            *self.words,
+            *more,
             *HostQmp.words(self.host, socket),
             memory="512M,maxmem=4G",
             append=APPEND,
             disk=DIRTY_DISK,
             monitor=monitor,
+            accel=self.accel,
         )
         vm = self.stack.enter_context(vm)
         try:
@@ -117,15 +124,14 @@ class Moving:
         self.host.run(f"rm -f {file}")
 
     def finish(self):
-        """Nothing that the program wrote was lost, and the guest ends as guests do."""
-        done = self.vm.console.run(
-            "kill $(cat /tmp/pid); until grep -q rounds /tmp/dirty 2>/dev/null; do :; done; "
-            "cat /tmp/dirty",
-            MOVE_TIMEOUT_S,
-        )
-        found = re.search(r"rounds=(\d+) wrong=(\d+)", done.output)
-        assert found and int(found[1]) > 0 and found[2] == "0", done.output
-        log = self.vm.console.run("dmesg | grep -E 'BUG:|Oops|lockup|stalls on|orrupt'").output
+        """Nothing that the programs wrote was lost, time never went back, and the guest ends as guests
+        do."""
+        done = self.vm.console.run("kill $(cat /tmp/pids); wait; cat /tmp/dirty*", MOVE_TIMEOUT_S)
+        found = re.findall(r"rounds=(\d+) wrong=(\d+) back=(\d+)", done.output)
+        assert len(found) == self.programs, done.output
+        for rounds, wrong, back in found:
+            assert int(rounds) > 0 and (wrong, back) == ("0", "0"), done.output
+        log = self.vm.console.run(f"dmesg | grep -E '{COMPLAINTS}'").output
         assert log.strip() == "", log
         power_off(self.vm)
 
