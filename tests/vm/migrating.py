@@ -7,7 +7,6 @@ I2. All that a way makes lies in a folder of its own.
 """
 
 import itertools
-import pathlib
 
 from ebbvm import TIMEOUT_S, Machine
 from qmp import QmpError
@@ -21,10 +20,10 @@ ENDS = ("completed", "failed", "cancelled")
 
 
 class Guest:
-    """One guest on its way through many machines of one command line."""
+    """One guest on its way through many machines of one command line, in FOLDER (a path)."""
 
     def __init__(self, folder, append, args):
-        self.folder, self.append, self.args = pathlib.Path(folder), append, [str(a) for a in args]
+        self.folder, self.append, self.args = folder, append, [str(a) for a in args]
         self._numbers = itertools.count()
         self._machines = []
         self.machine = self.new()

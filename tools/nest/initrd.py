@@ -75,6 +75,7 @@ mount -t devpts -o ptmxmode=666 pts /dev/pts
 mount -t tmpfs shm /dev/shm
 mount -t tmpfs tmp /tmp
 hostname ebb-nest
+ip link set lo up
 for module in $(cat /modules/order); do
 \tinsmod /modules/$module
 done
