@@ -47,6 +47,7 @@ SANITIZED = [
     "tests/vm/test_commands_random.py",
     "tests/vm/test_resizes_random.py",
     "tests/vm/test_end_random.py",
+    "tests/vm/test_migrate_storm.py",
 ]
 TSAN_ENV = {"TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1"}
 

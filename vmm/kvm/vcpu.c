@@ -22,6 +22,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -288,15 +289,43 @@ void vcpus_kick(struct vcpus *vcpus)
 	}
 }
 
+/* vcpus->lock held. */
+static void vcpus_ask_to_park(struct vcpus *vcpus)
+{
+	if (vcpus->paused)
+		return;
+	vcpus->paused = true;
+	vcpus_kick(vcpus);
+	/* Those that rest. */
+	pthread_cond_broadcast(&vcpus->changed);
+}
+
+bool vcpus_pause_within(struct vcpus *vcpus, unsigned int ms)
+{
+	struct timespec until;
+	bool parked;
+	int ret = 0;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += ms / 1000;
+	until.tv_nsec += (long)(ms % 1000) * 1000000;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_nsec -= 1000000000;
+		until.tv_sec++;
+	}
+	pthread_mutex_lock(&vcpus->lock);
+	vcpus_ask_to_park(vcpus);
+	while (vcpus->nparked < vcpus->nstarted && !ret)
+		ret = pthread_cond_timedwait(&vcpus->changed, &vcpus->lock, &until);
+	parked = vcpus->nparked == vcpus->nstarted;
+	pthread_mutex_unlock(&vcpus->lock);
+	return parked;
+}
+
 void vcpus_pause(struct vcpus *vcpus)
 {
 	pthread_mutex_lock(&vcpus->lock);
-	if (!vcpus->paused) {
-		vcpus->paused = true;
-		vcpus_kick(vcpus);
-		/* Those that rest. */
-		pthread_cond_broadcast(&vcpus->changed);
-	}
+	vcpus_ask_to_park(vcpus);
 	while (vcpus->nparked < vcpus->nstarted)
 		pthread_cond_wait(&vcpus->changed, &vcpus->lock);
 	pthread_mutex_unlock(&vcpus->lock);
@@ -313,11 +342,17 @@ void vcpus_stop(struct vcpus *vcpus)
 
 void vcpus_resume(struct vcpus *vcpus)
 {
+	bool parked;
+
 	pthread_mutex_lock(&vcpus->lock);
+	parked = vcpus->nparked == vcpus->nstarted;
 	for (unsigned int i = 0; i < vcpus->config.count; i++) {
 		vcpus->vcpu[i].halted = false;
-		/* Tells the guest's watchdogs that the time did not pass; without kvmclock EINVAL. */
-		if (vcpus->paused)
+		/*
+		 * Tells the guest's watchdogs that the time did not pass; without kvmclock EINVAL. Waits
+		 * for a vCPU that is inside KVM_RUN: where one never parked, no time was lost.
+		 */
+		if (vcpus->paused && parked)
 			ioctl(vcpus->vcpu[i].fd, KVM_KVMCLOCK_CTRL, 0);
 	}
 	vcpus->paused = false;

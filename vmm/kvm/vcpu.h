@@ -87,6 +87,8 @@ int vcpus_start(struct vcpus *vcpus, struct err **err);
 void vcpus_free(struct vcpus *vcpus);
 
 void vcpus_pause(struct vcpus *vcpus);
+/* Waits for @ms at most. False: the others park as soon as they can; ask again, or resume. */
+bool vcpus_pause_within(struct vcpus *vcpus, unsigned int ms);
 void vcpus_resume(struct vcpus *vcpus);
 /*
  * For good, from any thread: when it returns no vCPU begins another instruction of the guest any more.

@@ -180,6 +180,19 @@ void virtio_pause(struct virtio_device *vdev)
 	virtio_unlock(vdev);
 }
 
+bool virtio_try_pause(struct virtio_device *vdev)
+{
+	bool idle;
+
+	if (pthread_mutex_trylock(&vdev->lock))
+		return false;
+	idle = !vdev->kicks_running;
+	if (idle)
+		vdev->paused = true;
+	virtio_unlock(vdev);
+	return idle;
+}
+
 void virtio_resume(struct virtio_device *vdev)
 {
 	virtio_lock(vdev);

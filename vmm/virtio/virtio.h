@@ -145,6 +145,11 @@ void virtio_unlock(struct virtio_device *vdev);
  * from the device's own loop; the same for virtio_system_reset().
  */
 void virtio_pause(struct virtio_device *vdev);
+/*
+ * The same without waiting: false, and nothing done, when a queue is being processed, as one is that
+ * waits for memory.
+ */
+bool virtio_try_pause(struct virtio_device *vdev);
 /* The VM goes on: all queues are looked at again. */
 void virtio_resume(struct virtio_device *vdev);
 

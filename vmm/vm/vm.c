@@ -145,6 +145,7 @@ bool vm_halt(struct vm *vm, enum vm_state state)
 		vm_each_virtio(vm, virtio_pause);
 		vm_each_serial(vm, serial_pause);
 		kvm_vm_clock_stop(vm->kvm);
+		vm_end_halt(vm, false);
 	}
 	vm->state = state;
 	return running;
@@ -186,12 +187,13 @@ void vm_release(struct vm *vm)
 	if (vm->state != VM_RUNNING)
 		return;
 	vm_each_mem(vm, virtio_mem_cont);
+	vm_end_halt(vm, true);
 	vcpus_resume(vm->vcpus);
 }
 
 void vm_stop(struct vm *vm)
 {
-	vm->stop_waits = vm->memory_stalled && vm->state == VM_RUNNING;
+	vm->stop_waits = !vm_can_halt(vm);
 	if (vm->stop_waits)
 		return;
 	if (vm->state == VM_RUNNING)
@@ -222,6 +224,7 @@ int vm_cont(struct vm *vm, struct err **err)
 		return ret;
 	if (vm->state == VM_SHUTDOWN || vm->state == VM_GUEST_PANICKED)
 		return err_set(err, EINVAL, "Resetting the Virtual Machine is required");
+	vm_forget_halt(vm);
 	if (vm->state == VM_RUNNING)
 		return 0;
 	vm_run(vm);
@@ -405,6 +408,8 @@ static void vm_on_requests(void *opaque)
 		atomic_fetch_and(&vm->requests, ~(unsigned int)VM_REQUEST_VIOLATION_PAUSE);
 		return;
 	}
+	if (vm->requests & ~(unsigned int)VM_REQUESTS_TOLD && !vm_can_halt(vm))
+		return;
 	/* what is only told and was noted meanwhile has its own turn, which this must not take */
 	requests = atomic_fetch_and(&vm->requests, VM_REQUESTS_TOLD);
 	vm_on_stops(vm, requests);
@@ -419,6 +424,7 @@ static void vm_on_requests(void *opaque)
 		vm_on_shutdown(vm, VM_CAUSE_GUEST_SHUTDOWN);
 	if (requests & VM_REQUEST_RESET && vm->state == VM_RUNNING)
 		vm_on_reset(vm);
+	vm_forget_halt(vm);
 }
 
 /* ---- building ---- */
@@ -433,7 +439,7 @@ static int vm_build_core(struct vm *vm, struct err **err)
 	if (!vm->request_watch)
 		return -EIO;
 	vm->io = loop_new_thread("io", err);
-	if (!vm->io || vm_build_violations(vm, err))
+	if (!vm->io || vm_build_waiting(vm, err) || vm_build_violations(vm, err))
 		return -EIO;
 	vm->mmio = bus_new();
 	vm->pio = bus_new();
@@ -477,7 +483,7 @@ struct vm *vm_new(struct vm_config *config, struct loop *main, struct err **err)
 	vm->state = config->incoming ? VM_INMIGRATE : VM_PRELAUNCH;
 	vm->state_before = VM_PRELAUNCH;
 	vm->run_loaded = !config->start_paused;
-	vm->request_fd = vm->violation_timer = vm->kernel_fd = vm->initrd_fd = -1;
+	vm->request_fd = vm->halt_timer = vm->violation_timer = vm->kernel_fd = vm->initrd_fd = -1;
 	if (vm_build(vm, err)) {
 		vm_free(vm);
 		return NULL;
@@ -492,6 +498,7 @@ void vm_free(struct vm *vm)
 		return;
 	vcpus_free(vm->vcpus);
 	loop_watch_free(vm->request_watch);
+	loop_watch_free(vm->halt_watch);
 	vm_free_violations(vm);
 	vm_free_devices(vm);
 	loop_free(vm->io);
@@ -504,6 +511,7 @@ void vm_free(struct vm *vm)
 	close(vm->kernel_fd);
 	close(vm->initrd_fd);
 	close(vm->request_fd);
+	close(vm->halt_timer);
 	free(vm);
 }
 

@@ -160,10 +160,15 @@ static int vm_parts_add(struct vm *vm, const struct vm_device_config *config, st
 
 static int vm_config_add(struct vm *vm, const struct vm_device_config *config, struct err **err)
 {
-	int ret = vm_place_add(vm, config, err);
+	int ret = vm_can_halt(vm) ? vm_place_add(vm, config, err)
+				  : err_set(err, EBUSY,
+					    "the guest waits for memory that is on its way; try "
+					    "again when it is there");
 
-	if (ret)
+	if (ret) {
+		vm_forget_halt(vm);
 		return ret;
+	}
 	vm_hold(vm);
 	ret = vm_parts_add(vm, config, err);
 	vm_release(vm);
@@ -335,8 +340,11 @@ void vm_remove_ejected(struct vm *vm)
 	for (size_t i = 0; i < vm->nr_devices; i++) {
 		struct vm_device *port = vm->devices[i], *behind;
 
-		if (!port->port || !atomic_exchange(&port->ejected, false))
+		if (!port->port || !port->ejected)
 			continue;
+		if (!vm_can_halt(vm))
+			return;
+		port->ejected = false;
 		behind = vm_device_behind(vm, port);
 		if (!behind)
 			continue;

@@ -68,6 +68,7 @@ struct vm_device {
 	struct virtio_pci *transport;
 	struct virtio_mem *mem;
 	struct vm_mem *guest; /* of mem */
+	bool halted;          /* by vm_can_halt(), while the machine still runs */
 	struct loop *loop;    /* of mem: long plugs and unplugs hold up no other device */
 	struct rng *rng;
 	struct serial *serial;
@@ -157,7 +158,10 @@ struct vm {
 	_Atomic bool memory_failed; /* vm_memory_fails() */
 	void (*memory_release)(void *opaque);
 	void *memory_opaque;
-	bool stop_waits;  /* for memory that is stalled */
+	int halt_timer; /* to ask once more; -1: none */
+	struct loop_watch *halt_watch;
+	bool halt_asked;  /* VM_RUNNING, and vCPUs and devices park: vm_can_halt() */
+	bool stop_waits;  /* for memory that some of them still wait for */
 	bool reset_waits; /* for memory that arrives; with these: */
 	bool reset_runs;  /* it goes on afterwards */
 	enum vm_cause reset_cause;
@@ -248,6 +252,16 @@ void vm_migrate_choose(struct vm *vm, bool run);
 void vm_memory_release(struct vm *vm);
 /* A reset before all memory is there; false when it is, and it can be done now. */
 bool vm_reset_later(struct vm *vm, enum vm_cause cause);
+/*
+ * vm_halt() and vm_hold() will not wait for long. False: somebody waits for memory that is on its way;
+ * they park when they have it, and what waits in requests, stop_waits, reset_waits is tried again.
+ */
+bool vm_can_halt(struct vm *vm);
+/* What vm_can_halt() was asked for is done, or nobody's wish any more: a guest that runs goes on. */
+void vm_forget_halt(struct vm *vm);
+/* It ends, in a halt or, with @resume, in none. */
+void vm_end_halt(struct vm *vm, bool resume);
+int vm_build_waiting(struct vm *vm, struct err **err);
 
 /* vm_devices.c: its id, or "type:N", for messages and sections. Returns @buf. */
 #define VM_DEVICE_NAME_MAX 160

@@ -5,13 +5,21 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/timerfd.h>
 
 #include "base/err.h"
 #include "base/num.h"
 #include "base/pack.h"
+#include "vmm/core/loop.h"
 #include "vmm/kvm/vcpu.h"
+#include "vmm/virtio/mem.h"
+#include "vmm/virtio/virtio.h"
 #include "vmm/vm/report.h"
 #include "vmm/vm/vm_internal.h"
+
+/* How long the main thread waits for a guest that waits for memory, and then does something else. */
+#define VM_HALT_MS       20
+#define VM_HALT_AGAIN_MS 20
 
 int vm_check_here(const struct vm *vm, struct err **err)
 {
@@ -186,20 +194,87 @@ void vm_memory_fails(struct vm *vm)
 	}
 }
 
+/* What vm_halt() waits for, without waiting for long. */
+static bool vm_try_halt(struct vm *vm)
+{
+	bool done;
+
+	vm->halt_asked = true;
+	for (size_t i = 0; i < vm->nr_devices; i++)
+		if (vm->devices[i]->mem)
+			virtio_mem_stop(vm->devices[i]->mem);
+	done = vcpus_pause_within(vm->vcpus, VM_HALT_MS);
+	for (size_t i = 0; i < vm->nr_devices && done; i++) {
+		struct vm_device *d = vm->devices[i];
+
+		if (d->virtio && !d->halted)
+			done = d->halted = virtio_try_pause(d->virtio);
+	}
+	return done;
+}
+
+void vm_end_halt(struct vm *vm, bool resume)
+{
+	vm->halt_asked = false;
+	for (size_t i = 0; i < vm->nr_devices; i++) {
+		struct vm_device *d = vm->devices[i];
+
+		/* The others may be waiting for memory, with a lock that this would wait for. */
+		if (resume && d->halted)
+			virtio_resume(d->virtio);
+		d->halted = false;
+	}
+}
+
+bool vm_can_halt(struct vm *vm)
+{
+	const struct itimerspec soon = {.it_value = {.tv_nsec = VM_HALT_AGAIN_MS * 1000000}};
+
+	if (vm->state != VM_RUNNING || !vm->memory_arrives)
+		return true;
+	if (!vm->memory_stalled && vm_try_halt(vm))
+		return true;
+	/* Cannot fail with these arguments. */
+	timerfd_settime(vm->halt_timer, 0, &soon, NULL);
+	return false;
+}
+
+void vm_forget_halt(struct vm *vm)
+{
+	if (vm->halt_asked && !vm->stop_waits && !vm->reset_waits)
+		vm_release(vm);
+}
+
+static void vm_go_on_waiting(struct vm *vm)
+{
+	if (vm->memory_stalled || vm->ended)
+		return;
+	if (vm->reset_waits && vm_can_halt(vm))
+		vm_halt(vm, VM_PAUSED);
+	else if (vm->stop_waits)
+		vm_stop(vm);
+	/* What else waited. */
+	vm_request(vm, VM_REQUEST_EJECTED);
+}
+
+static void vm_on_halt_timer(void *opaque)
+{
+	vm_go_on_waiting(opaque);
+}
+
+int vm_build_waiting(struct vm *vm, struct err **err)
+{
+	vm->halt_timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+	if (vm->halt_timer < 0)
+		return err_set(err, errno, "cannot create a timer: %s", strerror(errno));
+	vm->halt_watch = loop_watch_new(vm->main, vm->halt_timer, vm_on_halt_timer, vm, err);
+	return vm->halt_watch ? 0 : -EIO;
+}
+
 void vm_memory_stalls(struct vm *vm, bool stalled)
 {
-	bool stop = vm->stop_waits;
-
 	vm->memory_stalled = stalled;
-	if (stalled || vm->ended)
-		return;
-	vm->stop_waits = false;
-	if (vm->reset_waits)
-		vm_halt(vm, VM_PAUSED);
-	else if (stop)
-		vm_stop(vm);
-	/* What waited. */
-	vm_request(vm, VM_REQUEST_EJECTED);
+	vm_go_on_waiting(vm);
 }
 
 bool vm_reset_later(struct vm *vm, enum vm_cause cause)
@@ -210,7 +285,7 @@ bool vm_reset_later(struct vm *vm, enum vm_cause cause)
 		vm->reset_waits = true;
 		vm->reset_cause = cause;
 		vm->reset_runs = vm->state == VM_RUNNING;
-		if (!vm->memory_stalled)
+		if (vm_can_halt(vm))
 			vm_halt(vm, VM_PAUSED);
 	}
 	return true;

@@ -11,8 +11,9 @@
  * I3  A guest that was handed over does not run here any more, whatever anybody asks for.
  * I4  While the content of guest memory is still on its way to a guest that runs (vm_memory_arrives()),
  *     nothing on the main thread touches guest memory: a reset waits with the vCPUs stopped until all
- *     is there. While it does not even come (vm_memory_stalls()) nothing waits for vCPUs either, since
- *     they wait for memory: stops and whatever the guest asks for are carried out later.
+ *     is there. Nor does it wait for vCPUs and devices that wait for memory, which is up to whoever
+ *     sends it: stops, and whatever the guest asks for, are carried out when these have stopped, and
+ *     none is asked to while memory does not even come (vm_memory_stalls()).
  *
  * Threads: the main one, but where said otherwise.
  */
