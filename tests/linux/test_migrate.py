@@ -14,7 +14,7 @@ from qmp import QmpClosed
 MOVE_TIMEOUT_S = 240
 DIRTY_MIB = 48
 # What a kernel says when something went wrong with its memory, its processors, or its time.
-COMPLAINTS = "BUG:|Oops|lockup|stalls on|orrupt|unstable|backwards"
+COMPLAINTS = "BUG:|Oops|lockup|stalls on|orrupt|backwards"
 WORDS = ["-object", "memory-backend-ram,id=mem0,size=2G"]
 WORDS += ["-device", "virtio-mem-pci,id=reg0,memdev=mem0,requested-size=256M"]
 WORDS += ["-smp", "2", "-device", "virtio-rng-pci"]
