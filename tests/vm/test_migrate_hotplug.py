@@ -2,6 +2,8 @@
 """A guest is moved in the middle of a plug or an unplug: what it was about to be told it is told in
 the other process, once, and what it does then counts there."""
 
+import pathlib
+
 import pytest
 
 import ebbvm
@@ -16,7 +18,7 @@ def guest_of(folder, append):
     words = ["-m", "128M,maxmem=8G", "-object", "memory-backend-ram,id=m0,size=256M"]
     for number in range(2):
         words += ["-device", f"pcie-root-port,id=p{number},slot={number}"]
-    guest = Guest(folder, f"test=hotplug {append}", words)
+    guest = Guest(pathlib.Path(folder), f"test=hotplug {append}", words)
     guest.machine.console.expect("^hotplug: ready ports=2$")
     return guest
 
