@@ -95,8 +95,9 @@ int missing_next(struct missing *missing, struct missing_fault *ret_fault);
 /* ---- content: multiples of page_bytes; who waits for such a page goes on ---- */
 
 /*
- * Pages that are there already stay as they are. -ENOENT: a part of the run is not expected any
- * more, that part is left alone and the rest was done. -ENOMEM: the host has no memory.
+ * Private pages that are there already stay as they are. Of shared memory the caller puts each page
+ * once: what is there already is written over. -ENOENT: a part of the run is not expected any more,
+ * that part is left alone and the rest was done. -ENOMEM: the host has no memory.
  */
 int missing_put(struct missing *missing, size_t area, uint64_t offset, uint64_t size,
 		const void *content);

@@ -244,7 +244,7 @@ static void test_ends(void **state)
 		{{.last = "{'status': 'completed'}", .interrupt = true}, 0, "", true},
 		{{.last = "{'status': 'cancelling'}", .interrupt = true, .interrupt_ii = true},
 		 WATCH_INTERRUPTED,
-		 "ebbctl: tcp:h:1: left at 50 %; the migration goes on\n",
+		 "ebbctl: tcp:h:1: left at ",
 		 true},
 	};
 	char where[] = "tcp:h:1";
@@ -254,7 +254,13 @@ static void test_ends(void **state)
 		struct run run;
 
 		run_to(&run, &rows[i].script, where, false, false);
-		assert_string_equal(run.err, rows[i].err);
+		/* How far it is when it is left depends on who is quicker. */
+		if (rows[i].script.interrupt_ii) {
+			assert_memory_equal(run.err, rows[i].err, strlen(rows[i].err));
+			assert_non_null(strstr(run.err, " %; the migration goes on\n"));
+		} else {
+			assert_string_equal(run.err, rows[i].err);
+		}
 		assert_int_equal(run.status, rows[i].status);
 		assert_int_equal(!!strstr(run.source.asked, "migrate_cancel"), rows[i].cancelled);
 		run_done(&run);

@@ -42,6 +42,7 @@ struct world {
 	pthread_t server;
 	int stop;
 	_Atomic unsigned int served;
+	pthread_mutex_t putting; /* one at a time: pages are put twice here, with the same content */
 };
 
 struct kind {
@@ -100,7 +101,9 @@ static int world_put(struct world *w, uint64_t offset, uint64_t size)
 	int ret;
 
 	content_fill(offset, size, content);
+	pthread_mutex_lock(&w->putting);
 	ret = missing_put(w->missing, w->area, offset, size, content);
+	pthread_mutex_unlock(&w->putting);
 	free(content);
 	return ret;
 }
