@@ -74,3 +74,30 @@ def test_moves_in_a_resize_loop(tmp_path, backend):
         pattern.runs_on()
         assert not guest.qmp.take_events("MEMORY_DEVICE_VIOLATION")
         pattern.end()
+
+
+# What is behind the devices, and how closed blocks are kept closed there.
+HOSTS = {
+    "anonymous": ("memory-backend-ram", ""),
+    "memfd": ("memory-backend-memfd", ""),
+    "no guard": ("memory-backend-ram", ",guard=off"),
+    "small slots": ("memory-backend-ram", ",memslot-size=4M"),
+    "prealloc": ("memory-backend-ram", ",prealloc=on"),
+}
+
+
+@pytest.mark.parametrize("way", ["unix", "exec", "image", "postcopy"])
+def test_hosts_that_differ(tmp_path, way):
+    """Memory of another kind, kept by other means: the guest need not know."""
+    plain = arguments("ram")
+    with Guest(tmp_path, APPEND, plain) as guest:
+        pattern = Pattern(guest.machine)
+        for backend, more in (*HOSTS.values(), HOSTS["anonymous"]):
+            words = [word.replace("memory-backend-ram", backend) for word in plain]
+            guest.args = [w + more if w.startswith("virtio-mem-pci") else w for w in words]
+            for size in (48 * MIB, 24 * MIB):
+                assert asked(guest.qmp, "d0", size)
+                pattern.report()
+            WAYS[way](guest)
+            pattern.moved_to(guest.machine).check()
+        pattern.end()
