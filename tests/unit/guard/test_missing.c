@@ -42,7 +42,8 @@ struct world {
 	pthread_t server;
 	int stop;
 	_Atomic unsigned int served;
-	pthread_mutex_t putting; /* one at a time: pages are put twice here, with the same content */
+	pthread_mutex_t
+		putting; /* one at a time: pages are put twice here, with the same content */
 };
 
 struct kind {
