@@ -14,7 +14,7 @@ import pytest
 from ebbvm import memory_devices
 from migrating import Guest, ended, live, prepare
 from pattern import Pattern
-from qmp import QmpClosed, QmpError
+from qmp import QmpClosed, QmpError, QmpTimeout
 
 MIB = 1 << 20
 KILLS = int(os.environ.get("EBB_KILLS", "25"))
@@ -93,10 +93,14 @@ def test_target_is_killed(tmp_path):
 
 
 def survivor(target, qmp):
-    """The machine that is left ended by itself, with a sentence, or runs the guest: which it is."""
+    """The machine that is left ended by itself, with a sentence, or still waits for a source that never
+    came, or runs the guest: whether it does."""
     try:
-        if qmp.execute("query-status")["status"] == "inmigrate":
-            qmp.wait_event("RESUME")
+        while qmp.execute("query-status")["status"] == "inmigrate":
+            if "socket-address" in qmp.execute("query-migrate"):
+                return False
+            with contextlib.suppress(QmpTimeout):
+                qmp.wait_event("RESUME", timeout=0.2)
         return True
     except (QmpClosed, ConnectionError):
         assert target.wait() == 1
