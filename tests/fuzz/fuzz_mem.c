@@ -19,6 +19,7 @@
 #include "base/err.h"
 #include "base/num.h"
 #include "base/pack.h"
+#include "tests/fuzz/input.h"
 #include "vmm/core/bus.h"
 #include "vmm/core/gm.h"
 #include "vmm/core/hv.h"
@@ -34,11 +35,6 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-struct input {
-	const uint8_t *data;
-	size_t left;
-};
-
 /* A machine with one memory device. */
 struct world {
 	struct hv hv;
@@ -50,20 +46,6 @@ struct world {
 	uint32_t slots;
 	uint64_t told; /* bytes */
 };
-
-/* The next @size bytes as a number; missing ones are 0. */
-static uint64_t take(struct input *in, unsigned int size)
-{
-	uint8_t bytes[8] = {0};
-	size_t n = (size_t)num_min(size, in->left);
-
-	if (n) {
-		memcpy(bytes, in->data, n);
-		in->data += n;
-		in->left -= n;
-	}
-	return bytes_get_le(bytes, size);
-}
 
 /* A broken promise must stop the fuzzer in every build, so this is no assert(). */
 static void check(bool ok, const char *what)

@@ -23,16 +23,12 @@
 #include "base/num.h"
 #include "qmp/command.h"
 #include "qmp/qmp.h"
+#include "tests/fuzz/input.h"
 
 #define CLIENTS 4
 #define PENDING 32
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-struct input {
-	const uint8_t *data;
-	size_t left;
-};
 
 struct machine;
 
@@ -63,18 +59,6 @@ static void check(bool ok, const char *what)
 		return;
 	fprintf(stderr, "broken: %s\n", what);
 	abort();
-}
-
-/* The next @size bytes as a number; missing ones are 0. */
-static uint64_t take(struct input *in, unsigned int size)
-{
-	uint8_t bytes[8] = {0};
-	size_t n = (size_t)num_min(size, in->left);
-
-	memcpy(bytes, in->data, n);
-	in->data += n;
-	in->left -= n;
-	return bytes_get_le(bytes, size);
 }
 
 static void client_close(struct client *client)

@@ -12,6 +12,7 @@
 
 #include "base/bytes.h"
 #include "base/num.h"
+#include "tests/fuzz/input.h"
 #include "vmm/core/gm.h"
 #include "vmm/virtio/queue.h"
 
@@ -21,23 +22,6 @@
 #define QUEUE_SIZE_MAX 64
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-struct input {
-	const uint8_t *data;
-	size_t left;
-};
-
-/* The next @size bytes as a number; missing ones are 0. */
-static uint64_t take(struct input *in, unsigned int size)
-{
-	uint8_t bytes[8] = {0};
-	size_t n = (size_t)num_min(size, in->left);
-
-	memcpy(bytes, in->data, n);
-	in->data += n;
-	in->left -= n;
-	return bytes_get_le(bytes, size);
-}
 
 /* A broken promise must stop the fuzzer in every build, so this is no assert(). */
 static void check(bool ok, const char *what)

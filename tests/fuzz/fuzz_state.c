@@ -19,6 +19,7 @@
 #include "base/err.h"
 #include "base/num.h"
 #include "base/pack.h"
+#include "tests/fuzz/input.h"
 #include "vmm/core/bus.h"
 #include "vmm/core/gm.h"
 #include "vmm/core/hv.h"
@@ -57,11 +58,6 @@ enum part {
 	PARTS
 };
 
-struct input {
-	const uint8_t *data;
-	size_t left;
-};
-
 /* A device and its transport. */
 struct function {
 	struct rng *rng;
@@ -83,20 +79,6 @@ struct world {
 	unsigned int sources, doorbells, ejected;
 	uint64_t bar4; /* of the plain one, when last looked for */
 };
-
-/* The next @size bytes as a number; missing ones are 0. */
-static uint64_t take(struct input *in, unsigned int size)
-{
-	uint8_t bytes[8] = {0};
-	size_t n = (size_t)num_min(size, in->left);
-
-	if (n) {
-		memcpy(bytes, in->data, n);
-		in->data += n;
-		in->left -= n;
-	}
-	return bytes_get_le(bytes, size);
-}
 
 /* A broken promise must stop the fuzzer in every build, so this is no assert(). */
 static void check(bool ok, const char *what)

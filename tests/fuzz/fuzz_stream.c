@@ -30,6 +30,7 @@
 #include "base/pack.h"
 #include "fake_channel.h"
 #include "fake_machine.h"
+#include "tests/fuzz/input.h"
 #include "vmm/migration/address.h"
 #include "vmm/migration/blocks.h"
 #include "vmm/migration/blocks_wire.h"
@@ -73,23 +74,6 @@ struct stream {
 };
 
 static struct stream streams[FAKE_CHANNELS];
-
-struct input {
-	const uint8_t *data;
-	size_t left;
-};
-
-/* The next @size bytes as a number; missing ones are 0. */
-static uint64_t take(struct input *in, unsigned int size)
-{
-	uint8_t bytes[8] = {0};
-	size_t n = (size_t)num_min(size, in->left);
-
-	memcpy(bytes, in->data, n);
-	in->data += n;
-	in->left -= n;
-	return bytes_get_le(bytes, size);
-}
 
 static uint8_t *stream_add(struct stream *s, size_t size)
 {
