@@ -168,28 +168,39 @@ static void virtio_write64(const struct virtio *v, unsigned int offset, uint64_t
 	mmio_write32(v->common + offset + 4, (uint32_t)(value >> 32));
 }
 
-void virtio_queue_setup(struct virtio *v, uint16_t size)
+/* Lay out and enable one queue; where its doorbell is. */
+static uint64_t virtio_queue_enable(struct virtio *v, struct vring *queue, uint16_t index,
+				    uint16_t size)
 {
 	uint16_t most;
+	uint64_t notify_gpa;
 
-	mmio_write16(v->common + VIRTIO_C_QUEUE_SELECT, 0);
+	mmio_write16(v->common + VIRTIO_C_QUEUE_SELECT, index);
 	most = mmio_read16(v->common + VIRTIO_C_QUEUE_SIZE);
 	if (size > most)
 		size = most;
 	mmio_write16(v->common + VIRTIO_C_QUEUE_SIZE, size);
-	vring_init(&v->queue, size, (v->features & VIRTIO_F_PACKED) != 0,
+	vring_init(queue, size, (v->features & VIRTIO_F_PACKED) != 0,
 		   (v->features & VIRTIO_F_EVENT_IDX) != 0, (v->features & VIRTIO_F_INDIRECT) != 0,
 		   v->irq != VIRTIO_POLL);
 	if (v->irq == VIRTIO_MSIX) {
 		mmio_write16(v->common + VIRTIO_C_CONFIG_VECTOR, 0);
 		mmio_write16(v->common + VIRTIO_C_QUEUE_VECTOR, 1);
 	}
-	virtio_write64(v, VIRTIO_C_QUEUE_DESC, (uint64_t)v->queue.desc);
-	virtio_write64(v, VIRTIO_C_QUEUE_DRIVER, (uint64_t)v->queue.driver);
-	virtio_write64(v, VIRTIO_C_QUEUE_DEVICE, (uint64_t)v->queue.device);
-	v->notify_gpa = v->notify + (uint64_t)v->notify_multiplier *
-					    mmio_read16(v->common + VIRTIO_C_QUEUE_NOTIFY);
+	virtio_write64(v, VIRTIO_C_QUEUE_DESC, (uint64_t)queue->desc);
+	virtio_write64(v, VIRTIO_C_QUEUE_DRIVER, (uint64_t)queue->driver);
+	virtio_write64(v, VIRTIO_C_QUEUE_DEVICE, (uint64_t)queue->device);
+	notify_gpa = v->notify + (uint64_t)v->notify_multiplier *
+					 mmio_read16(v->common + VIRTIO_C_QUEUE_NOTIFY);
 	mmio_write16(v->common + VIRTIO_C_QUEUE_ENABLE, 1);
+	return notify_gpa;
+}
+
+void virtio_queue_setup(struct virtio *v, uint16_t size)
+{
+	v->notify_gpa = virtio_queue_enable(v, &v->queue, 0, size);
+	if (v->second)
+		v->notify1_gpa = virtio_queue_enable(v, &v->queue1, 1, size);
 	v->queue_seen = v->queue_interrupts;
 }
 
@@ -232,6 +243,11 @@ uint64_t virtio_config64(const struct virtio *v, unsigned int offset)
 void virtio_notify(struct virtio *v)
 {
 	mmio_write16(v->notify_gpa, 0);
+}
+
+void virtio_notify1(struct virtio *v)
+{
+	mmio_write16(v->notify1_gpa, 1);
 }
 
 void virtio_idle(const struct virtio *v)

@@ -64,6 +64,10 @@ struct virtio {
 	uint64_t notify_gpa; /* of queue 0 */
 	uint64_t features;
 	struct vring queue; /* queue 0 */
+	/* set before virtio_start(): there is a queue 1, which shares queue 0's interrupt */
+	bool second;
+	struct vring queue1;
+	uint64_t notify1_gpa;
 	/* changed by interrupt handlers */
 	volatile uint64_t queue_interrupts, config_interrupts;
 	uint64_t queue_seen;
@@ -75,8 +79,9 @@ uint64_t virtio_offered(struct virtio *v);
 void virtio_reset(struct virtio *v);
 uint8_t virtio_status(const struct virtio *v);
 /*
- * Reset and initialise with one queue: @features and what the command line chooses (ring=packed,
- * event_idx=1, indirect=1). False when the device does not offer one of them or refuses.
+ * Reset and initialise with queue 0, and queue 1 if @second: @features and what the command line
+ * chooses (ring=packed, event_idx=1, indirect=1). False when the device does not offer one of them or
+ * refuses.
  */
 bool virtio_start(struct virtio *v, uint64_t features);
 /* Steps of it, for tests that leave the path. */
@@ -87,6 +92,7 @@ void virtio_driver_ok(struct virtio *v);
 uint64_t virtio_config64(const struct virtio *v, unsigned int offset);
 
 void virtio_notify(struct virtio *v);
+void virtio_notify1(struct virtio *v); /* queue 1 */
 /* Wait for one used chain. False when it does not come, or not its interrupt. */
 bool virtio_wait(struct virtio *v, uint32_t *ret_len);
 /* Add, notify, wait. */
