@@ -21,8 +21,8 @@
  *     STATE answer. What an answer left open (the device did not answer any more) counts as plugged,
  *     and is never given to the operating system.
  * I2  The operating system uses only plugged chunks of online units: vmem_driver_usable() is true for
- *     them alone. A chunk is unplugged only while its unit is absent or offline, or after take()
- *     returned it.
+ *     them alone. A chunk is unplugged only while its unit is absent, or after take() returned it: an
+ *     offline unit is removed first, for the system may keep records of the unit in its own chunks.
  * I3  Nothing is plugged beyond requested_size as last read, nor anything that the operating system
  *     cannot use: outside usable_region_size, or the addresses it can add.
  * I4  One request is under way at a time. Between two calls of the core at most one run of chunks is
@@ -109,7 +109,9 @@ struct vmem_driver_ops {
 	int (*remove)(void *os, uint64_t addr, uint64_t size);
 	/*
 	 * Take plugged chunks of one online unit out of use; may move what is in use elsewhere. All or
-	 * nothing: BUSY, NOMEM, NEVER.
+	 * nothing: BUSY, NOMEM, NEVER. NEVER where the system keeps its records of the unit itself (at
+	 * the unit's beginning, plugged before add()): such chunks go with remove() alone, which is
+	 * possible once all others of the unit are free, taken or unplugged.
 	 */
 	int (*take)(void *os, uint64_t addr, uint64_t size);
 	/* Begin to use plugged chunks of one online unit: just plugged, or taken before. */
@@ -179,7 +181,8 @@ struct vmem_driver_config {
 	uint64_t offline_max_bytes;
 	/*
 	 * What an earlier driver left plugged is found out by STATE requests and kept; else it is
-	 * unplugged. Its content is the operating system's to know.
+	 * unplugged. Units that the operating system has from then are told by vmem_driver_onlined()
+	 * and vmem_driver_offlined() before the first vmem_driver_run(); all others are absent.
 	 */
 	bool resume;
 	/* Only vmem_driver_state() is used: nothing is plugged or unplugged (crash dumps). */
