@@ -4,6 +4,7 @@
     program(source)          -> the static binary of one C file
     module(kernel, folder)   -> the module that FOLDER (a Makefile and sources) makes for guest
                                 kernel NAME, built against Debian's headers of just that kernel
+    driver_module(kernel)    -> the same of our driver, ebb_mem
 
 Results are kept in the cache's work folder, named by what they were made from: sources, compiler
 and kernel. They appear by one rename, so two builders at once do no harm.
@@ -18,6 +19,8 @@ import tempfile
 
 import ebbcache
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+DRIVER = ROOT / "driver" / "linux"
 PROGRAM_WORDS = ("-std=gnu11", "-D_GNU_SOURCE", "-O2", "-static")
 
 
@@ -58,6 +61,28 @@ def module(kernel, folder):
     """The one module that FOLDER makes for guest kernel NAME, without its debugging data."""
     sources = sorted(p for p in pathlib.Path(folder).iterdir() if p.suffix == ".c")
     sources.append(pathlib.Path(folder) / "Makefile")
+
+    def lay_out(tmp):
+        for source in sources:
+            shutil.copy2(source, tmp)
+
+    return made_module(kernel, folder, sources, lay_out)
+
+
+def driver_module(kernel):
+    """The module ebb_mem for guest kernel NAME."""
+    sources = [p for p in DRIVER.rglob("*") if p.is_file()]
+    sources += [p for p in DRIVER.parent.iterdir() if p.suffix in (".c", ".h")]
+    sources += [ROOT / "include" / "vmem" / name for name in ("driver.h", "proto.h")]
+
+    def lay_out(tmp):
+        run(["make", "-s", "-C", str(DRIVER), "dist", f"OUT={tmp}"])
+
+    return made_module(kernel, DRIVER, sorted(sources), lay_out)
+
+
+def made_module(kernel, folder, sources, lay_out):
+    """The module for guest kernel NAME made of SOURCES, which LAY_OUT(folder) copies."""
     headers = ebbcache.headers_dir(kernel)
     release = (headers / "release").read_text().strip()
     words = ["make", "-s", "-C", str(headers / "build"), "modules"]
@@ -65,8 +90,7 @@ def module(kernel, folder):
     if kept.exists():
         return kept
     with tempfile.TemporaryDirectory(dir=ebbcache.work_dir()) as tmp:
-        for source in sources:
-            shutil.copy2(source, tmp)
+        lay_out(tmp)
         run([*words, f"M={tmp}"])
         made = list(pathlib.Path(tmp).glob("*.ko"))
         if len(made) != 1:
