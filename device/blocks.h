@@ -2,8 +2,8 @@
 /*
  * Inside the device engine: its state, and the steps that change blocks in the host and in the map.
  *
- * device.c makes, resizes and reads the device; request.c decides requests; import.c takes over what
- * another device had; blocks.c alone calls grant, populate, revoke and discard, and alone changes the
+ * device.c makes, resizes and reads the device; request.c decides requests, size.c those for another
+ * size; import.c takes over what another device had; blocks.c alone calls grant, populate, revoke and discard, and alone changes the
  * maps. The invariants are device.h's.
  *
  * Blocks are counted from the start of the region. Functions here take runs that were checked: not
@@ -24,6 +24,15 @@
 
 #include "base/bitmap.h"
 
+/* How much and how often size requests may be granted at this moment: size.c. */
+struct vmem_size_pace {
+	uint64_t credit;      /* bytes; nothing without a rate */
+	uint64_t credit_ms;   /* when it was brought up to date; 0: never, it is full */
+	uint64_t second_ms;   /* when the second began in which requests are counted */
+	unsigned int nr;      /* of requests in it */
+	uint16_t credit_rest; /* thousandths of a byte */
+};
+
 struct vmem_device {
 	/* immutable after vmem_device_new() */
 	struct vmem_device_config config;
@@ -36,15 +45,20 @@ struct vmem_device {
 	struct bitmap *faulted; /* a subset of plugged */
 	uint64_t stray_first;   /* the run of strays, in blocks; none while stray_count is 0 */
 	uint64_t stray_count;
+	struct vmem_size_pace size_pace;
 
 	/* shared */
 	_Atomic uint64_t usable_region_size;
 	_Atomic uint64_t plugged_size;
 	_Atomic uint64_t requested_size;
+	_Atomic uint64_t owner_size;
+	_Atomic uint64_t request_limit;
+	_Atomic uint64_t request_rate;
 	_Atomic uint64_t faulted_size;
 	_Atomic uint64_t stray_size;
 	_Atomic uint64_t answers[VMEM_REQ_TYPES][VMEM_RESP_TYPES];
 	_Atomic uint64_t unknown_requests;
+	_Atomic uint64_t size_answers[VMEM_SIZE_RESP_TYPES];
 	_Atomic uint64_t host_failures;
 	_Atomic uint64_t host_faults;
 };
@@ -70,6 +84,12 @@ static inline void vmem_shared_add(_Atomic uint64_t *field, uint64_t value)
  * up to a block, at most the region. A multiple of block_size, at least @requested_size.
  */
 uint64_t vmem_device_usable_needed(const struct vmem_device *dev, uint64_t requested_size);
+
+/*
+ * Set what the guest is asked for, at most region_size: grows usable_region_size as needed. True when
+ * the guest has something to be told.
+ */
+bool vmem_device_request_size(struct vmem_device *dev, uint64_t requested_size);
 
 /*
  * Plug the run. 0 after commit; -errno of the host when the map is unchanged: undone, or the run is

@@ -35,6 +35,9 @@ static bool device_config_valid(const struct vmem_device_config *config)
 	       num_is_aligned(config->region_size, config->block_size) &&
 	       num_is_aligned(config->requested_size, config->block_size) &&
 	       config->requested_size <= config->region_size &&
+	       num_is_aligned(config->request_limit, config->block_size) &&
+	       config->request_limit <= config->region_size &&
+	       (config->size_requests || !(config->request_limit | config->request_rate)) &&
 	       num_add(config->addr, config->region_size, &end);
 }
 
@@ -64,9 +67,12 @@ int vmem_device_new(const struct vmem_device_config *config, const struct vmem_h
 		vmem_device_free(dev);
 		return -ENOMEM;
 	}
-	vmem_shared_set(&dev->requested_size, config->requested_size);
-	vmem_shared_set(&dev->usable_region_size,
-			vmem_device_usable_needed(dev, config->requested_size));
+	vmem_shared_set(&dev->owner_size, config->requested_size);
+	(void)vmem_device_request_size(dev, config->requested_size);
+	if (config->size_requests)
+		(void)vmem_device_set_request_policy(
+			dev, config->request_limit ? config->request_limit : config->region_size,
+			config->request_rate);
 	*ret_dev = dev;
 	return 0;
 }
@@ -88,6 +94,8 @@ uint64_t vmem_device_features(const struct vmem_device *dev)
 		features |= UINT64_C(1) << VMEM_F_ACPI_PXM;
 	if (dev->config.unplugged_inaccessible)
 		features |= UINT64_C(1) << VMEM_F_UNPLUGGED_INACCESSIBLE;
+	if (dev->config.size_requests)
+		features |= UINT64_C(1) << VMEM_F_SIZE_REQUEST;
 	return features;
 }
 
@@ -104,32 +112,42 @@ void vmem_device_config_read(const struct vmem_device *dev, struct vmem_config *
 	ret_config->requested_size = htole64(vmem_shared_get(&dev->requested_size));
 }
 
-int vmem_device_resize(struct vmem_device *dev, uint64_t requested_size)
+bool vmem_device_request_size(struct vmem_device *dev, uint64_t requested_size)
 {
 	uint64_t usable = vmem_shared_get(&dev->usable_region_size);
-	uint64_t needed;
+	uint64_t needed = vmem_device_usable_needed(dev, requested_size);
 
+	/* An imported usable region may have less slack than this device would give. */
+	if (requested_size == vmem_shared_get(&dev->requested_size) && needed <= usable)
+		return false;
+	vmem_shared_set(&dev->usable_region_size, num_max(usable, needed));
+	vmem_shared_set(&dev->requested_size, requested_size);
+	return true;
+}
+
+int vmem_device_resize(struct vmem_device *dev, uint64_t requested_size)
+{
 	if (!num_is_aligned(requested_size, dev->config.block_size))
 		return -EINVAL;
 	if (requested_size > dev->config.region_size)
 		return -ERANGE;
 	(void)vmem_blocks_retake_stray(dev);
-	needed = vmem_device_usable_needed(dev, requested_size);
-	/* An imported usable region may have less slack than this device would give. */
-	if (requested_size == vmem_shared_get(&dev->requested_size) && needed <= usable)
-		return 0;
-	vmem_shared_set(&dev->usable_region_size, num_max(usable, needed));
-	vmem_shared_set(&dev->requested_size, requested_size);
-	dev->ops->config_changed(dev->host);
+	vmem_shared_set(&dev->owner_size, requested_size);
+	if (vmem_device_request_size(dev, requested_size))
+		dev->ops->config_changed(dev->host);
 	return 0;
 }
 
 int vmem_device_system_reset(struct vmem_device *dev)
 {
 	uint64_t usable = vmem_shared_get(&dev->usable_region_size);
-	int rc = vmem_blocks_reset(dev);
+	uint64_t requested = vmem_shared_get(&dev->requested_size);
+	uint64_t owner = vmem_shared_get(&dev->owner_size);
+	int rc;
 
-	if (vmem_shared_get(&dev->usable_region_size) != usable)
+	vmem_shared_set(&dev->requested_size, owner);
+	rc = vmem_blocks_reset(dev);
+	if (vmem_shared_get(&dev->usable_region_size) != usable || owner != requested)
 		dev->ops->config_changed(dev->host);
 	return rc;
 }
@@ -200,6 +218,9 @@ void vmem_device_info(const struct vmem_device *dev, struct vmem_device_info *re
 		.usable_region_size = vmem_shared_get(&dev->usable_region_size),
 		.plugged_size = vmem_shared_get(&dev->plugged_size),
 		.requested_size = vmem_shared_get(&dev->requested_size),
+		.owner_size = vmem_shared_get(&dev->owner_size),
+		.request_limit = vmem_shared_get(&dev->request_limit),
+		.request_rate = vmem_shared_get(&dev->request_rate),
 		.node_id = dev->config.node_id,
 		.unknown_requests = vmem_shared_get(&dev->unknown_requests),
 		.host_failures = vmem_shared_get(&dev->host_failures),
@@ -211,4 +232,6 @@ void vmem_device_info(const struct vmem_device *dev, struct vmem_device_info *re
 		for (answer = 0; answer < VMEM_RESP_TYPES; answer++)
 			ret_info->answers[type][answer] =
 				vmem_shared_get(&dev->answers[type][answer]);
+	for (answer = 0; answer < VMEM_SIZE_RESP_TYPES; answer++)
+		ret_info->size_answers[answer] = vmem_shared_get(&dev->size_answers[answer]);
 }

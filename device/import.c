@@ -48,19 +48,22 @@ int vmem_device_import_unplug(struct vmem_device *dev, uint64_t offset, uint64_t
 	return rc ? rc : vmem_blocks_unplug_any(dev, first, count);
 }
 
-int vmem_device_import_sizes(struct vmem_device *dev, uint64_t requested_size,
+int vmem_device_import_sizes(struct vmem_device *dev, uint64_t owner_size, uint64_t requested_size,
 			     uint64_t usable_region_size)
 {
 	uint64_t usable = vmem_shared_get(&dev->usable_region_size) >> dev->block_shift;
 	uint64_t first = usable_region_size >> dev->block_shift;
 
-	if (!num_is_aligned(requested_size | usable_region_size, dev->config.block_size))
+	if (!num_is_aligned(owner_size | requested_size | usable_region_size,
+			    dev->config.block_size))
 		return -EINVAL;
-	if (requested_size > usable_region_size || usable_region_size > dev->config.region_size)
+	if (owner_size > requested_size || requested_size > usable_region_size ||
+	    usable_region_size > dev->config.region_size)
 		return -ERANGE;
 	if (first < usable && !bitmap_all_clear(dev->plugged, first, usable - first))
 		return -EEXIST;
 	vmem_shared_set(&dev->usable_region_size, usable_region_size);
 	vmem_shared_set(&dev->requested_size, requested_size);
+	vmem_shared_set(&dev->owner_size, owner_size);
 	return 0;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The virtio-mem device engine: VIRTIO 1.3, 5.15 "Memory Device" (device type 24).
+ * The virtio-mem device engine: VIRTIO 1.3, 5.15 "Memory Device" (device type 24), and the
+ * size-request extension (docs/virtio-mem.md).
  *
  * It decides requests and keeps the state of memory blocks; it makes no system call, allocates
  * only in vmem_device_new(), starts no thread, and reaches the host through struct vmem_host_ops.
@@ -32,6 +33,12 @@
  *       So what the guest can hold stays bounded by the requested_size of the failed plug.
  * I6  usable_region_size shrinks only in UNPLUG_ALL, vmem_device_system_reset() and
  *     vmem_device_import_sizes().
+ * I7  owner_size <= requested_size. owner_size is what vmem_device_resize(), the configuration or an
+ *     import said last; what is above it was granted to the driver's size requests, and nothing is
+ *     granted beyond request_limit, nor faster than request_rate. Without size_requests both sizes
+ *     are the same, but for what was imported. An owner's word ends what was granted before.
+ * I8  Work for a size request is constant: no block is looked at, and the host is asked at most once,
+ *     for no more than ten of them a second.
  *
  * Ownership: the caller owns the device and the memory behind it.
  * Threads: the caller serialises all calls but vmem_device_info(), which any thread may call at any
@@ -39,7 +46,7 @@
  * vmem_device_info(); config_changed() and plugged_changed() come after the change and may also
  * call vmem_device_config_read().
  *
- * The guest controls: the bytes of each request.
+ * The guest controls: the bytes of each request, and their pace.
  */
 #ifndef VMEM_DEVICE_H
 #define VMEM_DEVICE_H
@@ -56,6 +63,15 @@ extern "C" {
 #pragma GCC visibility push(default) /* what a shared libvmem exports */
 
 struct vmem_device;
+
+/* A size request that policy would grant, for vmem_host_ops.size_wanted(). Sizes in bytes. */
+struct vmem_size_want {
+	uint64_t size;           /* the most that may be granted; above requested_size */
+	uint64_t min_size;       /* less is of no use to the driver */
+	uint64_t requested_size; /* as it is */
+	uint64_t owner_size;
+	uint16_t urgency, reason; /* VMEM_SIZE_URGENCY_..., VMEM_SIZE_REASON_... */
+};
 
 /*
  * The host's side. @offset and @size (never 0) are in bytes from the start of the region, multiples
@@ -95,6 +111,13 @@ struct vmem_host_ops {
 	 * NULL.
 	 */
 	void (*plugged_changed)(void *host);
+	/*
+	 * The driver wants more, and limit and rate allow it: the requested_size that the host can
+	 * spare for it. More than want->size counts as that, a part of a block as none, and what is
+	 * less than requested_size or min_size as nothing: the driver may ask again after a second.
+	 * May be NULL: all of it.
+	 */
+	uint64_t (*size_wanted)(void *host, const struct vmem_size_want *want);
 };
 
 struct vmem_device_config {
@@ -107,16 +130,23 @@ struct vmem_device_config {
 	bool has_node;
 	bool unplugged_inaccessible; /* offer VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE */
 	bool prealloc;               /* populate before a plug is acknowledged */
+	bool size_requests;          /* offer VMEM_F_SIZE_REQUEST; the others need it: */
+	uint64_t request_limit; /* of requested_size by requests; multiple of block_size, at most
+				   region_size; 0: region_size */
+	uint64_t request_rate;  /* bytes a second that grants may grow by; 0: no limit */
 };
 
 /* A snapshot; each field is current by itself. Sizes in bytes. */
 struct vmem_device_info {
 	uint64_t addr, region_size, block_size;
 	uint64_t usable_region_size, plugged_size, requested_size;
+	uint64_t owner_size;                  /* requested_size without what was granted */
+	uint64_t request_limit, request_rate; /* 0 without size_requests */
 	uint16_t node_id;
 	/* since vmem_device_new(): answers by request type and response type */
 	uint64_t answers[VMEM_REQ_TYPES][VMEM_RESP_TYPES];
 	uint64_t unknown_requests;
+	uint64_t size_answers[VMEM_SIZE_RESP_TYPES];
 	uint64_t host_failures; /* calls in which the host failed, undone cleanly */
 	uint64_t host_faults;   /* those whose undo failed as well (I5) */
 	/* at this moment; both 0 but after host_faults */
@@ -149,18 +179,40 @@ uint16_t vmem_device_request(struct vmem_device *dev, const struct vmem_req *req
 			     struct vmem_resp *ret_resp);
 
 /*
- * Ask the guest for another size. 0, -EINVAL when not a multiple of block_size, -ERANGE when
- * beyond region_size; nothing changes then. May grow usable_region_size; calls config_changed()
- * when anything changed.
+ * The owner's word: ask the guest for another size, and take back what was granted. 0, -EINVAL when
+ * not a multiple of block_size, -ERANGE when beyond region_size; nothing changes then. May grow
+ * usable_region_size; calls config_changed() when anything changed.
  */
 int vmem_device_resize(struct vmem_device *dev, uint64_t requested_size);
 
 /*
+ * Process one size request (virtqueue 1); *ret_resp is filled in completely. @req is the caller's
+ * own copy, any bytes are valid; without size_requests the answer is VMEM_SIZE_RESP_ERROR. @now_ms
+ * is any monotonic clock's. Returns the response's type. What is granted may grow
+ * usable_region_size; config_changed() is called when requested_size changed.
+ *
+ * Above requested_size: as much as request_limit, request_rate and size_wanted() allow, whole blocks,
+ * at least min_size, else nothing. Grants grow by request_rate in a second, at least by a block, and
+ * what was not used does not add up beyond that. Below: down to owner_size, at any rate.
+ */
+uint16_t vmem_device_size_request(struct vmem_device *dev, const struct vmem_size_req *req,
+				  uint64_t now_ms, struct vmem_size_resp *ret_resp);
+
+/*
+ * Other bounds for size requests from now on; what was granted stays. Here 0 as @request_limit grants
+ * nothing; @request_rate as in the configuration. 0, -EINVAL when the limit is not a multiple of
+ * block_size or the device was made without size_requests, -ERANGE when it is beyond region_size;
+ * nothing changes then.
+ */
+int vmem_device_set_request_policy(struct vmem_device *dev, uint64_t request_limit,
+				   uint64_t request_rate);
+
+/*
  * System reset (not device reset, which changes no block): unplugs everything, recomputes
- * usable_region_size, keeps requested_size. 0 when every block is unplugged now and no stray is
+ * usable_region_size, keeps requested_size but for what was granted. 0 when every block is unplugged now and no stray is
  * left; else the first error of the host that prevented it: runs that the host could not take back
  * stay plugged, the others are unplugged, and usable_region_size covers what is plugged. Calls
- * config_changed() when usable_region_size changed.
+ * config_changed() when usable_region_size or requested_size changed.
  */
 int vmem_device_system_reset(struct vmem_device *dev);
 
@@ -180,12 +232,13 @@ int vmem_device_system_reset(struct vmem_device *dev);
  * the other device since. 0, -EINVAL, -ERANGE, or the host's error, undone as for a request.
  *
  * vmem_device_import_sizes(): 0, -EINVAL when one of them is not a multiple of block_size, -ERANGE
- * unless requested_size <= usable_region_size <= region_size, -EEXIST when a block beyond
- * @usable_region_size is plugged; nothing changes then.
+ * unless owner_size <= requested_size <= usable_region_size <= region_size, -EEXIST when a block
+ * beyond @usable_region_size is plugged; nothing changes then. What was granted stays granted, also
+ * beyond this device's own request_limit.
  */
 int vmem_device_import_plug(struct vmem_device *dev, uint64_t offset, uint64_t size);
 int vmem_device_import_unplug(struct vmem_device *dev, uint64_t offset, uint64_t size);
-int vmem_device_import_sizes(struct vmem_device *dev, uint64_t requested_size,
+int vmem_device_import_sizes(struct vmem_device *dev, uint64_t owner_size, uint64_t requested_size,
 			     uint64_t usable_region_size);
 
 /*

@@ -57,7 +57,7 @@ int main()
 	if (vmem_device_import_unplug(device, 0, 1 << 21) != 0 ||
 	    vmem_device_import_plug(device, 0, 1 << 21) != 0 ||
 	    vmem_device_import_plug(device, 0, 1 << 21) != -EEXIST ||
-	    vmem_device_import_sizes(device, 0, 1 << 21) != 0)
+	    vmem_device_import_sizes(device, 0, 0, 1 << 21) != 0)
 		return 5;
 	vmem_device_free(device);
 	if (vmem_guard_new(&nonsense, &guard, &error) >= 0 || !error.text[0])

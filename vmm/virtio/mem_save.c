@@ -376,7 +376,7 @@ int virtio_mem_load(void *opaque, uint32_t version, struct unpack *in, struct er
 	if (ret)
 		return ret;
 	if (!num_is_aligned(wanted, mem->config.device.block_size) ||
-	    vmem_device_import_sizes(mem->engine, requested, usable))
+	    vmem_device_import_sizes(mem->engine, requested, requested, usable))
 		return load_cut(err);
 	/* What the source's thread had not come to is handed over when the machine goes on. */
 	mem->wanted = wanted;

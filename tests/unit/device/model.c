@@ -587,7 +587,8 @@ bool model_import_sizes(struct model *m, uint64_t requested_size, uint64_t usabl
 		for (uint64_t b = usable_region_size / bs; b < m->nblocks; b++)
 			if (m->plugged[b])
 				expected = -EEXIST;
-	rc = vmem_device_import_sizes(m->dev, requested_size, usable_region_size);
+	rc = vmem_device_import_sizes(m->dev, requested_size, requested_size,
+				      usable_region_size);
 	if (rc != expected || m->calls)
 		return wrong(m, "import_sizes gives %d instead of %d, after %u calls of the host",
 			     rc, expected, m->calls);
