@@ -200,6 +200,21 @@ static int area_map_twin(const struct missing *m, struct area *area)
 	return 0;
 }
 
+/*
+ * Nobody waits there any more. The kernel wakes those who wait before it lets the run go, and whoever
+ * looks at it by the lock of its mapping alone can begin to wait in between: nobody would ever wake
+ * them. Once it is gone no more can begin.
+ */
+static int missing_unregister(const struct missing *m, const struct area *area, uint64_t offset,
+			      uint64_t size)
+{
+	struct uffdio_range run = {(uintptr_t)area->c.memory + offset, size};
+	int ret = missing_ioctl(m, UFFDIO_UNREGISTER, &run);
+
+	missing_wake(m, area, offset, size);
+	return ret;
+}
+
 /* Give back what is lent of the run; the lock is held. */
 static int missing_settle_locked(struct missing *m, struct area *area, uint64_t offset,
 				 uint64_t size)
@@ -208,8 +223,7 @@ static int missing_settle_locked(struct missing *m, struct area *area, uint64_t 
 	int ret = 0;
 
 	for (; (stop = missing_part(area, &offset, end)) > offset; offset = stop) {
-		struct uffdio_range run = {(uintptr_t)area->c.memory + offset, stop - offset};
-		int failed = missing_ioctl(m, UFFDIO_UNREGISTER, &run);
+		int failed = missing_unregister(m, area, offset, stop - offset);
 
 		if (!failed && area->c.guard)
 			failed = guard_take_back(area->c.guard, offset, stop - offset);
@@ -396,12 +410,11 @@ static int missing_fail_area(struct missing *m, const struct area *area)
 	int ret = 0;
 
 	for (; (stop = missing_part(area, &offset, area->c.size)) > offset; offset = stop) {
-		struct uffdio_range run = {(uintptr_t)area->c.memory + offset, stop - offset};
+		int failed = mprotect(area->c.memory + offset, stop - offset, PROT_NONE)
+				     ? -errno
+				     : missing_unregister(m, area, offset, stop - offset);
 
-		if (mprotect(area->c.memory + offset, stop - offset, PROT_NONE) < 0)
-			ret = -errno;
-		else if (missing_ioctl(m, UFFDIO_UNREGISTER, &run))
-			ret = -errno;
+		ret = failed ? failed : ret;
 	}
 	return ret;
 }

@@ -10,12 +10,14 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/utsname.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "guard/missing.h"
@@ -582,6 +584,62 @@ static void test_fail(void **state)
 	on_each(check_fail);
 }
 
+/* ---- the end, while somebody begins to wait ---- */
+
+#define ENDINGS 1000
+
+/* Threads that touch a page whenever the gate is opened. */
+struct late {
+	struct world *w;
+	pthread_barrier_t gate;
+	sem_t came;
+};
+
+static void *come_late(void *opaque)
+{
+	struct late *late = opaque;
+
+	for (unsigned int i = 0; i < ENDINGS; i++) {
+		pthread_barrier_wait(&late->gate);
+		(void)*(volatile char *)(late->w->memory + BLOCK + i % 4 * late->w->page);
+		sem_post(&late->came);
+	}
+	return NULL;
+}
+
+static void check_late(struct world *w)
+{
+	struct late late = {.w = w};
+	pthread_t threads[TOUCHERS];
+	struct timespec deadline;
+
+	pthread_barrier_init(&late.gate, NULL, TOUCHERS + 1);
+	sem_init(&late.came, 0, 0);
+	for (unsigned int i = 0; i < TOUCHERS; i++)
+		pthread_create(&threads[i], NULL, come_late, &late);
+	for (unsigned int i = 0; i < ENDINGS; i++) {
+		pthread_barrier_wait(&late.gate);
+		assert_int_equal(missing_settle(w->missing, w->area, BLOCK, 4 * BLOCK), 0);
+		clock_gettime(CLOCK_REALTIME, &deadline);
+		deadline.tv_sec += 20;
+		for (unsigned int came = 0; came < TOUCHERS; came++)
+			assert_int_equal(sem_timedwait(&late.came, &deadline), 0);
+		assert_int_equal(missing_expect(w->missing, w->area, BLOCK, 4 * BLOCK), 0);
+		assert_int_equal(missing_forget(w->missing, w->area, BLOCK, 4 * BLOCK), 0);
+	}
+	for (unsigned int i = 0; i < TOUCHERS; i++)
+		pthread_join(threads[i], NULL);
+	sem_destroy(&late.came);
+	pthread_barrier_destroy(&late.gate);
+}
+
+/* Nobody is left waiting. */
+static void test_late(void **state)
+{
+	(void)state;
+	on_each(check_late);
+}
+
 /* ---- what cannot be ---- */
 
 static void test_scattered(void **state)
@@ -711,6 +769,7 @@ int main(void)
 		cmocka_unit_test(test_churn),
 		cmocka_unit_test(test_free_with_waiter),
 		cmocka_unit_test(test_fail),
+		cmocka_unit_test(test_late),
 		cmocka_unit_test(test_scattered),
 		cmocka_unit_test(test_other_files),
 		cmocka_unit_test(test_guard_goes),
