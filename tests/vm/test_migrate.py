@@ -2,6 +2,10 @@
 """Saving, restoring and migrating: each way there is, what monitors are told meanwhile, and that a
 guest whose migration fails runs on as if there had been none."""
 
+import collections
+import contextlib
+import socket
+
 import pytest
 
 from ebbvm import memory_devices
@@ -218,6 +222,32 @@ def test_streams_that_are_none(guest, tmp_path):
         assert str(bad) in line, (what, line)
         seen.add(line)
     assert len(seen) >= 5, seen
+
+
+def seen(qmp, at_once=50):
+    """The states of a machine up to its end; some questions are on their way at any time."""
+    asked, states = collections.deque(), set()
+    with contextlib.suppress(ConnectionError):
+        while True:
+            asked.append(qmp.send("query-status"))
+            if len(asked) > at_once:
+                states.add(qmp.answer(asked.popleft())["status"])
+    with contextlib.suppress(ConnectionError):
+        while asked:
+            states.add(qmp.answer(asked.popleft())["status"])
+    return states
+
+
+def test_who_never_came_is_waited_for(guest):
+    """A machine whose guest cannot be loaded is in no other state up to its end."""
+    for _ in range(5):
+        target, qmp, uri = prepare(guest, "unix:HERE", {}, {})
+        qmp.execute("migrate-incoming", uri=uri)
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.connect(uri.removeprefix("unix:"))
+            peer.sendall(bytes(64))
+            assert seen(qmp) <= {"inmigrate"}
+        assert target.wait() == 1
 
 
 @pytest.mark.parametrize(

@@ -96,11 +96,12 @@ def survivor(target, qmp):
     """The machine that is left ended by itself, with a sentence, or still waits for a source that never
     came, or runs the guest: whether it does."""
     try:
-        while qmp.execute("query-status")["status"] == "inmigrate":
+        while (state := qmp.execute("query-status")["status"]) == "inmigrate":
             if "socket-address" in qmp.execute("query-migrate"):
                 return False
             with contextlib.suppress(QmpTimeout):
                 qmp.wait_event("RESUME", timeout=0.2)
+        assert state == "running"
         return True
     except (QmpClosed, ConnectionError):
         assert target.wait() == 1

@@ -239,7 +239,9 @@ void vm_quit(struct vm *vm, int status, enum vm_cause cause)
 	vm_memory_release(vm);
 	vm->ended = true;
 	vm->exit_status = status;
-	vm_halt(vm, VM_SHUTDOWN);
+	/* A guest that never came, or went on elsewhere, is not one that was shut down here. */
+	if (vm->state == VM_RUNNING)
+		vm_halt(vm, VM_SHUTDOWN);
 	vm_tell_violations(vm, true);
 	vm_emit_cause(vm, VM_EVENT_SHUTDOWN, cause);
 	loop_stop(vm->main);

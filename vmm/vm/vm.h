@@ -99,7 +99,7 @@ int vm_reset(struct vm *vm, enum vm_cause cause, struct err **err);
 int vm_powerdown(struct vm *vm, struct err **err);
 /* May memory devices be given another size? Not while their state is on its way, as vm_reset(). */
 int vm_check_resize(const struct vm *vm, struct err **err);
-/* End the machine now; the main loop stops. */
+/* End the machine now; the main loop stops. One that did not run stays in its state until then. */
 void vm_quit(struct vm *vm, int status, enum vm_cause cause);
 /* 0, or 1 after -action panic=exit-failure. */
 int vm_exit_status(const struct vm *vm);
