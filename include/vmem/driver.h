@@ -98,7 +98,9 @@ struct vmem_driver_ops {
 	/*
 	 * Make units known to the operating system; all were absent, and in each something is
 	 * plugged. It calls vmem_driver_onlined() for each when it begins to use it, now or later. A
-	 * failure leaves all of them absent: BUSY, NOMEM, NEVER. NULL if unit_bytes is 0.
+	 * failure (BUSY, NOMEM, NEVER) leaves all of them absent but those for which
+	 * vmem_driver_onlined() or vmem_driver_offlined() was called meanwhile: they are there. NULL
+	 * if unit_bytes is 0.
 	 */
 	int (*add)(void *os, uint64_t addr, uint64_t size);
 	/*
