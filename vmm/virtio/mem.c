@@ -20,8 +20,9 @@
 #include "vmm/virtio/mem_state.h"
 #include "vmm/virtio/virtio.h"
 
-#define VIRTIO_MEM_QUEUE_SIZE 128
-#define VIRTIO_MEM_STEP_BYTES (1 * GIB) /* cleared in less than a second by any host */
+#define VIRTIO_MEM_QUEUE_SIZE      128
+#define VIRTIO_MEM_SIZE_QUEUE_SIZE 16
+#define VIRTIO_MEM_STEP_BYTES      (1 * GIB) /* cleared in less than a second by any host */
 
 /* ---- violations ---- */
 
@@ -86,6 +87,7 @@ static void virtio_mem_reset(void *opaque)
 
 	mem_absent_count_reads(&mem->absent, false);
 	mem_pace_clear(&mem->pace);
+	mem_size_reset(mem);
 }
 
 void virtio_mem_changed(struct virtio_mem *mem)
@@ -158,11 +160,8 @@ static uint64_t virtio_mem_plugged(const struct virtio_mem *mem)
 	return info.plugged_size;
 }
 
-/* Can the first @size bytes of the chain's writable segments be written? */
-static bool virtio_mem_has_room(const struct virtio_mem *mem, uint64_t size)
+bool virtio_mem_has_room(const struct virtio_mem *mem, const struct vq_chain *chain, uint64_t size)
 {
-	const struct vq_chain *chain = mem->chain;
-
 	for (unsigned int i = 0; i < chain->nr_writable && size; i++) {
 		const struct vq_segment *s = &chain->segments[chain->nr_readable + i];
 		uint64_t part = num_min(size, s->len);
@@ -177,14 +176,14 @@ static bool virtio_mem_has_room(const struct virtio_mem *mem, uint64_t size)
 /* Copy the request of the chain; NULL, or why there cannot be an answer. */
 static const char *virtio_mem_read(struct virtio_mem *mem, struct vmem_req *ret_req)
 {
-	struct vq *vq = virtio_queue(mem->vdev, 0);
+	struct vq *vq = virtio_queue(mem->vdev, VMEM_QUEUE_REQUEST);
 
 	if (mem->chain->readable_bytes < sizeof(*ret_req) ||
 	    mem->chain->writable_bytes < sizeof(struct vmem_resp))
 		return "virtio-mem request with missing bytes";
 	if (vq_chain_read(vq, mem->chain, 0, ret_req, sizeof(*ret_req)))
 		return "virtio-mem request outside of memory";
-	if (!virtio_mem_has_room(mem, sizeof(struct vmem_resp)))
+	if (!virtio_mem_has_room(mem, mem->chain, sizeof(struct vmem_resp)))
 		return "virtio-mem answer outside of memory";
 	return NULL;
 }
@@ -207,7 +206,8 @@ static const char *virtio_mem_answer(struct virtio_mem *mem, const struct vmem_r
 	vmem_device_info(mem->engine, &after);
 	virtio_mem_note(mem, req, answer, &before, &after);
 	*ret_answer = (enum virtio_mem_answer)answer;
-	if (vq_chain_write(virtio_queue(mem->vdev, 0), mem->chain, 0, &resp, sizeof(resp)))
+	if (vq_chain_write(virtio_queue(mem->vdev, VMEM_QUEUE_REQUEST), mem->chain, 0, &resp,
+			   sizeof(resp)))
 		return "virtio-mem request that unplugs its answer";
 	return NULL;
 }
@@ -230,7 +230,8 @@ static void virtio_mem_handle(struct virtio_mem *mem)
 	if (broken)
 		virtio_set_needs_reset(mem->vdev, broken);
 	else
-		virtio_queue_push(mem->vdev, 0, mem->chain, sizeof(struct vmem_resp));
+		virtio_queue_push(mem->vdev, VMEM_QUEUE_REQUEST, mem->chain,
+				  sizeof(struct vmem_resp));
 	if (kind != VIRTIO_MEM_STATE)
 		virtio_mem_changed(mem);
 }
@@ -239,6 +240,10 @@ static void virtio_mem_queue_kick(void *opaque, unsigned int index)
 {
 	struct virtio_mem *mem = opaque;
 
+	if (index == VMEM_QUEUE_SIZE) {
+		mem_size_kick(mem);
+		return;
+	}
 	while (!mem->pace.waiting && virtio_queue_pop(mem->vdev, index, mem->chain))
 		virtio_mem_handle(mem);
 }
@@ -251,7 +256,7 @@ static void virtio_mem_go_on(void *opaque)
 	virtio_lock(mem->vdev);
 	mem_pace_over(&mem->pace);
 	virtio_unlock(mem->vdev);
-	virtio_queue_kick(mem->vdev, 0);
+	virtio_queue_kick(mem->vdev, VMEM_QUEUE_REQUEST);
 }
 
 static void virtio_mem_system_reset(void *opaque)
@@ -260,8 +265,10 @@ static void virtio_mem_system_reset(void *opaque)
 	uint64_t before = virtio_mem_plugged(mem), here = VIRTIO_MEM_HERE;
 
 	/* What is plugged was asked for before the reset, which is to keep the size. */
-	if (atomic_compare_exchange_strong(&mem->wanted, &here, before))
+	if (mem->wanted == here) {
 		vmem_device_resize(mem->engine, before);
+		atomic_compare_exchange_strong(&mem->wanted, &here, VIRTIO_MEM_NOTHING);
+	}
 	/* Blocks that the host could not take back stay plugged; the next driver unplugs them. */
 	vmem_device_system_reset(mem->engine);
 	mem_cells_rebuild(&mem->cells, mem->engine);
@@ -271,57 +278,74 @@ static void virtio_mem_system_reset(void *opaque)
 	virtio_mem_changed(mem);
 }
 
+#define VIRTIO_MEM_OPS                                                                    \
+	.config_read = virtio_mem_config_read, .features_ok = virtio_mem_features_ok,     \
+	.driver_changed = virtio_mem_driver_changed, .queue_kick = virtio_mem_queue_kick, \
+	.reset = virtio_mem_reset, .system_reset = virtio_mem_system_reset,               \
+	.save = virtio_mem_save, .load = virtio_mem_load
+
 static const struct virtio_device_ops virtio_mem_ops = {
-	.config_read = virtio_mem_config_read,
-	.features_ok = virtio_mem_features_ok,
-	.driver_changed = virtio_mem_driver_changed,
-	.queue_kick = virtio_mem_queue_kick,
-	.reset = virtio_mem_reset,
-	.system_reset = virtio_mem_system_reset,
+	VIRTIO_MEM_OPS,
 	.state_version = VIRTIO_MEM_STATE_VERSION,
-	.save = virtio_mem_save,
-	.load = virtio_mem_load,
 };
+
+static const struct virtio_device_ops virtio_mem_size_ops = {
+	VIRTIO_MEM_OPS,
+	.state_version = VIRTIO_MEM_STATE_VERSION_SIZE,
+};
+
+void virtio_mem_size_changed(struct virtio_mem *mem, uint64_t plugged_size)
+{
+	mem_progress_moved(&mem->progress);
+	mem_stats_resized(&mem->stats, mem_progress_now_ms(&mem->progress), plugged_size);
+	if (mem_pace_clear(&mem->pace))
+		virtio_queue_kick(mem->vdev, VMEM_QUEUE_REQUEST);
+}
 
 /* On the loop: bring the engine to what is wanted now, however many calls asked for it. */
 static void virtio_mem_apply(void *opaque)
 {
 	struct virtio_mem *mem = opaque;
 	struct vmem_device_info before;
-	uint64_t wanted, plugged;
+	uint64_t wanted, size;
 
 	virtio_lock(mem->vdev);
 	wanted = mem->wanted;
+	if (wanted == VIRTIO_MEM_NOTHING)
+		goto done; /* an earlier turn came to it already */
 	vmem_device_info(mem->engine, &before);
-	plugged = before.plugged_size;
-	/* Unless another size was asked for this very moment, which wanted is then. */
-	if (wanted == VIRTIO_MEM_HERE &&
-	    atomic_compare_exchange_strong(&mem->wanted, &wanted, plugged))
-		wanted = plugged;
+	size = wanted == VIRTIO_MEM_HERE ? before.plugged_size : wanted;
 	/* Cannot fail: virtio_mem_resize() checked what the engine checks. */
-	vmem_device_resize(mem->engine, wanted);
+	vmem_device_resize(mem->engine, size);
 	/* A driver that could not do it and waits for a better time is asked once more. */
-	if (wanted == before.requested_size && wanted != plugged)
+	if (size == before.requested_size && size != before.plugged_size)
 		virtio_config_changed_locked(mem->vdev);
-	mem_progress_moved(&mem->progress);
-	mem_stats_resized(&mem->stats, mem_progress_now_ms(&mem->progress), plugged);
-	if (mem_pace_clear(&mem->pace))
-		virtio_queue_kick(mem->vdev, 0);
+	virtio_mem_size_changed(mem, before.plugged_size);
+	/* Unless another size was asked for this very moment: that has a turn of its own. */
+	atomic_compare_exchange_strong(&mem->wanted, &wanted, VIRTIO_MEM_NOTHING);
 	virtio_mem_changed(mem);
+done:
 	virtio_unlock(mem->vdev);
 }
 
 static int virtio_mem_make_virtio(struct virtio_mem *mem, struct err **err)
 {
 	const struct virtio_mem_config *c = &mem->config;
-	const uint16_t queue_sizes[] = {VIRTIO_MEM_QUEUE_SIZE};
+	static const uint16_t queue_sizes[] = {
+		[VMEM_QUEUE_REQUEST] = VIRTIO_MEM_QUEUE_SIZE,
+		[VMEM_QUEUE_SIZE] = VIRTIO_MEM_SIZE_QUEUE_SIZE,
+	};
+	static const uint64_t queue_features[] = {
+		[VMEM_QUEUE_SIZE] = VIRTIO_FEATURE(VMEM_F_SIZE_REQUEST),
+	};
 	const struct virtio_device_config config = {
 		.id = c->id,
 		.device_id = VIRTIO_ID_MEM,
 		.features = vmem_device_features(mem->engine),
 		.config_size = sizeof(struct vmem_config),
-		.nr_queues = 1,
+		.nr_queues = mem->size.on ? VMEM_QUEUE_COUNT : 1,
 		.queue_sizes = queue_sizes,
+		.queue_features = queue_features,
 		.packed = c->packed,
 		.event_idx = c->event_idx,
 		.indirect_desc = c->indirect_desc,
@@ -330,10 +354,11 @@ static int virtio_mem_make_virtio(struct virtio_mem *mem, struct err **err)
 		.loop = c->loop,
 	};
 
-	mem->vdev = virtio_device_new(&config, &virtio_mem_ops, mem, err);
+	mem->vdev = virtio_device_new(
+		&config, mem->size.on ? &virtio_mem_size_ops : &virtio_mem_ops, mem, err);
 	if (!mem->vdev)
 		return -EIO;
-	mem->chain = vq_chain_new(virtio_queue(mem->vdev, 0));
+	mem->chain = vq_chain_new(virtio_queue(mem->vdev, VMEM_QUEUE_REQUEST));
 	if (!mem->chain)
 		return err_set(err, ENOMEM, "out of memory");
 	mem->resize_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -371,7 +396,6 @@ static int virtio_mem_init(struct virtio_mem *mem, struct err **err)
 	if (gpa.size > MEM_ABSENT_BYTES_MAX)
 		return err_set(err, EINVAL, "its memory is more than a guest can address");
 	mem_absent_init(&mem->absent, gpa, c->hv, virtio_mem_violation_seen, mem);
-	mem->wanted = c->device.requested_size;
 	mem_stats_resized(&mem->stats, mem_progress_now_ms(&mem->progress), 0);
 	if (mem_cells_init(&mem->cells, c->device.region_size, c->device.block_size))
 		return err_set(err, ENOMEM, "out of memory");
@@ -382,6 +406,8 @@ static int virtio_mem_init(struct virtio_mem *mem, struct err **err)
 	if (ret)
 		return err_set(err, -ret, "its memory cannot be placed: %s", strerror(-ret));
 	ret = virtio_mem_make_virtio(mem, err);
+	if (!ret)
+		ret = mem_size_init(mem, err);
 	if (ret)
 		return ret;
 	bus_add(c->mmio, &mem->absent.region);
@@ -397,6 +423,8 @@ struct virtio_mem *virtio_mem_new(const struct virtio_mem_config *config, struct
 		return NULL;
 	}
 	mem->config = *config;
+	mem->wanted = VIRTIO_MEM_NOTHING;
+	mem_size_prepare(mem);
 	mem_progress_init(&mem->progress, config->now_ms);
 	if (!mem->config.step_bytes)
 		mem->config.step_bytes = VIRTIO_MEM_STEP_BYTES;
@@ -415,9 +443,11 @@ void virtio_mem_free(struct virtio_mem *mem)
 	bus_remove(mem->config.mmio, &mem->absent.region);
 	loop_watch_free(mem->resize);
 	mem_pace_done(&mem->pace);
+	mem_pace_done(&mem->size.pace);
 	if (mem->resize_fd >= 0)
 		close(mem->resize_fd);
 	virtio_device_free(mem->vdev);
+	mem_size_done(mem);
 	vq_chain_free(mem->chain);
 	if (mem->gm_region)
 		gm_remove_device_memory(mem->config.gm, mem->gm_region);

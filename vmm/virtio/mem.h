@@ -3,6 +3,7 @@
  * The virtio-mem device: the engine of <vmem/device.h> behind a virtqueue, in front of the guard.
  *
  *     queue --> requests --> engine --> host ops --> guard (slots, pages), guest memory (gm)
+ *     second queue --> size requests --> engine (mem_size.h), where that is offered
  *
  * I1  Blocks that are not plugged are unreachable for emulated devices (gm) before the guard takes
  *     them from the guest, and become reachable only after the guard granted them.
@@ -24,6 +25,9 @@
  *     device can access it, and of its end after none can any more. Between requests and resets what
  *     was told is what the engine has plugged and not faulted. Blocks that keep their content over a
  *     failed unplug are told as gone and there again, and their pages marked in the gm after that.
+ *
+ * I8  What the owner asks for is the size from the moment on in which it was asked: what the guest was
+ *     granted before is gone, and a request of the guest that is answered later counts from there.
  *
  * Ownership: the caller owns the memory, the gm, the loop, and ends the transport first.
  * Threads: requests and the engine run on the loop's thread with the device lock held; the public
@@ -65,6 +69,41 @@ struct virtio_mem_violations {
 	struct virtio_mem_violation last; /* valid unless both are 0 */
 };
 
+/* ---- the guest asks for another size (VMEM_F_SIZE_REQUEST) ---- */
+
+enum virtio_mem_size_answer {
+	VIRTIO_MEM_SIZE_GRANTED,
+	VIRTIO_MEM_SIZE_PARTLY,
+	VIRTIO_MEM_SIZE_REFUSED,
+	VIRTIO_MEM_SIZE_LATER,
+	VIRTIO_MEM_SIZE_ANSWERS, /* to requests that make sense */
+};
+
+/* "granted", "partly", "refused", "later"; as the constants of proto.h are called. */
+const char *virtio_mem_size_answer_name(unsigned int answer);
+const char *virtio_mem_size_urgency_name(unsigned int urgency);
+const char *virtio_mem_size_reason_name(unsigned int reason);
+const char *virtio_mem_size_cause_name(unsigned int cause);
+
+/* A request that made sense. Sizes in bytes. */
+struct virtio_mem_size_request {
+	uint64_t wanted_size, min_size;
+	uint64_t requested_size; /* after it */
+	uint16_t urgency, reason, answer, cause;
+	uint64_t at_ms; /* of the clock of struct virtio_mem_stats */
+};
+
+/* Since virtio_mem_new(). */
+struct virtio_mem_size_stats {
+	bool on; /* the feature is offered */
+	uint64_t requests[VIRTIO_MEM_SIZE_ANSWERS][VMEM_SIZE_URGENCIES][VMEM_SIZE_REASONS];
+	uint64_t total;  /* of them */
+	uint64_t errors; /* made no sense */
+	uint64_t broken; /* stopped the device (I3) */
+	uint64_t granted_bytes, offered_bytes;
+	struct virtio_mem_size_request last; /* valid if total is not 0 */
+};
+
 struct virtio_mem_config {
 	const char *id;
 	struct gm *gm;
@@ -75,10 +114,11 @@ struct virtio_mem_config {
 	void *memory;
 	int fd; /* -1 */
 	uint64_t fd_offset;
-	unsigned int populate_threads; /* with prealloc: 1 or more */
-	struct vmem_device_config device;
-	unsigned int nr_guards; /* memory devices of this process */
-	bool guard;             /* off: blocks of a present slot are not closed */
+	unsigned int populate_threads;    /* with prealloc: 1 or more */
+	struct vmem_device_config device; /* its bounds of size requests are not looked at, but: */
+	uint64_t request_limit, request_rate; /* as virtio_mem_set_request_policy() takes them */
+	unsigned int nr_guards;               /* memory devices of this process */
+	bool guard;                           /* off: blocks of a present slot are not closed */
 	uint64_t memslot_size;
 	/*
 	 * Once per violation, on the vCPU's thread, which goes on with the guest afterwards unless
@@ -123,6 +163,20 @@ int virtio_mem_check_size(const struct virtio_mem *mem, uint64_t requested_size,
 void virtio_mem_resize_here(struct virtio_mem *mem);
 /* Did the device's thread come to the last size that was asked for? Never waits. */
 bool virtio_mem_resized(const struct virtio_mem *mem);
+
+/*
+ * Other bounds for what the guest is granted from now on, in bytes and bytes a second (0: no limit).
+ * What it has stays. -EINVAL with a sentence when the limit is not a multiple of the block size or
+ * beyond the device's size, or when guests cannot ask; nothing changes then. Never waits.
+ */
+int virtio_mem_set_request_policy(struct virtio_mem *mem, uint64_t request_limit,
+				  uint64_t request_rate, struct err **err);
+/*
+ * The owner is about to have the size that it asked for: until the hold is ended the guest is granted
+ * no more than that, and told to ask later. Holds are counted. Never waits.
+ */
+void virtio_mem_hold_size(struct virtio_mem *mem, bool hold);
+void virtio_mem_size_stats(struct virtio_mem *mem, struct virtio_mem_size_stats *ret);
 
 /* ---- for those who carry the machine elsewhere ---- */
 
@@ -289,8 +343,9 @@ bool virtio_mem_driven(const struct virtio_mem *mem);
 const char *virtio_mem_progress_name(enum virtio_mem_progress progress);
 
 /*
- * requested_size in it is the last one that was asked for, with virtio_mem_resize_here() what is
- * plugged. Never waits.
+ * requested_size in it is the last one that the owner asked for, with virtio_mem_resize_here() what is
+ * plugged, or what the guest was granted since. The bounds of requests are those last said. Never
+ * waits.
  */
 void virtio_mem_info(const struct virtio_mem *mem, struct vmem_device_info *ret_info);
 

@@ -134,6 +134,7 @@ const struct vmem_host_ops virtio_mem_host_ops = {
 	.discard = virtio_mem_discard,
 	.config_changed = virtio_mem_config_changed,
 	.plugged_changed = virtio_mem_plugged_changed,
+	.size_wanted = mem_size_wanted,
 };
 
 /* ---- the guard's slots ---- */

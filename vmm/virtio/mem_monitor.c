@@ -62,11 +62,7 @@ void virtio_mem_resize_here(struct virtio_mem *mem)
 
 bool virtio_mem_resized(const struct virtio_mem *mem)
 {
-	uint64_t wanted = mem->wanted;
-	struct vmem_device_info info;
-
-	vmem_device_info(mem->engine, &info);
-	return info.requested_size == wanted;
+	return mem->wanted == VIRTIO_MEM_NOTHING;
 }
 
 void virtio_mem_stop(struct virtio_mem *mem)
@@ -84,10 +80,58 @@ void virtio_mem_cont(struct virtio_mem *mem)
 
 void virtio_mem_info(const struct virtio_mem *mem, struct vmem_device_info *ret_info)
 {
+	/* Before the engine, which is told before it is nothing any more. */
 	uint64_t wanted = mem->wanted;
 
 	vmem_device_info(mem->engine, ret_info);
-	ret_info->requested_size = wanted == VIRTIO_MEM_HERE ? ret_info->plugged_size : wanted;
+	if (wanted == VIRTIO_MEM_HERE)
+		wanted = ret_info->plugged_size;
+	if (wanted != VIRTIO_MEM_NOTHING)
+		ret_info->requested_size = ret_info->owner_size = wanted;
+	ret_info->request_limit = mem->size.request_limit;
+	ret_info->request_rate = mem->size.request_rate;
+}
+
+static int virtio_mem_check_limit(const struct virtio_mem *mem, uint64_t limit, struct err **err)
+{
+	const struct vmem_device_config *c = &mem->config.device;
+
+	if (!mem->size.on)
+		return err_set(err, EINVAL,
+			       "'%s' takes no requests of the guest (guest-requests=on)",
+			       mem->config.id);
+	if (!num_is_aligned(limit, c->block_size))
+		return err_set(err, EINVAL,
+			       "request limit %llu is not a multiple of the block size of '%s', "
+			       "%llu bytes",
+			       (unsigned long long)limit, mem->config.id,
+			       (unsigned long long)c->block_size);
+	if (limit > c->region_size)
+		return err_set(err, EINVAL,
+			       "request limit %llu is beyond the size of '%s', %llu bytes",
+			       (unsigned long long)limit, mem->config.id,
+			       (unsigned long long)c->region_size);
+	return 0;
+}
+
+int virtio_mem_set_request_policy(struct virtio_mem *mem, uint64_t request_limit,
+				  uint64_t request_rate, struct err **err)
+{
+	int ret = virtio_mem_check_limit(mem, request_limit, err);
+
+	if (ret)
+		return ret;
+	mem->size.request_limit = request_limit;
+	mem->size.request_rate = request_rate;
+	return 0;
+}
+
+void virtio_mem_hold_size(struct virtio_mem *mem, bool hold)
+{
+	if (hold)
+		mem->size.holds++;
+	else
+		mem->size.holds--;
 }
 
 void virtio_mem_stats(const struct virtio_mem *mem, struct virtio_mem_stats *ret)

@@ -11,6 +11,10 @@
  * A map is cut into chunks of MAP_CHUNK_BLOCKS blocks, so that it takes few bytes where blocks lie
  * together, and a bit for each block at most.
  *
+ * A device that takes size requests tells what its owner asks for as well, which differs from what the
+ * driver was told by what that was granted (version 2). Its bounds are the target's own: what was
+ * granted stays, whatever they are.
+ *
  * Requests are answered within one hold of the device lock, so there is nothing half done to be
  * saved. Statistics, and how long the guest did nothing, begin anew.
  *
@@ -191,6 +195,10 @@ void virtio_mem_save(void *opaque, struct pack *out)
 	vmem_device_info(mem->engine, &info); /* the size that the driver was told */
 	pack_u64(out, info.requested_size);
 	pack_u64(out, info.usable_region_size);
+	if (mem->size.on) {
+		pack_u64(out, info.owner_size);
+		pack_bool(out, !virtio_mem_resized(mem));
+	}
 	if (maps_init(&maps, mem) == 0) {
 		vmem_device_for_each_plugged(mem->engine, maps_add_plugged, &maps);
 		vmem_device_for_each_faulted(mem->engine, maps_add_faulted, &maps);
@@ -359,27 +367,55 @@ done:
 	return ret;
 }
 
+/* The sizes that change. */
+struct load_sizes {
+	uint64_t wanted; /* what the owner asked for last, or what the driver was told */
+	uint64_t requested, usable, owner;
+	bool pending; /* the source's thread had not come to what is wanted */
+};
+
+static void load_sizes(const struct virtio_mem *mem, uint32_t version, struct unpack *in,
+		       struct load_sizes *ret)
+{
+	uint64_t region_size = mem->config.device.region_size;
+
+	ret->wanted = unpack_u64_max(in, region_size);
+	ret->requested = unpack_u64_max(in, region_size);
+	ret->usable = unpack_u64_max(in, region_size);
+	ret->owner = ret->requested;
+	ret->pending = ret->wanted != ret->requested;
+	if (version < VIRTIO_MEM_STATE_VERSION_SIZE)
+		return;
+	ret->owner = unpack_u64_max(in, region_size);
+	ret->pending = unpack_bool(in);
+}
+
+static int load_set_sizes(struct virtio_mem *mem, const struct load_sizes *sizes, struct err **err)
+{
+	if (!num_is_aligned(sizes->wanted, mem->config.device.block_size) ||
+	    (!sizes->pending && sizes->wanted != sizes->requested) ||
+	    vmem_device_import_sizes(mem->engine, sizes->owner, sizes->requested, sizes->usable))
+		return load_cut(err);
+	/* What the source's thread had not come to is handed over when the machine goes on. */
+	mem->wanted = sizes->pending ? sizes->wanted : VIRTIO_MEM_NOTHING;
+	return 0;
+}
+
 int virtio_mem_load(void *opaque, uint32_t version, struct unpack *in, struct err **err)
 {
 	struct virtio_mem *mem = opaque;
-	uint64_t region_size = mem->config.device.region_size, wanted, requested, usable;
 	struct vmem_device_info info;
+	struct load_sizes sizes;
 	int ret = load_agreed(mem, in, err);
 
-	(void)version; /* there is one */
 	if (ret)
 		return ret;
-	wanted = unpack_u64_max(in, region_size);
-	requested = unpack_u64_max(in, region_size);
-	usable = unpack_u64_max(in, region_size);
+	load_sizes(mem, version, in, &sizes);
 	ret = load_maps(mem, in, err);
+	if (!ret)
+		ret = load_set_sizes(mem, &sizes, err);
 	if (ret)
 		return ret;
-	if (!num_is_aligned(wanted, mem->config.device.block_size) ||
-	    vmem_device_import_sizes(mem->engine, requested, requested, usable))
-		return load_cut(err);
-	/* What the source's thread had not come to is handed over when the machine goes on. */
-	mem->wanted = wanted;
 	vmem_device_info(mem->engine, &info);
 	mem_cells_rebuild(&mem->cells, mem->engine);
 	mem_pace_clear(&mem->pace);

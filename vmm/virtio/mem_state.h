@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Inside of the virtio-mem device: its state. Only mem.c, mem_host.c, mem_monitor.c and mem_save.c
- * include this; contract, invariants and locks are in mem.h.
+ * Inside of the virtio-mem device: its state. Only mem.c, mem_host.c, mem_monitor.c, mem_save.c and
+ * mem_size.c include this; contract, invariants and locks are in mem.h.
  */
 #ifndef VMM_VIRTIO_MEM_STATE_H
 #define VMM_VIRTIO_MEM_STATE_H
@@ -12,6 +12,7 @@
 #include "vmm/virtio/mem_cells.h"
 #include "vmm/virtio/mem_pace.h"
 #include "vmm/virtio/mem_progress.h"
+#include "vmm/virtio/mem_size.h"
 #include "vmm/virtio/mem_stats.h"
 
 struct gm_region;
@@ -22,9 +23,11 @@ struct vmem_guard_ops;
 struct vq_chain;
 
 /*
- * virtio_mem.wanted: what is plugged when the device's thread comes to it. No size is that large.
+ * virtio_mem.wanted: nothing that the device's thread has not come to; and what is plugged when it
+ * comes to it. No size is that large.
  */
-#define VIRTIO_MEM_HERE UINT64_MAX
+#define VIRTIO_MEM_NOTHING UINT64_MAX
+#define VIRTIO_MEM_HERE    (UINT64_MAX - 1)
 
 struct virtio_mem {
 	struct virtio_mem_config config; /* immutable; id belongs to vdev */
@@ -40,11 +43,13 @@ struct virtio_mem {
 	struct vq_chain *chain;    /* the loop's */
 	struct loop_watch *resize; /* calls virtio_mem_apply() */
 	int resize_fd;
-	_Atomic uint64_t wanted; /* requested_size as last asked for, or VIRTIO_MEM_HERE */
+	/* what the owner asked for and the engine was not told yet; or one of the above */
+	_Atomic uint64_t wanted;
 	struct mem_progress progress;
 	struct mem_pace pace; /* of refusals for that; guarded by the device lock */
 	struct mem_stats stats;
 	struct mem_cells cells;
+	struct mem_size size; /* requests for another size */
 	/* guarded by the device lock: */
 	bool plugging, unplugging;        /* a PLUG request, or one to unplug, is under way */
 	enum virtio_mem_step failed_step; /* of the request under way */
@@ -61,9 +66,14 @@ extern const struct vmem_guard_ops virtio_mem_guard_ops;
 
 /* Tell config.changed. The device lock is held. */
 void virtio_mem_changed(struct virtio_mem *mem);
+/* Another size is asked for: what was plugged then. The device lock is held. */
+void virtio_mem_size_changed(struct virtio_mem *mem, uint64_t plugged_size);
+/* Can the first @size bytes of the chain's writable segments be written? */
+bool virtio_mem_has_room(const struct virtio_mem *mem, const struct vq_chain *chain, uint64_t size);
 
-/* For struct virtio_device_ops. */
-#define VIRTIO_MEM_STATE_VERSION 1u
+/* For struct virtio_device_ops. The second is of devices that take size requests. */
+#define VIRTIO_MEM_STATE_VERSION      1u
+#define VIRTIO_MEM_STATE_VERSION_SIZE 2u
 void virtio_mem_save(void *opaque, struct pack *out);
 int virtio_mem_load(void *opaque, uint32_t version, struct unpack *in, struct err **err);
 

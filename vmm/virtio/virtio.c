@@ -306,17 +306,19 @@ static uint64_t virtio_ring_features(const struct virtio_device_config *config)
 	       (config->queue_reset ? VIRTIO_FEATURE(VIRTIO_F_RING_RESET) : 0);
 }
 
-static int virtio_queue_new(struct virtio_device *vdev, unsigned int index, uint16_t max_size,
-			    struct gm *gm, struct err **err)
+static int virtio_queue_new(struct virtio_device *vdev, unsigned int index,
+			    const struct virtio_device_config *config, struct err **err)
 {
 	struct virtio_queue *q = &vdev->queues[index];
+	uint16_t max_size = config->queue_sizes[index];
 	int fd;
 
 	assert(num_is_pow2(max_size) && max_size <= VQ_SIZE_MAX);
 	q->vdev = vdev;
 	q->index = index;
 	q->max_size = max_size;
-	q->vq = vq_new(gm, max_size);
+	q->features = config->queue_features ? config->queue_features[index] : 0;
+	q->vq = vq_new(config->gm, max_size);
 	if (!q->vq)
 		return err_set(err, ENOMEM, "out of memory");
 	fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -359,7 +361,7 @@ struct virtio_device *virtio_device_new(const struct virtio_device_config *confi
 	for (unsigned int i = 0; i < vdev->nr_queues; i++)
 		vdev->queues[i].doorbell = -1;
 	for (unsigned int i = 0; i < vdev->nr_queues; i++) {
-		if (virtio_queue_new(vdev, i, config->queue_sizes[i], config->gm, err)) {
+		if (virtio_queue_new(vdev, i, config, err)) {
 			virtio_device_free(vdev);
 			return NULL;
 		}

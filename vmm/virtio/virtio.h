@@ -18,6 +18,7 @@
  * I6  When the driver reads the status as 0 after a reset, its rings and buffers are no longer
  *     accessed. virtio_pause(), virtio_system_reset() and virtio_device_free() moreover wait for a
  *     queue_kick() that is under way.
+ * I7  A queue that needs a feature is absent, as one beyond the last, unless that was negotiated.
  *
  * Ownership: the device owns its struct virtio_device; gm and loop outlive it.
  *
@@ -117,6 +118,8 @@ struct virtio_device_config {
 	uint32_t config_size;
 	unsigned int nr_queues;      /* 1..VIRTIO_QUEUES_MAX */
 	const uint16_t *queue_sizes; /* the offered size of each, a power of two <= VQ_SIZE_MAX */
+	/* for each the features without which it is not there; NULL: all are, always */
+	const uint64_t *queue_features;
 	bool packed, event_idx, indirect_desc, queue_reset; /* offer these ring features */
 	struct gm *gm;
 	struct loop *loop;

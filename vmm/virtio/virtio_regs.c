@@ -162,16 +162,23 @@ void virtio_config_write(struct virtio_device *vdev, uint32_t offset, const void
 		vdev->ops->config_write(vdev->opaque, offset, buf, size);
 }
 
+bool virtio_queue_exists(const struct virtio_queue *q)
+{
+	return !(q->features & ~virtio_features(q->vdev));
+}
+
 static const struct virtio_queue *virtio_queue_find(const struct virtio_device *vdev,
 						    unsigned int index)
 {
-	return index < vdev->nr_queues ? &vdev->queues[index] : NULL;
+	if (index >= vdev->nr_queues || !virtio_queue_exists(&vdev->queues[index]))
+		return NULL;
+	return &vdev->queues[index];
 }
 
 /* The queue, if the driver may configure it now. */
 static struct virtio_queue *virtio_queue_find_idle(struct virtio_device *vdev, unsigned int index)
 {
-	if (index >= vdev->nr_queues || vdev->queues[index].enabled)
+	if (!virtio_queue_find(vdev, index) || vdev->queues[index].enabled)
 		return NULL;
 	return &vdev->queues[index];
 }
@@ -233,7 +240,7 @@ void virtio_queue_enable(struct virtio_device *vdev, unsigned int index)
 
 bool virtio_queue_reset(struct virtio_device *vdev, unsigned int index)
 {
-	if (index >= vdev->nr_queues || !virtio_has_feature(vdev, VIRTIO_F_RING_RESET))
+	if (!virtio_queue_find(vdev, index) || !virtio_has_feature(vdev, VIRTIO_F_RING_RESET))
 		return false;
 	virtio_queue_init(&vdev->queues[index]);
 	if (vdev->ops->queue_reset)

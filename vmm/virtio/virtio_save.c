@@ -131,7 +131,7 @@ static bool virtio_queue_possible(const struct virtio_queue *q, bool started)
 {
 	const struct virtio_device *vdev = q->vdev;
 
-	if (!q->size || q->size > q->max_size)
+	if (!q->size || q->size > q->max_size || (q->enabled && !virtio_queue_exists(q)))
 		return false;
 	if (started)
 		return q->enabled && (vdev->status & VIRTIO_STATUS_DRIVER_OK);

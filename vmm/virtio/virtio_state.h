@@ -20,6 +20,7 @@ struct virtio_queue {
 	struct virtio_device *vdev;
 	unsigned int index;
 	uint16_t max_size;
+	uint64_t features; /* without which it is not there */
 	int doorbell;
 	struct loop_watch *watch;
 	/* guarded by the device lock */
@@ -69,6 +70,8 @@ void virtio_kick_all(struct virtio_device *vdev);
 void virtio_driver_noted(struct virtio_device *vdev, bool was);
 /* Do the driver's features satisfy I1? ops->features_ok() is asked. */
 bool virtio_features_acceptable(struct virtio_device *vdev);
+/* Is the queue there, with the features that the driver accepted? */
+bool virtio_queue_exists(const struct virtio_queue *q);
 /* As the driver set the queue up, with the negotiated features. */
 struct vq_layout virtio_queue_layout(const struct virtio_queue *q);
 /* The bits of the status that a driver sets. */
