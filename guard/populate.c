@@ -3,13 +3,15 @@
  * Faulting memory in ahead of its use: see pages.h.
  *
  * A run is cut into equal shares, one a thread; a share into pieces, so that what the host and the
- * control groups have left is looked at again and again while the memory fills up.
+ * control groups have left is looked at again and again while the memory fills up; a piece into steps,
+ * one call of the kernel each. During a step nobody in this process can change a mapping, which
+ * malloc() does for anybody: where the host has to look for memory that is seconds for a piece.
  *
  * I1  Before a piece is faulted in there was memory for the pieces of all threads, or for all that
  *     is missing of the run when that is less.
- * I2  Shares and pieces begin and end on multiples of POPULATE_ALIGN of the address: no huge page
- *     is made in two parts.
- * I3  When one thread fails the others stop after the piece they are at.
+ * I2  Shares, pieces and steps begin and end on multiples of POPULATE_ALIGN of the address: no huge
+ *     page is made in two parts.
+ * I3  When one thread fails the others stop after the step they are at.
  *
  * Threads: those started here are joined before the call returns, and take no signals: handlers run
  * in the threads that the program knows of.
@@ -30,7 +32,8 @@
 
 #define POPULATE_ALIGN (2 * MIB)
 #define POPULATE_PIECE (256 * MIB) /* of all threads together */
-#define POPULATE_AGAIN 1000        /* times that the kernel may ask for patience */
+#define POPULATE_STEP  (8 * MIB)
+#define POPULATE_AGAIN 1000 /* times that the kernel may ask for patience */
 /* Page tables: 8 bytes for a page of 4096, and the levels above those. */
 #define POPULATE_TABLES(size) ((size) / 512 + (size) / (512 * 512))
 
@@ -56,7 +59,7 @@ bool pages_populate_supported(void)
 	return madvise(NULL, 0, MADV_POPULATE_WRITE) == 0;
 }
 
-static int populate_piece(char *memory, uint64_t size)
+static int populate_step(char *memory, uint64_t size)
 {
 	unsigned int again = 0;
 
@@ -69,6 +72,21 @@ static int populate_piece(char *memory, uint64_t size)
 		return -errno;
 	}
 	return 0;
+}
+
+static int populate_piece(const struct populate *all, char *memory, uint64_t size)
+{
+	char *end = memory + size;
+	int ret = 0;
+
+	while (!ret && memory < end && !all->error) {
+		uint64_t next = num_align_down((uintptr_t)memory + POPULATE_STEP, POPULATE_ALIGN);
+		uint64_t step = num_min(next - (uintptr_t)memory, (uint64_t)(end - memory));
+
+		ret = populate_step(memory, step);
+		memory += step;
+	}
+	return ret;
 }
 
 /* Is there memory for the next piece of everybody? */
@@ -93,7 +111,7 @@ static void *populate_part_run(void *opaque)
 		int ret = populate_check(all), none = 0;
 
 		if (!ret)
-			ret = populate_piece(at, size);
+			ret = populate_piece(all, at, size);
 		if (ret)
 			atomic_compare_exchange_strong(&all->error, &none, ret);
 		all->missing -= size;
