@@ -14,6 +14,11 @@ HOLD_DISK = "hold"
 # The disk with the program "dirty" (dirty.c), beside each of MOVED.
 DIRTY_DISK = "dirty"
 MOVED = (NEWEST, OLDEST)
+# The disk with the driver ebb_mem instead of the kernel's, with stress-ng, hold, and what a second
+# kernel needs, beside each of DRIVEN.
+DRIVER_DISK = "driver"
+DRIVEN = (NEWEST, OLDEST)
+QEMU = "qemu/run"
 # Its ELF image, in the host's folder.
 VMLINUX = f"{NEWEST}/vmlinux"
 # Memory that only movable pages use can always be given back.
@@ -31,10 +36,12 @@ def machine(
     log=None,
     monitor=scenario.MONITOR,
     accel="kvm",
+    program="ebb",
 ):
     """A run of ebb with KERNEL, its serial port on the standard streams, a MONITOR and WORDS. With
-    LOG, what ebb itself says goes to that file in the host, not between what the guest says."""
-    argv = [host.path("ebb"), "-accel", accel, "-m", memory, "-machine", "pc", "-nodefaults"]
+    LOG, what ebb itself says goes to that file in the host, not between what the guest says.
+    PROGRAM, another monitor in the host, is given the same command line."""
+    argv = [host.path(program), "-accel", accel, "-m", memory, "-machine", "pc", "-nodefaults"]
     argv += ["-kernel", host.path(f"{kernel}/vmlinuz"), "-initrd", host.path(f"{kernel}/{disk}")]
     argv += ["-append", append]
     argv += ["-chardev", "stdio,id=serial", "-device", "isa-serial,chardev=serial"]

@@ -90,19 +90,19 @@ def prepared(kernels, ebb, modules=()):
         yield host_parts(kernels, ebb, folder, modules)
 
 
-def command_text(host, kernel):
-    """The scenario's options as a person types them."""
+def command_text(host, kernel, disk="initrd"):
+    """The scenario's options as a person types them, with the DISK beside KERNEL."""
     return COMMAND_LINE.format(
         kernel=host.path(f"{kernel}/vmlinuz"),
-        initrd=host.path(f"{kernel}/initrd"),
+        initrd=host.path(f"{kernel}/{disk}"),
         monitor=host.path(MONITOR),
         append=APPEND,
     )
 
 
-def command_line(host, kernel):
+def command_line(host, kernel, disk="initrd"):
     """The scenario's command line as words, program first."""
-    return [host.path("ebb"), *shlex.split(command_text(host, kernel))]
+    return [host.path("ebb"), *shlex.split(command_text(host, kernel, disk))]
 
 
 class Device(typing.NamedTuple):
@@ -542,13 +542,14 @@ def silent(_text):
     """A progress that shows nothing."""
 
 
-def play(host, kernel, progress=silent, ready=silent):
+def play(host, kernel, progress=silent, ready=silent, disk="initrd"):
     """Play the scenario in HOST and yield a Moment for each step.
 
-    PROGRESS gets short texts while something takes its time, READY one when the guest is up.
+    PROGRESS gets short texts while something takes its time, READY one when the guest is up. DISK
+    is the guest's, beside its kernel in the host.
     """
     with contextlib.ExitStack() as stack:
-        machine = stack.enter_context(Machine(host, command_line(host, kernel)))
+        machine = stack.enter_context(Machine(host, command_line(host, kernel, disk)))
         progress("the guest boots")
         seconds = machine.boot()
         release = machine.console.run("uname -r").output.strip()

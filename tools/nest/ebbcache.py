@@ -9,6 +9,7 @@ reader needs no lock:
     headers/NAME/       release, build/ (make -C build M=FOLDER makes modules for that release)
     qemu/               run (start this), bin/, lib/, share/, version
     busybox/            busybox, applets
+    stress-ng/          run (start this), bin/, lib/
     work/               things made from the parts (relay), named by what they were made from
 
 NAME is one of KERNELS. A part that is missing is reported as MissingPart, whose text names the

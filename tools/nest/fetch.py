@@ -4,7 +4,7 @@
 
     fetch.py [--update] [--list] [PART...]
 
-Parts: qemu, busybox, kernel/6.12-cloud, kernel/6.12-generic, kernel/6.1-cloud,
+Parts: qemu, busybox, stress-ng, kernel/6.12-cloud, kernel/6.12-generic, kernel/6.1-cloud,
 kernel/6.1-generic, headers/6.12-cloud, headers/6.1-cloud, or "all"; without any: what every nested
 run needs. A part that is already there is left alone unless --update asks for the newest one.
 Headers are those of the kernel that is there; where the mirror has them no more, the kernel is
@@ -40,7 +40,7 @@ RELEASE = "bookworm"
 KEYRING = pathlib.Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 ARCH_LIBS = ("lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu")
 ALL_PARTS = (
-    *("busybox", "qemu"),
+    *("busybox", "qemu", "stress-ng"),
     *("kernel/" + name for name in ebbcache.KERNELS),
     *("headers/" + name for name in ebbcache.HEADERS),
 )
@@ -266,6 +266,13 @@ def needed_libraries(loader, paths, program):
     return [pathlib.Path(p) for p in re.findall(r"=> (/\S+) ", text)]
 
 
+STRESS_RUN = """#!/bin/sh
+# Start the unpacked stress-ng with its own libraries, from wherever this folder is.
+here=${0%/*}
+exec "$here/lib/ld-linux-x86-64.so.2" --inhibit-cache --library-path "$here/lib" \\
+\t"$here/bin/stress-ng" "$@"
+"""
+
 QEMU_RUN = """#!/bin/sh
 # Start the unpacked QEMU with its own libraries and firmware, from wherever this folder is.
 here=${0%/*}
@@ -276,21 +283,36 @@ exec "$here/lib/ld-linux-x86-64.so.2" --inhibit-cache --library-path "$here/lib"
 """
 
 
-def assemble_qemu(root, made):
-    """Copy from the unpacked packages ROOT what QEMU runs with, into the folder MADE."""
+def assemble_program(root, made, program, others=()):
+    """Copy PROGRAM of the unpacked packages ROOT, a path in them, into the folder MADE with all the
+    libraries it loads, and those of the programs OTHERS, which are in MADE already."""
     libs = [root / sub for sub in ARCH_LIBS]
     paths = ":".join(str(p) for p in libs)
     loader = next(p for p in (lib / "ld-linux-x86-64.so.2" for lib in libs) if p.exists())
-    for sub in ("bin", "lib", "share", "modules"):
+    for sub in ("bin", "lib"):
         (made / sub).mkdir(parents=True)
-    programs = [shutil.copy2(root / "usr/bin/qemu-system-x86_64", made / "bin")]
-    for module in (root / "usr/lib/x86_64-linux-gnu/qemu").glob("accel-*.so"):
-        programs.append(shutil.copy2(module, made / "modules"))
     shutil.copy2(loader, made / "lib")
-    for program in programs:
-        for lib in needed_libraries(loader, paths, pathlib.Path(program)):
+    for needing in (shutil.copy2(root / program, made / "bin"), *others):
+        for lib in needed_libraries(loader, paths, pathlib.Path(needing)):
             if not (made / "lib" / lib.name).exists():
                 shutil.copy2(lib, made / "lib" / lib.name)
+
+
+def write_run(made, text):
+    """The script that starts the program in the folder MADE."""
+    (made / "run").write_text(text)
+    (made / "run").chmod(0o755)
+
+
+def assemble_qemu(root, made):
+    """Copy from the unpacked packages ROOT what QEMU runs with, into the folder MADE."""
+    for sub in ("share", "modules"):
+        (made / sub).mkdir(parents=True)
+    modules = [
+        shutil.copy2(module, made / "modules")
+        for module in (root / "usr/lib/x86_64-linux-gnu/qemu").glob("accel-*.so")
+    ]
+    assemble_program(root, made, "usr/bin/qemu-system-x86_64", modules)
     wanted = (
         *("bios-256k.bin", "bios-microvm.bin", "qboot.rom"),
         *("kvmvapic.bin", "linuxboot_dma.bin", "pvh.bin"),
@@ -299,8 +321,7 @@ def assemble_qemu(root, made):
         for name in wanted:
             if (folder / name).exists():
                 shutil.copy2(folder / name, made / "share")
-    (made / "run").write_text(QEMU_RUN)
-    (made / "run").chmod(0o755)
+    write_run(made, QEMU_RUN)
 
 
 def fetch_qemu(apt, tmp):
@@ -315,6 +336,18 @@ def fetch_qemu(apt, tmp):
     assemble_qemu(tmp / "root", made)
     version = run([str(made / "run"), "--version"])
     (made / "version").write_text(re.search(r"version (\d+(\.\d+)+)", version).group(1) + "\n")
+    return made
+
+
+def fetch_stress_ng(apt, tmp):
+    """Make the part stress-ng: the program with all its libraries."""
+    words = apt.closure("stress-ng")
+    say(f"stress-ng: {len(words)} packages")
+    unpack(apt.download(words, tmp / "deb"), tmp / "root")
+    made = tmp / "stress-ng"
+    assemble_program(tmp / "root", made, "usr/bin/stress-ng")
+    write_run(made, STRESS_RUN)
+    run([str(made / "run"), "--version"])
     return made
 
 
@@ -341,6 +374,8 @@ def fetch_part(apt, part):
             made = fetch_busybox(apt, tmp)
         elif kind == "qemu":
             made = fetch_qemu(apt, tmp)
+        elif kind == "stress-ng":
+            made = fetch_stress_ng(apt, tmp)
         elif kind == "kernel":
             made = fetch_kernel(apt, tmp, name)
         else:

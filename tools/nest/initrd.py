@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Build initial RAM disks: the guest's, and the emulated host's.
 
-    initrd.py --kernel NAME --out FILE [--module NAME...] [--file PATH=SOURCE...]
+    initrd.py --kernel NAME --out FILE [--module NAME...] [--file PATH=SOURCE...] [--driver FILE]
 
 The guest's disk holds busybox, the kernel modules for the virtio devices with everything they
 depend on, and an init that says "ebb-guest: ready" as the guest's first userspace line, loads the
@@ -11,6 +11,9 @@ modules and then runs a shell on the console (prompt PROMPT). Besides busybox it
     meminfo         one line per NUMA node: node0 MemTotal 9904 kB MemFree 9607 kB MemUsed 297 kB
     fill MIB        take MIB mebibytes of memory and keep them (a file in a RAM disk)
     unfill          give them back
+
+With a driver of its own, a module that takes the place of the kernel's virtio_mem, the latter is on
+the disk (STOCK_DRIVER), but not loaded; the other is DRIVER.
 
 The host's disk holds busybox, KVM's modules and the relay as first process, plus the files that a
 test brings. Both are cpio archives ("newc"), not compressed: an emulated processor unpacks
@@ -31,6 +34,8 @@ import ebbcache
 READY = "ebb-guest: ready"
 PROMPT = "ebb-guest# "
 GUEST_MODULES = ("virtio_pci", "virtio_mem", "virtio_rng")
+DRIVER = "modules/driver.ko"
+STOCK_DRIVER = "modules/virtio_mem.ko"
 HOST_MODULES = ("kvm_amd", "virtio_console", "virtio_pci")
 
 GUEST_INIT = f"""#!/bin/sh
@@ -186,8 +191,9 @@ def resolve_modules(kernel, names):
     return list(order.items())
 
 
-def add_base(archive, kernel, modules, init):
-    """What both disks have: busybox, modules and their order, init, mount points."""
+def add_base(archive, kernel, modules, init, driver=None):
+    """What both disks have: busybox, modules and their order, init, mount points. DRIVER is loaded
+    instead of the kernel's own."""
     busybox = ebbcache.part_dir("busybox")
     archive.device("dev/console", 5, 1)
     archive.data("bin/busybox", (busybox / "busybox").read_bytes(), 0o755)
@@ -197,6 +203,9 @@ def add_base(archive, kernel, modules, init):
     order = []
     for name, content in resolve_modules(kernel, modules):
         archive.data(f"modules/{name}.ko", content)
+        if driver and STOCK_DRIVER.endswith(f"/{name}.ko"):
+            archive.path(DRIVER, driver)
+            name = pathlib.Path(DRIVER).stem
         order.append(f"{name}.ko\n")
     archive.data("modules/order", "".join(order))
     archive.data("init", init, 0o755)
@@ -206,14 +215,15 @@ def add_base(archive, kernel, modules, init):
     archive.data("etc/group", "root:x:0:\n")
 
 
-def build_guest(kernel, out, modules=(), files=None):
+def build_guest(kernel, out, modules=(), files=None, driver=None):
     """Write the guest's disk for kernel NAME to the path OUT.
 
-    MODULES are loaded besides GUEST_MODULES; FILES maps names in the guest to files here.
+    MODULES are loaded besides GUEST_MODULES; FILES maps names in the guest to files here. DRIVER is
+    a module's file.
     """
     with open(out, "wb") as file:
         archive = Archive(file)
-        add_base(archive, kernel, (*GUEST_MODULES, *modules), GUEST_INIT)
+        add_base(archive, kernel, (*GUEST_MODULES, *modules), GUEST_INIT, driver)
         archive.folder("fill")
         archive.data("bin/meminfo", MEMINFO, 0o755)
         archive.data("bin/fill", FILL, 0o755)
@@ -267,9 +277,10 @@ def main():
     parser.add_argument("--out", required=True, help="the file to write")
     parser.add_argument("--module", action="append", default=[], help="one more module to load")
     parser.add_argument("--file", action="append", type=pair, default=[], metavar="PATH=SOURCE")
+    parser.add_argument("--driver", help="a module to load instead of the kernel's virtio_mem")
     args = parser.parse_args()
     try:
-        build_guest(args.kernel, args.out, args.module, dict(args.file))
+        build_guest(args.kernel, args.out, args.module, dict(args.file), args.driver)
     except (ebbcache.MissingPart, ValueError, OSError) as error:
         print(f"initrd: {error}", file=sys.stderr)
         return 1
