@@ -252,6 +252,7 @@ OWN_PROPERTIES = {
     *("guard", "guard-mechanism", "guard-memslots", "memslot-size", "on-violation"),
     *("max-size", "region-size", "usable-region-size", "vectors"),
     *("request-status", "request-explanation"),
+    *("guest-requests", "request-limit", "request-rate", "granted-size"),
     *("violation-reads", "violation-writes"),
 }
 

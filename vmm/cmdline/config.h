@@ -257,6 +257,11 @@ struct vm_virtio_mem_config {
 	bool guard;             /* unplugged blocks are closed one by one; on by default */
 	uint64_t memslot_bytes; /* power of two, >= block_size_bytes; 0: the builder chooses */
 	enum vm_violation_action on_violation;
+	bool guest_requests;          /* the guest may ask for another size */
+	bool has_request_limit;       /* given */
+	bool has_request_rate;        /* given */
+	uint64_t request_limit_bytes; /* multiple of block_size_bytes; the region's if not given */
+	uint64_t request_rate_bytes;  /* a second; 0: no limit */
 };
 
 struct vm_virtio_rng_config {

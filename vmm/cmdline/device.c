@@ -166,6 +166,22 @@ static const struct prop virtio_mem_list[] = {
 	 .names = violation_actions,
 	 .defval = "deny",
 	 .help = "what becomes of a guest that touches unplugged memory"},
+	{.name = "guest-requests",
+	 .type = PROP_BOOL,
+	 FIELD(virtio_mem.guest_requests),
+	 .defval = "off",
+	 .help = "the guest may ask for another size by itself"},
+	{.name = "request-limit",
+	 .type = PROP_SIZE,
+	 FIELD(virtio_mem.request_limit_bytes),
+	 GIVEN(virtio_mem.has_request_limit),
+	 .help = "the most that it is granted, with what it has anyway; all of the memory if left "
+		 "out"},
+	{.name = "request-rate",
+	 .type = PROP_SIZE,
+	 FIELD(virtio_mem.request_rate_bytes),
+	 GIVEN(virtio_mem.has_request_rate),
+	 .help = "how much more it is granted in a second; no limit if left out, or 0"},
 };
 static const struct props virtio_mem_props = {&virtio_props, virtio_mem_list,
 					      ARRAY_SIZE(virtio_mem_list)};

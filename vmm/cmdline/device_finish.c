@@ -89,6 +89,31 @@ static int virtio_mem_check_sizes(const char *what, const struct vm_virtio_mem_c
 	return 0;
 }
 
+/* What the guest may ask for by itself. */
+static int virtio_mem_finish_requests(const char *what, struct vm_virtio_mem_config *mem,
+				      struct err **err)
+{
+	uint64_t block = mem->block_size_bytes, limit = mem->request_limit_bytes;
+	char a[SIZE_TEXT_MAX], b[SIZE_TEXT_MAX];
+
+	if (!mem->guest_requests && (mem->has_request_limit || mem->has_request_rate))
+		return err_set(err, EINVAL, "%s: %s needs guest-requests=on", what,
+			       mem->has_request_limit ? "request-limit" : "request-rate");
+	if (!mem->guest_requests)
+		return 0;
+	if (!mem->has_request_limit)
+		mem->request_limit_bytes = limit = mem->region_size_bytes;
+	if (limit % block)
+		return err_set(err, EINVAL,
+			       "%s: request-limit (%s) is not a multiple of block-size (%s)", what,
+			       size_format(limit, a), size_format(block, b));
+	if (limit > mem->region_size_bytes)
+		return err_set(err, ERANGE, "%s: request-limit (%s) exceeds the size of %s (%s)",
+			       what, size_format(limit, a), mem->memdev->id,
+			       size_format(mem->region_size_bytes, b));
+	return 0;
+}
+
 static int virtio_mem_check(const struct vm_config *config, const char *what,
 			    const struct vm_virtio_mem_config *mem, struct err **err)
 {
@@ -144,6 +169,8 @@ static int virtio_mem_finish(const struct vm_config *config, size_t index, const
 	ret = virtio_mem_find_memdev(config, what, mem, err);
 	if (!ret)
 		ret = virtio_mem_check(config, what, mem, err);
+	if (!ret)
+		ret = virtio_mem_finish_requests(what, mem, err);
 	return ret < 0 ? ret : virtio_mem_check_capacity(config, index, what, err);
 }
 

@@ -243,6 +243,17 @@ static void explain_measure(struct explain *e)
 	}
 }
 
+/* Whose wish it is. */
+static void explain_granted(struct explain *e)
+{
+	uint64_t granted = e->facts->info.requested_size - e->facts->info.owner_size;
+	char size[SIZE_TEXT_MAX];
+
+	if (granted)
+		explain_add(e, "; %s of the requested size were granted at the guest's own request",
+			    size_format(granted, size));
+}
+
 bool resize_explain(const struct resize_facts *facts, struct resize_explanation *ret)
 {
 	struct explain e = {.facts = facts, .out = ret};
@@ -262,6 +273,7 @@ bool resize_explain(const struct resize_facts *facts, struct resize_explanation 
 	} else {
 		explain_stuck_shrink(&e);
 	}
+	explain_granted(&e);
 	if (!facts->running)
 		explain_add(&e, "; the machine is stopped");
 	return true;

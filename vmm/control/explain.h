@@ -45,7 +45,7 @@ const char *resize_reason_name(enum resize_reason reason);
 	"in-progress no-driver guest-silent guest-took-part guest-gave-part host-out-of-memory " \
 	"host-failed timeout cancelled replaced device-removed machine-ended"
 
-#define RESIZE_TEXT_MAX 640
+#define RESIZE_TEXT_MAX 768
 
 struct resize_explanation {
 	enum resize_reason reason;

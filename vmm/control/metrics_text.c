@@ -132,13 +132,17 @@ static const struct text_figure text_figures[] = {
 	 get_refusals},
 };
 
-static void text_device_figures(FILE *f, const struct metrics_world *w)
+/* @size: only of devices that take size requests. */
+static void text_figures_of(FILE *f, const struct metrics_world *w,
+			    const struct text_figure *figures, size_t nr, bool size)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(text_figures); i++) {
-		const struct text_figure *figure = &text_figures[i];
+	for (size_t i = 0; i < nr; i++) {
+		const struct text_figure *figure = &figures[i];
 
 		text_head(f, figure->name, figure->type, figure->help);
 		for (size_t j = 0; j < w->nr_devices; j++) {
+			if (size && !w->devices[j].sample.size.on)
+				continue;
 			text_device(f, figure->name, "", &w->devices[j]);
 			fprintf(f, "} %" PRIu64 "\n", figure->get(&w->devices[j]));
 		}
@@ -266,6 +270,93 @@ static void text_violations(FILE *f, const struct metrics_world *w)
 	}
 }
 
+/* ---- size requests, of devices that take them ---- */
+
+static bool text_any_size(const struct metrics_world *w)
+{
+	for (size_t i = 0; i < w->nr_devices; i++)
+		if (w->devices[i].sample.size.on)
+			return true;
+	return false;
+}
+
+static uint64_t get_owner(const struct metrics_device *d)
+{
+	return d->sample.info.owner_size;
+}
+
+static uint64_t get_request_limit(const struct metrics_device *d)
+{
+	return d->sample.info.request_limit;
+}
+
+static uint64_t get_request_rate(const struct metrics_device *d)
+{
+	return d->sample.info.request_rate;
+}
+
+static uint64_t get_granted_bytes(const struct metrics_device *d)
+{
+	return d->sample.size.granted_bytes;
+}
+
+static uint64_t get_offered_bytes(const struct metrics_device *d)
+{
+	return d->sample.size.offered_bytes;
+}
+
+static const struct text_figure text_size_figures[] = {
+	{"ebb_memory_device_owner_bytes", "gauge",
+	 "Memory that the guest is asked to have without what it was granted.", get_owner},
+	{"ebb_memory_device_request_limit_bytes", "gauge",
+	 "Memory up to which the guest is granted what it asks for.", get_request_limit},
+	{"ebb_memory_device_request_rate_bytes_per_second", "gauge",
+	 "How much more the guest is granted in a second, 0 for no limit.", get_request_rate},
+	{"ebb_memory_device_granted_bytes_total", "counter",
+	 "Memory granted when the guest asked for more.", get_granted_bytes},
+	{"ebb_memory_device_offered_bytes_total", "counter",
+	 "Memory that the guest offered and was asked for then.", get_offered_bytes},
+};
+
+/* The samples of one device: of combinations that occurred. */
+static void text_size_samples(FILE *f, const char *name, const struct metrics_device *d)
+{
+	const struct virtio_mem_size_stats *s = &d->sample.size;
+
+	for (unsigned int a = 0; a < VIRTIO_MEM_SIZE_ANSWERS; a++) {
+		for (unsigned int u = 0; u < VMEM_SIZE_URGENCIES; u++) {
+			for (unsigned int r = 0; r < VMEM_SIZE_REASONS; r++) {
+				if (!s->requests[a][u][r])
+					continue;
+				text_device(f, name, "", d);
+				fprintf(f,
+					",answer=\"%s\",urgency=\"%s\",reason=\"%s\"} %" PRIu64
+					"\n",
+					virtio_mem_size_answer_name(a),
+					virtio_mem_size_urgency_name(u),
+					virtio_mem_size_reason_name(r), s->requests[a][u][r]);
+			}
+		}
+	}
+	text_device(f, name, "", d);
+	fprintf(f, ",answer=\"error\"} %" PRIu64 "\n", s->errors);
+	text_device(f, name, "", d);
+	fprintf(f, ",answer=\"broken\"} %" PRIu64 "\n", s->broken);
+}
+
+static void text_size_requests(FILE *f, const struct metrics_world *w)
+{
+	const char *name = "ebb_memory_device_size_requests_total";
+
+	if (!text_any_size(w))
+		return;
+	text_figures_of(f, w, text_size_figures, ARRAY_SIZE(text_size_figures), true);
+	text_head(f, name, "counter", "Requests of the guest for another size.");
+	for (size_t i = 0; i < w->nr_devices; i++)
+		if (w->devices[i].sample.size.on)
+			text_size_samples(f, name, &w->devices[i]);
+}
+
 /* ---- the machine ---- */
 
 static void text_machine(FILE *f, const struct metrics_world *w)
@@ -385,12 +476,13 @@ int metrics_text(const struct metrics_world *world, char **ret_text, size_t *ret
 		return -ENOMEM;
 	text_machine(f, world);
 	text_migration(f, world->migration);
-	text_device_figures(f, world);
+	text_figures_of(f, world, text_figures, ARRAY_SIZE(text_figures), false);
 	text_progress(f, world);
 	text_held(f, world);
 	text_requests(f, world);
 	text_latencies(f, world);
 	text_violations(f, world);
+	text_size_requests(f, world);
 	failed = ferror(f);
 	failed |= fclose(f) != 0;
 	if (failed) {

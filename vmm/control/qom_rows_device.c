@@ -251,6 +251,41 @@ static json_t *mem_memslot_size(const struct qom_node *node)
 	return json_integer((json_int_t)qom_memory_device(node)->memslot_bytes);
 }
 
+static json_t *mem_request_limit(const struct qom_node *node)
+{
+	return json_integer((json_int_t)mem_info(node).request_limit);
+}
+
+static json_t *mem_request_rate(const struct qom_node *node)
+{
+	return json_integer((json_int_t)mem_info(node).request_rate);
+}
+
+static json_t *mem_granted_size(const struct qom_node *node)
+{
+	struct vmem_device_info info = mem_info(node);
+
+	return json_integer((json_int_t)(info.requested_size - info.owner_size));
+}
+
+static int mem_set_request_limit(const struct qom_node *node, const json_t *value, struct err **err)
+{
+	if (!json_is_integer(value) || json_integer_value(value) < 0)
+		return err_set(err, EINVAL, "Parameter 'request-limit' expects uint64");
+	return virtio_mem_set_request_policy(qom_memory_device(node)->mem,
+					     (uint64_t)json_integer_value(value),
+					     mem_info(node).request_rate, err);
+}
+
+static int mem_set_request_rate(const struct qom_node *node, const json_t *value, struct err **err)
+{
+	if (!json_is_integer(value) || json_integer_value(value) < 0)
+		return err_set(err, EINVAL, "Parameter 'request-rate' expects uint64");
+	return virtio_mem_set_request_policy(qom_memory_device(node)->mem,
+					     mem_info(node).request_limit,
+					     (uint64_t)json_integer_value(value), err);
+}
+
 static json_t *mem_memdev(const struct qom_node *node)
 {
 	const struct vm_device_config *device = node->part;
@@ -317,6 +352,19 @@ const struct qom_row qom_virtio_mem_rows[] = {
 	 .type = "size",
 	 .get = mem_requested_size,
 	 .set = mem_set_requested_size},
+	/* Where the guest may not ask for another size, both are 0. */
+	{.name = "request-limit",
+	 .type = "size",
+	 .get = mem_request_limit,
+	 .set = mem_set_request_limit},
+	{.name = "request-rate",
+	 .type = "size",
+	 .get = mem_request_rate,
+	 .set = mem_set_request_rate},
+	{.name = "granted-size",
+	 .type = "size",
+	 .help = "part of requested-size that the guest was granted when it asked for more",
+	 .get = mem_granted_size},
 	{.name = "block-size", .type = "size", .get = mem_block_size},
 	{.name = "memaddr", .type = "uint64", .defval = "0", .get = mem_memaddr},
 	{.name = "on-violation", .type = "VirtioMemViolationAction"},

@@ -21,6 +21,11 @@
 /* At most so often a device's new size is told. */
 #define VMEM_EVENT_MS 1000
 
+/* Members of a size request. */
+#define VMEM_SIZE_REQUEST                                                 \
+	"wanted-size:size requested-size:size urgency:MemorySizeUrgency " \
+	"reason:MemorySizeReason answer:MemorySizeAnswer *cause:MemorySizeCause"
+
 /* In the order of enum vm_violation_action. */
 static const char *const vmem_actions[] = {"deny", "pause", "shutdown"};
 
@@ -83,9 +88,44 @@ static json_t *vmem_guard(const struct vm_memory_device *d)
 			 "memslots", (json_int_t)info.memslots);
 }
 
+/* What events and queries tell of a size request alike; @data is taken over, and may be NULL. */
+static json_t *vmem_size_request(json_t *data, const struct virtio_mem_size_request *r)
+{
+	control_set(&data, "wanted-size", json_integer((json_int_t)r->wanted_size));
+	control_set(&data, "requested-size", json_integer((json_int_t)r->requested_size));
+	control_set(&data, "urgency", json_string(virtio_mem_size_urgency_name(r->urgency)));
+	control_set(&data, "reason", json_string(virtio_mem_size_reason_name(r->reason)));
+	control_set(&data, "answer", json_string(virtio_mem_size_answer_name(r->answer)));
+	if (r->cause != VMEM_SIZE_CAUSE_NONE)
+		control_set(&data, "cause", json_string(virtio_mem_size_cause_name(r->cause)));
+	return data;
+}
+
+static json_t *vmem_guest_requests(const struct vm_memory_device *d,
+				   const struct vmem_device_info *info,
+				   const struct virtio_mem_size_stats *size)
+{
+	struct virtio_mem_stats stats;
+	json_t *value, *last;
+
+	value = json_pack("{s:I, s:I, s:I, s:I}", "limit", (json_int_t)info->request_limit, "rate",
+			  (json_int_t)info->request_rate, "granted-size",
+			  (json_int_t)(info->requested_size - info->owner_size), "requests",
+			  (json_int_t)size->total);
+	if (!size->total)
+		return value;
+	virtio_mem_stats(d->mem, &stats);
+	last = vmem_size_request(json_object(), &size->last);
+	control_set(&last, "age-ms", json_integer((json_int_t)(stats.now_ms - size->last.at_ms)));
+	control_set(&value, "last", last);
+	return value;
+}
+
 static json_t *vmem_device(const struct vm *vm, const struct vm_memory_device *d)
 {
+
 	enum virtio_mem_progress progress = virtio_mem_progress(d->mem);
+	struct virtio_mem_size_stats size;
 	struct resize_explanation why;
 	struct vmem_device_info info;
 	json_t *value;
@@ -100,6 +140,9 @@ static json_t *vmem_device(const struct vm *vm, const struct vm_memory_device *d
 			  "usable-size", (json_int_t)info.usable_region_size, "max-size",
 			  (json_int_t)info.region_size, "guard", vmem_guard(d), "violations",
 			  vmem_violations(d));
+	virtio_mem_size_stats(d->mem, &size);
+	if (size.on)
+		control_set(&value, "guest-requests", vmem_guest_requests(d, &info, &size));
 	if (d->id)
 		control_set(&value, "id", json_string(d->id));
 	if (control_mem_explain(vm, d, &why)) {
@@ -148,6 +191,27 @@ static void vmem_print_violations(struct command_call *call, const json_t *viola
 	command_printf(call, "\n");
 }
 
+static void vmem_print_requests(struct command_call *call, const json_t *requests)
+{
+	const json_t *last = json_object_get(requests, "last");
+	uint64_t rate = control_number(requests, "rate");
+
+	command_printf(call, "Guest requests: up to %" PRIu64 " bytes",
+		       control_number(requests, "limit"));
+	if (rate)
+		command_printf(call, ", by %" PRIu64 " bytes a second", rate);
+	command_printf(call, "\nGranted to the guest: %" PRIu64 " bytes\n",
+		       control_number(requests, "granted-size"));
+	if (!last)
+		return;
+	command_printf(call, "Last guest request: %" PRIu64 " bytes (%s, reason %s): %s",
+		       control_number(last, "wanted-size"), control_text(last, "urgency"),
+		       control_text(last, "reason"), control_text(last, "answer"));
+	if (json_object_get(last, "cause"))
+		command_printf(call, " (%s)", control_text(last, "cause"));
+	command_printf(call, ", %" PRIu64 " s ago\n", control_number(last, "age-ms") / 1000);
+}
+
 static void vmem_print_one(struct command_call *call, const json_t *d)
 {
 	const json_t *guard = json_object_get(d, "guard");
@@ -168,6 +232,8 @@ static void vmem_print_one(struct command_call *call, const json_t *d)
 	else
 		command_printf(call, "Guard: off\n");
 	command_printf(call, "Memory slots: %" PRIu64 "\n", control_number(guard, "memslots"));
+	if (json_object_get(d, "guest-requests"))
+		vmem_print_requests(call, json_object_get(d, "guest-requests"));
 	vmem_print_violations(call, json_object_get(d, "violations"));
 }
 
@@ -216,12 +282,24 @@ static void vmem_tell_violation(struct control *control, const struct vm_violati
 	control_emit(control, "MEMORY_DEVICE_VIOLATION", data);
 }
 
+static void vmem_tell_size_request(struct control *control, const struct vm_event *event)
+{
+	const struct virtio_mem_size_stats *size = event->size_requests;
+	json_t *data = vmem_event(control->vm, event->memory_device);
+
+	data = vmem_size_request(data, &size->last);
+	control_set(&data, "requests", json_integer((json_int_t)size->total));
+	control_emit(control, "MEMORY_DEVICE_SIZE_REQUEST", data);
+}
+
 void control_virtio_mem_event(struct control *control, const struct vm_event *event)
 {
 	json_t *data;
 
 	if (event->type == VM_EVENT_VIOLATION)
 		vmem_tell_violation(control, event->violation);
+	if (event->type == VM_EVENT_MEMORY_DEVICE && event->size_requests)
+		vmem_tell_size_request(control, event);
 	if (event->type != VM_EVENT_MEMORY_DEVICE || !event->resized)
 		return;
 	data = vmem_event(control->vm, event->memory_device);
@@ -276,7 +354,31 @@ static const struct qmp_type vmem_types[] = {
 			   "request-status:VirtioMemRequestStatus block-size:size "
 			   "requested-size:size size:size usable-size:size max-size:size "
 			   "guard:VirtioMemGuard violations:VirtioMemViolations "
-			   "*reason:ResizeReason *explanation:str",
+			   "*reason:ResizeReason *explanation:str "
+			   "*guest-requests:VirtioMemGuestRequests",
+	},
+	{.name = "MemorySizeUrgency", .kind = QMP_ENUM, .members = "low normal high critical"},
+	{
+		.name = "MemorySizeReason",
+		.kind = QMP_ENUM,
+		.members = "none pressure allocation oom idle",
+	},
+	{
+		.name = "MemorySizeAnswer",
+		.kind = QMP_ENUM,
+		.members = "granted partly refused later",
+	},
+	{.name = "MemorySizeCause", .kind = QMP_ENUM, .members = "limit rate floor host"},
+	{
+		.name = "VirtioMemSizeRequest",
+		.kind = QMP_STRUCT,
+		.members = VMEM_SIZE_REQUEST " age-ms:int",
+	},
+	{
+		.name = "VirtioMemGuestRequests",
+		.kind = QMP_STRUCT,
+		.members = "limit:size rate:size granted-size:size requests:int "
+			   "*last:VirtioMemSizeRequest",
 	},
 	{.name = "ViolationAction", .kind = QMP_ENUM, .members = "deny pause shutdown"},
 	{.name = NULL},
@@ -286,6 +388,12 @@ static const struct qmp_event vmem_events[] = {
 	{
 		.name = "MEMORY_DEVICE_SIZE_CHANGE",
 		.data = "*id:str size:size qom-path:str",
+		.rate_ms = VMEM_EVENT_MS,
+		.key = "qom-path",
+	},
+	{
+		.name = "MEMORY_DEVICE_SIZE_REQUEST",
+		.data = "*id:str qom-path:str requests:int " VMEM_SIZE_REQUEST,
 		.rate_ms = VMEM_EVENT_MS,
 		.key = "qom-path",
 	},

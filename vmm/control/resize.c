@@ -128,6 +128,17 @@ static enum part_state part_look(struct resize_part *p, const struct vm *vm, uin
 	return *ret_wait_ms ? PART_BUSY : PART_STUCK;
 }
 
+/* The guest's own requests, while the resize is under way (I1). */
+static void resize_hold(const struct resize *resize, bool hold)
+{
+	for (size_t i = 0; i < resize->nr; i++) {
+		const struct resize_part *p = &resize->parts[i];
+
+		if (p->device && part_is_there(p, resize->resizer->control->vm))
+			virtio_mem_hold_size(p->device->mem, hold);
+	}
+}
+
 /* ---- the end ---- */
 
 static void resize_free(struct resize *resize)
@@ -144,6 +155,7 @@ static void resize_end(struct resize *resize, enum resize_reason reason, struct 
 	json_t *details = NULL;
 
 	ptrs_remove(&resize->resizer->list, &resize->resizer->nr, resize);
+	resize_hold(resize, false);
 	if (err)
 		details = json_pack("{s:s}", "reason", resize_reason_name(reason));
 	job_conclude(resize->job, details, err);
@@ -491,6 +503,7 @@ int control_resize_start(struct control *control, const struct resize_target *ta
 	}
 	/* All that is to be done: a guest may be quick once it is asked. */
 	resize_look(resize, &s);
+	resize_hold(resize, true);
 	for (size_t i = 0; i < nr; i++)
 		virtio_mem_resize(targets[i].device->mem, targets[i].size, NULL);
 	job_start(resize->job);

@@ -13,7 +13,8 @@
  * and then says why (explain.h). After a bad end the requested sizes stay, so that the guest may
  * still get there, but for a resize that was cancelled: there they become what is plugged.
  *
- * I1  A device is in one resize at most that is not over.
+ * I1  A device is in one resize at most that is not over. Until it is, the guest's own requests for
+ *     another size are granted nothing (virtio_mem_hold_size()): what the owner asks for stands.
  * I2  Time is the machine's: while that is stopped nothing stalls and no timeout comes nearer.
  * I3  A driver that is not there when a resize begins ends it at once. One that goes has
  *     VIRTIO_MEM_STALL_MS to come back, and RESIZE_BOOT_MS after a reset of the machine.

@@ -235,7 +235,7 @@ static void stats_end_schema(struct stats_answer *answer, enum stats_provider pr
 static int stats_run_schemas(struct command_call *call, const json_t *args, json_t **ret_value,
 			     struct err **err)
 {
-	static const struct mem_sample none;
+	static const struct mem_sample none = {.size = {.on = true}};
 	static const char *const targets[] = {"vm", "vcpu"}; /* -1, and any vCPU */
 	const struct control *control = command_ctx(call);
 	const char *provider = json_string_value(json_object_get(args, "provider"));

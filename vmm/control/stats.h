@@ -23,10 +23,11 @@ struct mem_sample {
 	struct virtio_mem_stats stats;
 	struct virtio_mem_violations violations;
 	struct vmem_guard_info guard;
+	struct virtio_mem_size_stats size;
 };
 
 void control_mem_sample(const struct vm_memory_device *device, struct mem_sample *ret);
-/* For query-stats (figures.h). */
+/* For query-stats (figures.h); those of size requests where they are taken. */
 void control_mem_figures(const struct mem_sample *sample, const struct figure_visit *visit);
 
 /* Where the device is in the object tree: a string, or NULL. In query_virtio_mem.c. */

@@ -12,6 +12,7 @@ void control_mem_sample(const struct vm_memory_device *device, struct mem_sample
 	virtio_mem_stats(device->mem, &ret->stats);
 	virtio_mem_violations(device->mem, &ret->violations);
 	virtio_mem_guard_info(device->mem, &ret->guard);
+	virtio_mem_size_stats(device->mem, &ret->size);
 }
 
 static void stats_scalar(const struct figure_visit *v, const char *name, const char *type,
@@ -47,6 +48,42 @@ static void stats_requests(const struct figure_visit *v, const struct virtio_mem
 	v->fn(v->opaque, &figure);
 }
 
+static void stats_size_scalar(const struct figure_visit *v, const char *what, const char *name,
+			      uint64_t value)
+{
+	char text[64];
+
+	snprintf(text, sizeof(text), "size-%s%s", what, name);
+	stats_scalar(v, text, "cumulative", NULL, value);
+}
+
+/* What the guest asked for by itself: each request is counted by answer, by urgency and by reason. */
+static void stats_size_requests(const struct figure_visit *v, const struct virtio_mem_size_stats *s)
+{
+	uint64_t answers[VIRTIO_MEM_SIZE_ANSWERS] = {0}, urgencies[VMEM_SIZE_URGENCIES] = {0};
+	uint64_t reasons[VMEM_SIZE_REASONS] = {0};
+
+	for (unsigned int a = 0; a < VIRTIO_MEM_SIZE_ANSWERS; a++) {
+		for (unsigned int u = 0; u < VMEM_SIZE_URGENCIES; u++) {
+			for (unsigned int r = 0; r < VMEM_SIZE_REASONS; r++) {
+				answers[a] += s->requests[a][u][r];
+				urgencies[u] += s->requests[a][u][r];
+				reasons[r] += s->requests[a][u][r];
+			}
+		}
+	}
+	for (unsigned int a = 0; a < VIRTIO_MEM_SIZE_ANSWERS; a++)
+		stats_size_scalar(v, "", virtio_mem_size_answer_name(a), answers[a]);
+	stats_size_scalar(v, "", "error", s->errors);
+	stats_size_scalar(v, "", "broken", s->broken);
+	for (unsigned int u = 0; u < VMEM_SIZE_URGENCIES; u++)
+		stats_size_scalar(v, "urgency-", virtio_mem_size_urgency_name(u), urgencies[u]);
+	for (unsigned int r = 0; r < VMEM_SIZE_REASONS; r++)
+		stats_size_scalar(v, "reason-", virtio_mem_size_reason_name(r), reasons[r]);
+	stats_scalar(v, "size-granted-bytes", "cumulative", "bytes", s->granted_bytes);
+	stats_scalar(v, "size-offered-bytes", "cumulative", "bytes", s->offered_bytes);
+}
+
 void control_mem_figures(const struct mem_sample *s, const struct figure_visit *v)
 {
 	stats_scalar(v, "plugged-size", "instant", "bytes", s->info.plugged_size);
@@ -63,4 +100,10 @@ void control_mem_figures(const struct mem_sample *s, const struct figure_visit *
 	stats_scalar(v, "violation-writes", "cumulative", NULL, s->violations.writes);
 	stats_scalar(v, "violation-reads", "cumulative", NULL, s->violations.reads);
 	stats_scalar(v, "memory-slots", "instant", NULL, s->guard.memslots);
+	if (!s->size.on)
+		return;
+	stats_scalar(v, "owner-size", "instant", "bytes", s->info.owner_size);
+	stats_scalar(v, "request-limit", "instant", "bytes", s->info.request_limit);
+	stats_scalar(v, "request-rate", "instant", "bytes", s->info.request_rate);
+	stats_size_requests(v, &s->size);
 }

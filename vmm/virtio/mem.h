@@ -173,7 +173,7 @@ int virtio_mem_set_request_policy(struct virtio_mem *mem, uint64_t request_limit
 				  uint64_t request_rate, struct err **err);
 /*
  * The owner is about to have the size that it asked for: until the hold is ended the guest is granted
- * no more than that, and told to ask later. Holds are counted. Never waits.
+ * no more than that, and told to ask later. Never waits.
  */
 void virtio_mem_hold_size(struct virtio_mem *mem, bool hold);
 void virtio_mem_size_stats(struct virtio_mem *mem, struct virtio_mem_size_stats *ret);

@@ -128,10 +128,7 @@ int virtio_mem_set_request_policy(struct virtio_mem *mem, uint64_t request_limit
 
 void virtio_mem_hold_size(struct virtio_mem *mem, bool hold)
 {
-	if (hold)
-		mem->size.holds++;
-	else
-		mem->size.holds--;
+	mem->size.held = hold;
 }
 
 void virtio_mem_stats(const struct virtio_mem *mem, struct virtio_mem_stats *ret)

@@ -117,8 +117,8 @@ uint64_t mem_size_wanted(void *host, const struct vmem_size_want *want)
 	struct virtio_mem *mem = host;
 
 	/* A size of the owner that the device's thread is about to come to is held as well. */
-	return mem->size.holds || mem->wanted != VIRTIO_MEM_NOTHING ? want->requested_size
-								    : want->size;
+	return mem->size.held || mem->wanted != VIRTIO_MEM_NOTHING ? want->requested_size
+								   : want->size;
 }
 
 /* Copy the request of the chain; NULL, or why there cannot be an answer. */

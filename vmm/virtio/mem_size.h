@@ -32,7 +32,7 @@ struct mem_size {
 	struct vq_chain *chain;                       /* the loop's */
 	struct mem_pace pace;                         /* guarded by the device lock */
 	_Atomic uint64_t request_limit, request_rate; /* as last said by the owner */
-	_Atomic unsigned int holds;                   /* virtio_mem_hold_size() */
+	_Atomic bool held;                            /* virtio_mem_hold_size() */
 	/* what is told */
 	_Atomic uint64_t requests[VIRTIO_MEM_SIZE_ANSWERS][VMEM_SIZE_URGENCIES][VMEM_SIZE_REASONS];
 	_Atomic uint64_t errors, broken;

@@ -35,6 +35,7 @@ struct pci_device;
 struct pci_host;
 struct kvm_stat;
 struct virtio_mem;
+struct virtio_mem_size_stats;
 struct vm;
 
 /* QMP's RunState, as far as it can occur. */
@@ -195,6 +196,8 @@ struct vm_event {
 	/* VM_EVENT_MEMORY_DEVICE: its plugged size now, and whether it is another than was told last */
 	uint64_t plugged_bytes;
 	bool resized;
+	/* and the last of the guest's own requests for another size; NULL: none came since */
+	const struct virtio_mem_size_stats *size_requests;
 };
 
 /*

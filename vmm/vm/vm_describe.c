@@ -145,6 +145,11 @@ static void facts_of_mem(struct facts *facts, const struct vm_device *d, const c
 	fact(facts, subject, "%u", c->node);
 	snprintf(subject, sizeof(subject), "unplugged-inaccessible of memory device '%s'", name);
 	fact(facts, subject, "%s", c->unplugged_inaccessible == VM_OFF ? "off" : "on");
+	/* Nothing is said where it is off: so it is with those who do not know it. */
+	if (!c->guest_requests)
+		return;
+	snprintf(subject, sizeof(subject), "the guest-requests queue of memory device '%s'", name);
+	fact(facts, subject, "on");
 }
 
 /* "bus 'pcie.0', slot 3, function 0", "port 0x3f8". */

@@ -65,8 +65,13 @@ static void vm_tell_change(struct vm *vm, struct vm_mem *m)
 		.id = m->device->id,
 		.memory_device = m->device,
 	};
+	struct virtio_mem_size_stats size;
 	struct vmem_device_info info;
 
+	virtio_mem_size_stats(m->device->mem, &size);
+	if (size.total != m->told_requests)
+		event.size_requests = &size;
+	m->told_requests = size.total;
 	virtio_mem_info(m->device->mem, &info);
 	event.plugged_bytes = info.plugged_size;
 	event.resized = info.plugged_size != m->told_bytes;

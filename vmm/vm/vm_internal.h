@@ -44,7 +44,9 @@ struct vm_mem {
 	enum vm_violation_action action;
 	struct violations violations;
 	_Atomic bool changed; /* VM_EVENT_MEMORY_DEVICE is due */
-	uint64_t told_bytes;  /* plugged, as the last one said; the main thread's */
+	/* what the last one said; the main thread's */
+	uint64_t told_bytes;    /* plugged */
+	uint64_t told_requests; /* size requests of the guest, till then */
 };
 
 /* A vCPU's last memory fault for which no slot was laid anew; the vCPU's own. */

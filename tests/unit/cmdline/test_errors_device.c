@@ -32,7 +32,8 @@ static const struct error_row rows[] = {
 	{"-device virtio-mem-pci,memdev=a,foo=1", EINVAL,
 	 "-device virtio-mem-pci: foo is unknown; allowed: memdev, node, requested-size, "
 	 "block-size, memaddr, prealloc, unplugged-inaccessible, dynamic-memslots, guard, "
-	 "memslot-size, on-violation, packed, event_idx, indirect_desc, vectors, disable-legacy, "
+	 "memslot-size, on-violation, guest-requests, request-limit, request-rate, packed, "
+	 "event_idx, indirect_desc, vectors, disable-legacy, "
 	 "disable-modern, iommu_platform, ats, "
 	 "page-per-vq, bus, addr, multifunction, id"},
 	{"-device virtio-mem-pci,memdev=a,requested_size=1G", EINVAL,
@@ -120,6 +121,20 @@ static const struct error_row rows[] = {
 	{"-m 1G,maxmem=2G -object memory-backend-ram,id=a,size=1G -device "
 	 "virtio-mem-pci,memdev=a,block-size=4M,memslot-size=2M",
 	 EINVAL, "-device virtio-mem-pci: memslot-size (2 MiB) is less than block-size (4 MiB)"},
+	{"-object memory-backend-ram,id=a,size=1G -device virtio-mem-pci,memdev=a,request-limit=1G",
+	 EINVAL, "-device virtio-mem-pci: request-limit needs guest-requests=on"},
+	{"-object memory-backend-ram,id=a,size=1G -device "
+	 "virtio-mem-pci,memdev=a,guest-requests=off,request-rate=1G",
+	 EINVAL, "-device virtio-mem-pci: request-rate needs guest-requests=on"},
+	{"-object memory-backend-ram,id=a,size=1G -device "
+	 "virtio-mem-pci,memdev=a,guest-requests=on,request-limit=3M",
+	 EINVAL,
+	 "-device virtio-mem-pci: request-limit (3 MiB) is not a multiple of block-size (2 MiB)"},
+	{"-object memory-backend-ram,id=a,size=1G -device "
+	 "virtio-mem-pci,memdev=a,guest-requests=on,request-limit=2G",
+	 ERANGE, "-device virtio-mem-pci: request-limit (2 GiB) exceeds the size of a (1 GiB)"},
+	{"-device virtio-mem-pci,memdev=a,guest-requests=maybe", EINVAL,
+	 "-device virtio-mem-pci: guest-requests=maybe is neither yes nor no; allowed: on, off"},
 	{"-m 1G,maxmem=2G -object memory-backend-ram,id=a,size=1G -device "
 	 "virtio-mem-pci,memdev=a,memaddr=0x100001000",
 	 EINVAL,

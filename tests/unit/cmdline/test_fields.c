@@ -369,6 +369,44 @@ static void test_virtio_mem_backends(void **state)
 	}
 }
 
+/* What the guest may ask for by itself: nothing, unless that was said. */
+static void test_virtio_mem_requests(void **state)
+{
+	static const struct {
+		const char *keys;
+		bool on;
+		uint64_t limit, rate;
+	} rows[] = {
+		{"", false, 0, 0},
+		{",guest-requests=off", false, 0, 0},
+		{",guest-requests=on", true, 8 * GIB, 0},
+		{",guest-requests=on,request-limit=4G", true, 4 * GIB, 0},
+		{",guest-requests=on,request-limit=0,request-rate=0", true, 0, 0},
+		{",guest-requests=on,request-limit=2M,request-rate=1", true, 2 * MIB, 1},
+		{",request-rate=64M,guest-requests=on,requested-size=2G,request-limit=1G", true,
+		 GIB, 64 * MIB},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		const struct vm_virtio_mem_config *mem;
+		struct vm_config *config;
+		char line[256];
+
+		snprintf(
+			line, sizeof(line),
+			"-object memory-backend-ram,id=a,size=8G -device virtio-mem-pci,memdev=a%s",
+			rows[i].keys);
+		print_message("%s\n", line);
+		config = config_of(MEM, line);
+		mem = &config->devices[0]->virtio_mem;
+		assert_int_equal(mem->guest_requests, rows[i].on);
+		assert_int_equal(mem->request_limit_bytes, rows[i].limit);
+		assert_int_equal(mem->request_rate_bytes, rows[i].rate);
+		vm_config_free(config);
+	}
+}
+
 static void test_virtio_common(void **state)
 {
 	struct vm_config *config;
@@ -568,6 +606,7 @@ int main(void)
 		cmocka_unit_test(test_output),
 		cmocka_unit_test(test_virtio_mem_guard),
 		cmocka_unit_test(test_virtio_mem_backends),
+		cmocka_unit_test(test_virtio_mem_requests),
 	};
 
 	return cmocka_run_group_tests(tests, fixture_setup, fixture_teardown);

@@ -107,6 +107,16 @@ int virtio_mem_resize(struct virtio_mem *mem, uint64_t requested_size, struct er
 	return 0;
 }
 
+int virtio_mem_set_request_policy(struct virtio_mem *mem, uint64_t request_limit,
+				  uint64_t request_rate, struct err **err)
+{
+	if (request_limit % mem->info.block_size || request_limit > mem->info.region_size)
+		return err_set(err, EINVAL, "no such limit");
+	mem->info.request_limit = request_limit;
+	mem->info.request_rate = request_rate;
+	return 0;
+}
+
 enum virtio_mem_progress virtio_mem_progress(struct virtio_mem *mem)
 {
 	(void)mem;
@@ -262,6 +272,9 @@ static void rig_build(struct vm *vm)
 			.usable_region_size = mem->region_size_bytes / 2,
 			.plugged_size = mem->block_size_bytes,
 			.requested_size = mem->requested_size_bytes,
+			.owner_size = mem->requested_size_bytes - n * mem->block_size_bytes,
+			.request_limit = mem->request_limit_bytes,
+			.request_rate = mem->request_rate_bytes,
 		};
 		vm->memory_devices[n] = (struct vm_memory_device){
 			.id = device->id,

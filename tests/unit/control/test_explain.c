@@ -28,6 +28,7 @@ static struct resize_facts facts_new(uint64_t requested, uint64_t start,
 				.block_size = 2 * MIB,
 				.plugged_size = 2 * GIB,
 				.requested_size = requested,
+				.owner_size = requested,
 			},
 		.stats =
 			{
@@ -217,6 +218,19 @@ static void test_bounds(void **state)
 	}
 }
 
+/* A guest that asked for the size by itself is told apart from one that was asked. */
+static void test_granted(void **state)
+{
+	struct resize_facts f = facts_new(3 * GIB, 2 * GIB, VIRTIO_MEM_VM_OOM);
+
+	(void)state;
+	f.info.owner_size = GIB;
+	f.stats.resize_size_reads = 1;
+	check(&f, RESIZE_GUEST_TOOK_PART,
+	      "the guest took nothing of 1 GiB: it read the new size, and sent no request; 2 GiB "
+	      "of the requested size were granted at the guest's own request");
+}
+
 static void test_names(void **state)
 {
 	char all[512] = "";
@@ -238,6 +252,7 @@ int main(void)
 		cmocka_unit_test(test_in_progress), cmocka_unit_test(test_growing),
 		cmocka_unit_test(test_host),        cmocka_unit_test(test_shrinking),
 		cmocka_unit_test(test_bounds),      cmocka_unit_test(test_names),
+		cmocka_unit_test(test_granted),
 	};
 
 	return cmocka_run_group_tests_name("explain", tests, NULL, NULL);

@@ -316,6 +316,35 @@ static void test_requested_size_is_set(void **state)
 	assert_int_equal(rig_requested(rig, "mem0"), 134217728);
 }
 
+/* What the guest may ask for by itself; the rig's second device has a block that it was granted. */
+static void test_request_policy_is_set(void **state)
+{
+	static const char *const wrong[] = {"-1", "1.5", "true", "null", "'64M'", "[]", NULL};
+	struct rig *rig = *state;
+
+	check(rig, "/machine/peripheral/vm0", "granted-size", "0");
+	check(rig, "/machine/peripheral/vm1", "granted-size", "2097152");
+	json_decref(rig_get(rig, "qom-set",
+			    "{'path': 'vm0', 'property': 'request-limit', 'value': 134217728}"));
+	json_decref(rig_get(rig, "qom-set",
+			    "{'path': 'vm0', 'property': 'request-rate', 'value': 12345}"));
+	check(rig, "/machine/peripheral/vm0/virtio-backend", "request-limit", "134217728");
+	check(rig, "/machine/peripheral/vm0/virtio-backend", "request-rate", "12345");
+	for (size_t i = 0; wrong[i]; i++) {
+		rig_refused(rig, "GenericError", "Parameter 'request-limit' expects uint64",
+			    "qom-set", "{'path': 'vm0', 'property': 'request-limit', 'value': %s}",
+			    wrong[i]);
+		rig_refused(rig, "GenericError", "Parameter 'request-rate' expects uint64",
+			    "qom-set", "{'path': 'vm0', 'property': 'request-rate', 'value': %s}",
+			    wrong[i]);
+	}
+	rig_refused(rig, "GenericError", "no such limit", "qom-set",
+		    "{'path': 'vm0', 'property': 'request-limit', 'value': 1}");
+	rig_refused(rig, "GenericError", "Property 'virtio-mem-pci.granted-size' is not writable",
+		    "qom-set", "{'path': 'vm0', 'property': 'granted-size', 'value': 0}");
+	check(rig, "/machine/peripheral/vm0", "request-limit", "134217728");
+}
+
 static void test_wrong_sizes_are_refused(void **state)
 {
 	static const char *const wrong[] = {"-1", "1.5", "true", "null", "'64M'", "[]", "{}", NULL};
@@ -442,6 +471,7 @@ int main(void)
 		T(test_paths_that_lead_nowhere),
 		T(test_random_paths),
 		T(test_requested_size_is_set),
+		T(test_request_policy_is_set),
 		T(test_wrong_sizes_are_refused),
 		T(test_all_else_cannot_be_set),
 		T(test_json_runs_out_of_memory),

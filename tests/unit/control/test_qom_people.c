@@ -123,6 +123,9 @@ static void test_device_tree(void **state)
 	       "            node = 0 (0x0)\n"
 	       "            size = 2097152 (2 MiB)\n"
 	       "            requested-size = 67108864 (64 MiB)\n"
+	       "            request-limit = 0 (0 B)\n"
+	       "            request-rate = 0 (0 B)\n"
+	       "            granted-size = 0 (0 B)\n"
 	       "            block-size = 2097152 (2 MiB)\n"
 	       "            memaddr = 4294967296 (0x100000000)\n"
 	       "            on-violation = \"deny\"\n"
@@ -139,6 +142,7 @@ static void test_device_tree(void **state)
 	       "            unplugged-inaccessible = \"auto\"\n"
 	       "            dynamic-memslots = false\n"
 	       "            guard = true\n"
+	       "            guest-requests = false\n"
 	       "bus: isa.0\n"
 	       "  type ISA\n"
 	       "  dev: isa-serial, id \"com1\"\n"
@@ -177,7 +181,7 @@ static void test_paths_are_completed(void **state)
 		  "info qom-tree /machine/peripheral/vm0/virtio-backend ");
 	completes(*state, "qom-get vm0 requested\t", "qom-get vm0 requested-size ");
 	completes(*state, "qom-get /objects/mem0 hos\t", "qom-get /objects/mem0 host-nodes ");
-	completes(*state, "qom-set -j vm0 r\t", "qom-set -j vm0 requested-size ");
+	completes(*state, "qom-set -j vm0 requested\t", "qom-set -j vm0 requested-size ");
 	completes(*state, "qom-set /objects/mem0 s\t", "qom-set /objects/mem0 s");
 	completes(*state, "qom-get /nope s\t", "qom-get /nope s");
 	completes(*state, "qom-get \"/no s\t", "qom-get \"/no s");

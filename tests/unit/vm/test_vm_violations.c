@@ -68,6 +68,12 @@ void virtio_mem_guard_info(const struct virtio_mem *mem, struct vmem_guard_info 
 	*ret_info = (struct vmem_guard_info){.mechanism = "test", .memslots = mem->memslots};
 }
 
+void virtio_mem_size_stats(struct virtio_mem *mem, struct virtio_mem_size_stats *ret)
+{
+	(void)mem;
+	*ret = (struct virtio_mem_size_stats){.on = false};
+}
+
 void virtio_mem_info(const struct virtio_mem *mem, struct vmem_device_info *ret_info)
 {
 	(void)mem;
