@@ -28,7 +28,7 @@ struct vmem_bare {
 	uint64_t told_ms; /* when the core was told last what is available */
 	bool mapped, size_policy;
 	bool due[BARE_QUEUES]; /* an answer */
-	bool stuck;            /* the core waits: what is freed may let it go on */
+	bool paused;           /* the core tries again later: what is freed may let it go on */
 };
 
 /* A field of the device's configuration: little-endian, whatever the machine is. */
@@ -179,12 +179,8 @@ static uint64_t bare_used(void *os, uint64_t addr, uint64_t size)
 
 static void bare_note(void *os, const struct vmem_driver_note *note)
 {
-	struct vmem_bare *bare = os;
+	const struct vmem_bare *bare = os;
 
-	if (note->kind == VMEM_DRIVER_NOTE_STUCK)
-		bare->stuck = true;
-	else if (note->kind == VMEM_DRIVER_NOTE_REACHED)
-		bare->stuck = false;
 	if (bare->ops->note != NULL)
 		bare->ops->note(bare->kernel, note);
 }
@@ -288,6 +284,7 @@ uint64_t vmem_bare_turn(struct vmem_bare *bare, uint64_t now_ms)
 					    VMEM_SIZE_URGENCY_NORMAL, VMEM_SIZE_REASON_PRESSURE);
 	}
 	wait_ms = vmem_driver_run(bare->driver, now_ms);
+	bare->paused = wait_ms != VMEM_DRIVER_NOW && wait_ms != VMEM_DRIVER_IDLE;
 	if (bare->size_policy && wait_ms > BARE_AVAILABLE_MS)
 		wait_ms = BARE_AVAILABLE_MS;
 	return wait_ms;
@@ -319,9 +316,9 @@ uint64_t vmem_bare_alloc(struct vmem_bare *bare, uint64_t size)
 
 bool vmem_bare_free(struct vmem_bare *bare, uint64_t addr, uint64_t size)
 {
-	if (!vmem_pages_free(&bare->pages, addr, size) || !bare->stuck)
+	if (!vmem_pages_free(&bare->pages, addr, size) || !bare->paused)
 		return false;
-	bare->stuck = false;
+	bare->paused = false;
 	vmem_driver_retry(bare->driver);
 	return true;
 }

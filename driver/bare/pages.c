@@ -151,8 +151,7 @@ bool vmem_pages_take_there(struct vmem_pages *pages, uint64_t addr, uint64_t siz
 
 	if (!pages_run(pages, addr, size, &first, &end) || pages_count(pages, first, end, true))
 		return false;
-	pages_remove(pages, first, end,
-		     pages_count(pages, first, end, false) << pages->page_shift);
+	pages_remove(pages, first, end, pages_count(pages, first, end, false) << pages->page_shift);
 	return true;
 }
 
@@ -171,8 +170,7 @@ uint64_t vmem_pages_alloc(struct vmem_pages *pages, uint64_t size)
 	uint64_t wanted = size >> pages->page_shift;
 
 	wanted += (size & page_mask) != 0;
-	if (wanted == 0 || wanted << pages->page_shift > pages->free_bytes ||
-	    wanted > pages->pages)
+	if (wanted == 0 || wanted << pages->page_shift > pages->free_bytes || wanted > pages->pages)
 		return 0;
 	first = pages_next(pages, pages->first_free, pages->pages, true);
 	pages->first_free = first;
