@@ -45,7 +45,20 @@ void mem_map(uint64_t gpa, uint64_t size)
 		pd = mem_table(&pdpt[gpa >> 30 & 511]);
 		pd[gpa >> 21 & 511] = gpa | PTE_LEAF;
 	}
-	/* entries only ever become present, which no processor caches before */
+	/* what becomes present is cached by no processor before */
+}
+
+void mem_unmap(uint64_t gpa, uint64_t size)
+{
+	uint64_t end = (gpa + size) & ~(MEM_LARGE_BYTES - 1);
+
+	for (gpa = MEM_ALIGN(gpa, MEM_LARGE_BYTES); gpa < end; gpa += MEM_LARGE_BYTES) {
+		uint64_t *pdpt = mem_table(&page_pml4[gpa >> 39 & 511]);
+		uint64_t *pd = mem_table(&pdpt[gpa >> 30 & 511]);
+
+		pd[gpa >> 21 & 511] = 0;
+	}
+	cpu_flush_tlb();
 }
 
 void *mem_pages(size_t count)

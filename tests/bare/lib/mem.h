@@ -21,6 +21,12 @@
 /* Map [gpa, gpa + size). Stops the guest when the tables are full (MEM_TABLES). */
 void mem_map(uint64_t gpa, uint64_t size);
 
+/*
+ * The opposite, for whole 2 MiB pages of what was mapped; on this processor, the others may still have
+ * them.
+ */
+void mem_unmap(uint64_t gpa, uint64_t size);
+
 /* @count pages in a row. Stops the guest when there are none left. */
 void *mem_pages(size_t count);
 

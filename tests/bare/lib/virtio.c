@@ -10,6 +10,7 @@
 #include "console.h"
 #include "cpu.h"
 #include "mem.h"
+#include "text.h"
 #include "trap.h"
 #include "virtio.h"
 
@@ -29,7 +30,7 @@
 
 #define VECTOR_FIRST 0x30u
 #define QUEUE_SIZE   256u
-#define TICK_COUNT   20000000u /* bus ticks: 20 ms on a 1 GHz bus */
+#define TICK_COUNT   (VIRTIO_TICK_MS * 1000000u) /* bus ticks, on a 1 GHz bus */
 
 static void virtio_on_config(void *arg)
 {
@@ -238,6 +239,26 @@ uint64_t virtio_config64(const struct virtio *v, unsigned int offset)
 		after = mmio_read8(v->common + VIRTIO_C_GENERATION);
 	} while (before != after);
 	return value;
+}
+
+void virtio_config_copy(const struct virtio *v, void *to, unsigned int size)
+{
+	uint8_t before, after;
+
+	do {
+		before = mmio_read8(v->common + VIRTIO_C_GENERATION);
+		for (unsigned int offset = 0; offset < size; offset += 4) {
+			uint32_t value = mmio_read32(v->config + offset);
+
+			memcpy((char *)to + offset, &value, sizeof(value));
+		}
+		after = mmio_read8(v->common + VIRTIO_C_GENERATION);
+	} while (before != after);
+}
+
+uint64_t virtio_now_ms(void)
+{
+	return trap_count(APIC_TICK_VECTOR) * VIRTIO_TICK_MS;
 }
 
 void virtio_notify(struct virtio *v)

@@ -34,6 +34,8 @@
 #define VIRTIO_F_PACKED    (1ull << 34)
 #define VIRTIO_NO_VECTOR   0xffffu
 
+#define VIRTIO_TICK_MS 20u /* how long a sleep takes at most */
+
 /* struct virtio_pci_common_cfg, by offset */
 #define VIRTIO_C_DEVICE_FEATURE_SELECT 0x00u
 #define VIRTIO_C_DEVICE_FEATURE        0x04u
@@ -90,6 +92,11 @@ void virtio_queue_setup(struct virtio *v, uint16_t size);
 void virtio_driver_ok(struct virtio *v);
 
 uint64_t virtio_config64(const struct virtio *v, unsigned int offset);
+/* The first @size bytes, a multiple of 4, as they were at one time. */
+void virtio_config_copy(const struct virtio *v, void *to, unsigned int size);
+
+/* A clock that goes on while interrupts are taken: a tick after the other. */
+uint64_t virtio_now_ms(void);
 
 void virtio_notify(struct virtio *v);
 void virtio_notify1(struct virtio *v); /* queue 1 */

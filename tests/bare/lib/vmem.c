@@ -14,9 +14,12 @@
 
 bool vmem_start(struct vmem *v)
 {
-	uint64_t features = virtio_offered(&v->virtio) & (VMEM_PXM | VMEM_GUARDED);
+	uint64_t offered = virtio_offered(&v->virtio), wanted = VMEM_PXM | VMEM_GUARDED;
 
-	return virtio_start(&v->virtio, features);
+	if (v->virtio.second)
+		wanted |= VMEM_SIZES;
+	v->virtio.second = (offered & wanted & VMEM_SIZES) != 0;
+	return virtio_start(&v->virtio, offered & wanted);
 }
 
 bool vmem_open(struct vmem *v, unsigned int nth)

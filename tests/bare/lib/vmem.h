@@ -17,6 +17,7 @@
 #define VMEM_NO_RESP 0xffffu /* no answer came: never a value of the standard */
 #define VMEM_PXM     (1ull << VMEM_F_ACPI_PXM)
 #define VMEM_GUARDED (1ull << VMEM_F_UNPLUGGED_INACCESSIBLE)
+#define VMEM_SIZES   (1ull << VMEM_F_SIZE_REQUEST)
 
 struct vmem {
 	struct virtio virtio;
@@ -28,9 +29,12 @@ struct vmem {
 	uint32_t resp_len; /* of the last answer, as the ring says */
 };
 
-/* Open and start the @nth device with what it offers of VMEM_PXM and VMEM_GUARDED. */
+/*
+ * Open and start the @nth device with what it offers of VMEM_PXM and VMEM_GUARDED, and VMEM_SIZES if
+ * virtio.second was set; afterwards that says whether it was offered.
+ */
 bool vmem_open(struct vmem *v, unsigned int nth);
-/* Open and start all devices with what they offer of VMEM_PXM and VMEM_GUARDED; how many. */
+/* The same for all devices; how many. */
 unsigned int vmem_open_all(struct vmem *all, unsigned int max);
 /* Start again after a reset. */
 bool vmem_start(struct vmem *v);
