@@ -78,7 +78,7 @@ def check_quick(answers, took):
     answers = sorted(answers)
     usual, slowest = answers[len(answers) * 99 // 100], answers[-1]
     found = f"{len(answers)} answers in {took:.3f} s: {usual:.4f} s, at most {slowest:.4f} s"
-    assert len(answers) > 1 and usual < ANSWER_S and slowest < took / 2, found
+    assert len(answers) > 1 and usual < ANSWER_S and slowest < took * 3 / 4, found
 
 
 def test_first_is_told_at_once(folder):
@@ -233,13 +233,16 @@ def test_answers_during_a_long_plug(folder):
     ) as machine:
         monitor, _ = begin(machine)
         machine.type(f"plug 0 {size // 2}")
-        whole, start, answers = f"{size << 20} bytes", time.monotonic(), []
+        whole, start, answers, plugged = f"{size << 20} bytes", time.monotonic(), [], None
         commands = ("info memory-devices", "info numa", "info status", f"virtio-mem d0 {size}")
-        while monitor.virtio_mem("d0")["Plugged size"] != whole:
+        while plugged != whole:
+            times = [time.monotonic()]
+            plugged = monitor.virtio_mem("d0")["Plugged size"]
+            times.append(time.monotonic())
             for command in commands:
-                begun = time.monotonic()
                 monitor.run(command)
-                answers.append(time.monotonic() - begun)
+                times.append(time.monotonic())
+            answers += [end - begun for begun, end in zip(times, times[1:])]
         check_quick(answers, time.monotonic() - start)
 
 
