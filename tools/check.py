@@ -50,7 +50,12 @@ SANITIZED = [
     "tests/vm/test_migrate_storm.py",
 ]
 TSAN_ENV = {"TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1"}
-
+# How a sanitizer, or an assertion that no test made, says in one line what ended the program.
+LAST_WORDS = re.compile(
+    r"^(?:.*runtime error: |SUMMARY: \w+Sanitizer: |FATAL: \w+Sanitizer|.*Sanitizer: CHECK failed"
+    r"|.*: Assertion `).*$",
+    re.M,
+)
 
 # The processes of parts that run, and whether all is to end.
 RUNNING = set()
@@ -169,10 +174,12 @@ def count_tap(text, result):
                 passed += 1
         before = "" if re.match(r"(not )?ok |1\.\.", line) else line.strip()
     missing = planned - passed - len(failed) - len(skipped)
+    words = LAST_WORDS.search(text)
+    why = f": {words[0].strip()}" if words else ""
     if missing > 0:
-        failed.append(f"{missing} tests that did not report (meson says {result})")
-    elif result not in ("OK", "SKIP") and not failed:
-        failed.append(f"ended badly: {result}")
+        failed.append(f"{missing} tests that did not report (meson says {result}){why}")
+    elif result not in ("OK", "SKIP") and (why or not failed):
+        failed.append(f"ended badly: {result}{why}")
     elif not planned and not failed:
         if result == "SKIP":
             skipped.append(("all of it", before or "it says that it cannot run here"))
@@ -270,15 +277,23 @@ def gcc_build(tally):
     return folder if (folder / PROGRAM).exists() else build(tally, "gcc", "gcc")
 
 
-def part_arrows(tally):
-    folder = gcc_build(tally)
+def checks_of(tally, script, *words):
+    """Run SCRIPT, which prints "ok NAME" or "FAILED NAME" for each of its checks, and count them."""
     before = tally.log.stat().st_size if tally.log.exists() else 0
-    status = tally.run([sys.executable, "-B", ROOT / "tests/arrows.py", folder])
+    status = tally.run([sys.executable, "-B", script, *words], shown=script.name)
     text = tally.log.read_text()[before:]
     tally.passed += len(re.findall(r"^ok ", text, re.M))
     tally.failed += re.findall(r"^FAILED (.*)$", text, re.M)
     if status and not tally.failed:
-        tally.failed.append(f"arrows.py ended with status {status}")
+        tally.failed.append(f"{script.name} ended with status {status}")
+
+
+def part_arrows(tally):
+    checks_of(tally, ROOT / "tests/arrows.py", gcc_build(tally))
+
+
+def part_cross(tally):
+    checks_of(tally, ROOT / "tests/model/cross.py", CHECK / "cross")
 
 
 def part_lib(tally):
@@ -305,6 +320,7 @@ PARTS = {
     "arrows": part_arrows,
     "lib": part_lib,
     "timed": part_timed,
+    "cross": part_cross,
     "bare": part_bare,
     "clang": part_clang,
     "tsan": part_tsan,
@@ -313,7 +329,7 @@ PARTS = {
 SLOW_PARTS = ("linux",)
 # Runs while the parts behind it in this list do: a machine within an emulated machine keeps one
 # processor busy and has patience. What measures time runs before, alone.
-BESIDE = ("linux", "bare", "clang", "tsan")
+BESIDE = ("linux", "cross", "bare", "clang", "tsan")
 
 
 def run_part(name):
