@@ -52,6 +52,7 @@ static const struct {
 	{"vmem-dma", test_vmem_dma},
 	{"vmem-follow", test_vmem_follow},
 	{"vmem-storm", test_vmem_storm},
+	{"vmem-size", test_vmem_size},
 	{"rings", test_rings},
 	{"attack", test_attack},
 	{"hotplug", test_hotplug},

@@ -21,6 +21,7 @@ void test_vmem_memory(void);
 void test_vmem_dma(void);
 void test_vmem_follow(void);
 void test_vmem_storm(void);
+void test_vmem_size(void);
 void test_rings(void);
 void test_attack(void);
 void test_count(void);
