@@ -250,6 +250,11 @@ static void held_add(struct vmem_driver *drv)
 	uint32_t nr = 1;
 	int r;
 
+	/* Other units may have gone offline since these were plugged. */
+	if (!grow_room_units(drv)) {
+		grow_wait(drv);
+		return;
+	}
 	while (first + nr <= last && nr < drv->add_cap &&
 	       drv->units[first + nr].class == UNIT_ABSENT_SOME &&
 	       !(drv->units[first + nr].flags & UNIT_NEVER))
