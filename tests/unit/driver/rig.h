@@ -18,6 +18,7 @@
 #define RIG_ADDR       UINT64_C(0x100000000)
 #define RIG_BLOCK      (UINT64_C(2) << 20)
 #define RIG_CHUNKS_MAX 4096
+#define RIG_BLOCKS_MAX (1u << 18)
 #define RIG_NOTES_MAX  256
 #define RIG_FOREVER    1000000u
 
@@ -54,8 +55,9 @@ struct rig {
 
 	/* the device: sizes as numbers, blocks from RIG_ADDR on */
 	struct vmem_config device;
-	bool plugged[RIG_CHUNKS_MAX]; /* blocks */
+	bool plugged[RIG_BLOCKS_MAX]; /* blocks */
 	bool asynchronous;            /* answers are PENDING until rig_answer() */
+	bool disagrees;               /* a test plugged or unplugged blocks by itself */
 	bool waiting, size_waiting;
 	struct vmem_req req;
 	struct vmem_size_req size_req, last_size_req;
