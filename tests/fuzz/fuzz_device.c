@@ -95,7 +95,7 @@ static void fuzz_import(struct input *in, struct model *m)
 
 	switch (how % 4) {
 	case 0:
-		must(m, model_import_sizes(m, a, b));
+		must(m, model_import_sizes(m, how & 8 ? a : a / 2, a, b));
 		break;
 	case 1:
 		must(m, model_import_unplug(m, a, b, &rc));

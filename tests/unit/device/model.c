@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-__extension__ typedef unsigned __int128 wide;
+typedef model_wide wide;
 
 /* Records the first thing wrong. Always false, so that checks may return it. */
 __attribute__((format(printf, 2, 3))) static bool wrong(struct model *m, const char *fmt, ...)
@@ -122,6 +122,15 @@ static void host_plugged_changed(void *host)
 	((struct model *)host)->plugged_changes++;
 }
 
+static uint64_t host_size_wanted(void *host, const struct vmem_size_want *want)
+{
+	struct model *m = host;
+
+	m->size.calls++;
+	m->size.want = *want;
+	return m->size.has_spare ? m->size.spare : UINT64_MAX;
+}
+
 static const struct vmem_host_ops host_ops = {
 	.grant = host_grant,
 	.populate = host_populate,
@@ -129,6 +138,7 @@ static const struct vmem_host_ops host_ops = {
 	.discard = host_discard,
 	.config_changed = host_config_changed,
 	.plugged_changed = host_plugged_changed,
+	.size_wanted = host_size_wanted,
 };
 
 void model_guest_write(struct model *m, uint64_t block, uint32_t value)
@@ -286,7 +296,13 @@ static bool check_config(struct model *m, const struct vmem_device_info *info)
 			     (unsigned long long)(info->usable_region_size / bs),
 			     (unsigned long long)m->usable_blocks);
 	if (info->requested_size != m->requested_blocks * bs)
-		return wrong(m, "requested_size is not what was asked for");
+		return wrong(m, "requested_size is %llu blocks instead of %llu",
+			     (unsigned long long)(info->requested_size / bs),
+			     (unsigned long long)m->requested_blocks);
+	if (info->owner_size != m->owner_blocks * bs || info->owner_size > info->requested_size)
+		return wrong(m, "owner_size is not what its owner said");
+	if (info->request_limit != m->size.limit_blocks * bs || info->request_rate != m->size.rate)
+		return wrong(m, "the bounds of size requests are not what was said");
 	if (info->plugged_size != ref_plugged_blocks(m) * bs)
 		return wrong(m, "plugged_size is %llu blocks instead of %llu",
 			     (unsigned long long)(info->plugged_size / bs),
@@ -309,7 +325,8 @@ static bool check_all(struct model *m)
 	if (!check_config(m, &info))
 		return false;
 	if (memcmp(info.answers, m->answers, sizeof(info.answers)) ||
-	    info.unknown_requests != m->unknown)
+	    info.unknown_requests != m->unknown ||
+	    memcmp(info.size_answers, m->size.answers, sizeof(info.size_answers)))
 		return wrong(m, "the answers are not counted right");
 	vmem_device_for_each_plugged(m->dev, map_collect, &usable);
 	vmem_device_for_each_faulted(m->dev, map_collect, &faults);
@@ -351,6 +368,7 @@ static struct step step_begin(struct model *m)
 	m->failed = 0;
 	m->config_changes = 0;
 	m->plugged_changes = 0;
+	m->size.calls = 0;
 	memset(m->discarded, 0, sizeof(m->discarded));
 	m->allowed[0] = (struct model_run){0, 0};
 	m->allowed[1] = m->stray;
@@ -474,7 +492,7 @@ bool model_resize(struct model *m, uint64_t requested_size)
 		uint64_t needed = ref_usable_needed(m, blocks);
 
 		changed = blocks != m->requested_blocks || needed > m->usable_blocks;
-		m->requested_blocks = blocks;
+		m->requested_blocks = m->owner_blocks = blocks;
 		if (needed > m->usable_blocks)
 			m->usable_blocks = needed;
 	}
@@ -482,11 +500,86 @@ bool model_resize(struct model *m, uint64_t requested_size)
 	return step_end(m, &s, changed);
 }
 
+/* The host is asked for what policy would grant, and only then. */
+static bool check_want(struct model *m, const struct vmem_size_req *req, bool asked,
+		       uint64_t requested)
+{
+	const struct vmem_size_want *w = &m->size.want;
+	uint64_t bs = m->config.block_size;
+
+	if (m->size.calls != asked)
+		return wrong(m, "the host was asked %u times instead of %d", m->size.calls, asked);
+	if (!asked)
+		return true;
+	if (w->size % bs || w->size <= w->requested_size || w->size > le64toh(req->size) ||
+	    w->size < w->min_size || w->min_size != le64toh(req->min_size) ||
+	    w->requested_size != requested * bs || w->owner_size != m->owner_blocks * bs ||
+	    w->urgency != le16toh(req->urgency) || w->reason != le16toh(req->reason))
+		return wrong(m, "the host was asked for something else");
+	return true;
+}
+
+bool model_size_request(struct model *m, const struct vmem_size_req *req, uint64_t now_ms,
+			struct vmem_size_resp *ret_resp)
+{
+	uint64_t before = m->requested_blocks, needed, usable = m->usable_blocks;
+	struct step s = step_begin(m);
+	struct model_size_answer want = model_size_expect(m, req, now_ms);
+	uint16_t answer;
+
+	memset(ret_resp, 0xa5, sizeof(*ret_resp));
+	answer = vmem_device_size_request(m->dev, req, now_ms, ret_resp);
+	m->size.answers[want.type]++;
+	if (answer != le16toh(ret_resp->type))
+		return wrong(m, "the size response is not filled in right");
+	if (answer != want.type || le16toh(ret_resp->cause) != want.cause ||
+	    le32toh(ret_resp->retry_ms) != want.retry_ms ||
+	    le64toh(ret_resp->size) != want.blocks * m->config.block_size)
+		return wrong(m,
+			     "size request: answer %u, cause %u, retry %u, %#llx bytes instead of "
+			     "%u, %u, %llu, %#llx",
+			     answer, le16toh(ret_resp->cause), le32toh(ret_resp->retry_ms),
+			     (unsigned long long)le64toh(ret_resp->size), want.type, want.cause,
+			     (unsigned long long)want.retry_ms,
+			     (unsigned long long)(want.blocks * m->config.block_size));
+	if (!check_want(m, req, want.asks_host, before))
+		return false;
+	m->requested_blocks = want.blocks;
+	needed = ref_usable_needed(m, want.blocks);
+	if (want.blocks != before && needed > usable)
+		m->usable_blocks = needed;
+	if (m->calls)
+		return wrong(m, "a size request touched blocks in the host");
+	return step_end(m, &s, want.blocks != before);
+}
+
+bool model_set_policy(struct model *m, uint64_t request_limit, uint64_t request_rate)
+{
+	uint64_t bs = m->config.block_size;
+	struct step s = step_begin(m);
+	int rc = vmem_device_set_request_policy(m->dev, request_limit, request_rate), expected = 0;
+
+	if (!m->config.size_requests || request_limit % bs)
+		expected = -EINVAL;
+	else if (request_limit > m->config.region_size)
+		expected = -ERANGE;
+	if (rc != expected)
+		return wrong(m, "set_request_policy gives %d instead of %d", rc, expected);
+	if (!rc) {
+		m->size.limit_blocks = request_limit / bs;
+		m->size.begun = m->size.begun && request_rate == m->size.rate;
+		m->size.rate = request_rate;
+	}
+	return step_end(m, &s, false);
+}
+
 bool model_reset(struct model *m, int *ret_rc)
 {
 	struct step s = step_begin(m);
 	uint64_t left = 0, needed;
+	bool dropped = m->requested_blocks != m->owner_blocks;
 
+	m->requested_blocks = m->owner_blocks;
 	m->allowed[0].count = m->usable_blocks;
 	*ret_rc = vmem_device_system_reset(m->dev);
 	for (uint64_t b = 0; b < m->nblocks; b++) {
@@ -500,7 +593,7 @@ bool model_reset(struct model *m, int *ret_rc)
 	if ((*ret_rc == 0) != (!left && !m->stray.count))
 		return wrong(m, "reset gives %d with %llu blocks left", *ret_rc,
 			     (unsigned long long)ref_plugged_blocks(m));
-	return step_end(m, &s, m->usable_blocks != s.usable_blocks);
+	return step_end(m, &s, m->usable_blocks != s.usable_blocks || dropped);
 }
 
 /* What an import says of its run, if the host does not fail; the run when it returns 0. */
@@ -573,26 +666,28 @@ bool model_import_unplug(struct model *m, uint64_t offset, uint64_t size, int *r
 	return step_end(m, &s, false);
 }
 
-bool model_import_sizes(struct model *m, uint64_t requested_size, uint64_t usable_region_size)
+bool model_import_sizes(struct model *m, uint64_t owner_size, uint64_t requested_size,
+			uint64_t usable_region_size)
 {
 	uint64_t bs = m->config.block_size;
 	struct step s = step_begin(m);
 	int expected = 0, rc;
 
-	if (requested_size % bs || usable_region_size % bs)
+	if (owner_size % bs || requested_size % bs || usable_region_size % bs)
 		expected = -EINVAL;
-	else if (requested_size > usable_region_size || usable_region_size > m->config.region_size)
+	else if (owner_size > requested_size || requested_size > usable_region_size ||
+		 usable_region_size > m->config.region_size)
 		expected = -ERANGE;
 	else
 		for (uint64_t b = usable_region_size / bs; b < m->nblocks; b++)
 			if (m->plugged[b])
 				expected = -EEXIST;
-	rc = vmem_device_import_sizes(m->dev, requested_size, requested_size,
-				      usable_region_size);
+	rc = vmem_device_import_sizes(m->dev, owner_size, requested_size, usable_region_size);
 	if (rc != expected || m->calls)
 		return wrong(m, "import_sizes gives %d instead of %d, after %u calls of the host",
 			     rc, expected, m->calls);
 	if (!rc) {
+		m->owner_blocks = owner_size / bs;
 		m->requested_blocks = requested_size / bs;
 		m->usable_blocks = usable_region_size / bs;
 	}
@@ -611,7 +706,12 @@ bool model_init(struct model *m, const struct vmem_device_config *config)
 	rc = vmem_device_new(config, &host_ops, m, &m->dev);
 	if (rc)
 		return wrong(m, "vmem_device_new() gives %d", rc);
-	m->requested_blocks = config->requested_size / config->block_size;
+	m->requested_blocks = m->owner_blocks = config->requested_size / config->block_size;
+	if (config->size_requests)
+		m->size.limit_blocks =
+			(config->request_limit ? config->request_limit : config->region_size) /
+			config->block_size;
+	m->size.rate = config->request_rate;
 	m->usable_blocks = ref_usable_needed(m, m->requested_blocks);
 	return check_all(m);
 }
@@ -638,4 +738,16 @@ bool model_do(struct model *m, uint16_t type, uint64_t first, uint16_t count, ui
 	struct vmem_req req = model_req(type, m->config.addr + first * m->config.block_size, count);
 
 	return model_request(m, &req, ret_answer);
+}
+
+struct vmem_size_req model_size_req(uint64_t size, uint64_t min_size)
+{
+	return (struct vmem_size_req){
+		.type = htole16(VMEM_SIZE_REQ_WANT),
+		.urgency = htole16(VMEM_SIZE_URGENCY_NORMAL),
+		.reason = htole16(VMEM_SIZE_REASON_PRESSURE),
+		.padding = 0xdead,
+		.size = htole64(size),
+		.min_size = htole64(min_size),
+	};
 }

@@ -23,6 +23,7 @@ static const struct vmem_device_config config_128 = {
 	.block_size = BS,
 	.requested_size = 32 * BS,
 	.usable_extra_bytes = 16 * BS,
+	.size_requests = true,
 };
 
 static void must(const struct model *m, bool ok)
@@ -149,18 +150,22 @@ static void test_sizes(void **state)
 {
 	struct model *m = *state;
 
-	must(m, model_import_sizes(m, 64 * BS, 64 * BS));
-	must(m, model_import_sizes(m, 0, 128 * BS));
-	must(m, model_import_sizes(m, 0, 0));
+	must(m, model_import_sizes(m, 64 * BS, 64 * BS, 64 * BS));
+	must(m, model_import_sizes(m, 0, 0, 128 * BS));
+	must(m, model_import_sizes(m, 0, 0, 0));
 	plug(m, 7, 1, 0);
 	/* The model knows what they give. */
-	must(m, model_import_sizes(m, 8 * BS, 7 * BS));
-	must(m, model_import_sizes(m, 0, 7 * BS));
-	must(m, model_import_sizes(m, 0, 129 * BS));
-	must(m, model_import_sizes(m, BS + 1, 8 * BS));
-	must(m, model_import_sizes(m, BS, 8 * BS + 1));
+	must(m, model_import_sizes(m, 8 * BS, 8 * BS, 7 * BS));
+	must(m, model_import_sizes(m, 0, 0, 7 * BS));
+	must(m, model_import_sizes(m, 0, 0, 129 * BS));
+	must(m, model_import_sizes(m, BS + 1, BS + 1, 8 * BS));
+	must(m, model_import_sizes(m, BS, BS, 8 * BS + 1));
 	assert_int_equal(info_of(m).usable_region_size, 8 * BS);
-	must(m, model_import_sizes(m, 5 * BS, 8 * BS));
+	/* What was granted is between what the owner said and what the driver was told. */
+	must(m, model_import_sizes(m, 6 * BS, 5 * BS, 8 * BS));
+	must(m, model_import_sizes(m, BS + 1, 5 * BS, 8 * BS));
+	must(m, model_import_sizes(m, 2 * BS, 5 * BS, 8 * BS));
+	assert_int_equal(info_of(m).owner_size, 2 * BS);
 	assert_int_equal(info_of(m).requested_size, 5 * BS);
 	assert_int_equal(info_of(m).usable_region_size, 8 * BS);
 	assert_int_equal(info_of(m).plugged_size, BS);
@@ -171,7 +176,7 @@ static void test_slack_comes_with_the_next_resize(void **state)
 {
 	struct model *m = *state;
 
-	must(m, model_import_sizes(m, 40 * BS, 40 * BS));
+	must(m, model_import_sizes(m, 40 * BS, 40 * BS, 40 * BS));
 	assert_int_equal(request(m, VMEM_REQ_PLUG, 41, 1), VMEM_RESP_ERROR);
 	must(m, model_resize(m, 40 * BS));
 	assert_int_equal(info_of(m).usable_region_size, 56 * BS);
@@ -240,7 +245,8 @@ static void copy(struct model *to, const struct model *from, uint64_t *random)
 			plug(to, first, count, 0);
 		left -= count;
 	}
-	must(to, model_import_sizes(to, info.requested_size, info.usable_region_size));
+	must(to,
+	     model_import_sizes(to, info.owner_size, info.requested_size, info.usable_region_size));
 }
 
 static void check_same(const struct model *a, const struct model *b)
@@ -266,10 +272,15 @@ static void random_life(struct model *m, uint64_t *random)
 			m->fail_calls = model_random(random);
 			m->fail_errno = EIO;
 		}
-		if (i % 20 == 0)
+		if (i % 20 == 0) {
 			must(m, model_resize(m, first * BS));
-		else
-			must(m, model_do(m, type, first, count, &answer));
+		} else if (i % 20 == 10) {
+			struct vmem_size_req req = model_size_req(first * BS, 0);
+			struct vmem_size_resp resp;
+
+			must(m, model_size_request(m, &req, i * 100, &resp));
+		}
+		must(m, model_do(m, type, first, count, &answer));
 	}
 }
 

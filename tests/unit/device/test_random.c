@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The engine against the reference model, driven by random requests, resizes, resets and imports over
+ * The engine against the reference model, driven by random requests, size requests, resizes, resets and imports over
  * random geometries: with a host that never fails, and with one whose calls fail now and then.
  *
  * EBB_TEST_SEED repeats a run (a failure prints its seed); EBB_TEST_STEPS changes its length.
  */
+#include <endian.h>
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -20,7 +21,7 @@
 #define STEPS_PER_GEOMETRY 20000
 
 struct run {
-	uint64_t seed, random, step;
+	uint64_t seed, random, step, now_ms;
 	struct model m;
 };
 
@@ -61,6 +62,11 @@ static struct vmem_device_config random_config(struct run *r)
 	c.has_node = below(r, 2);
 	c.node_id = (uint16_t)below(r, 4);
 	c.prealloc = below(r, 2);
+	c.size_requests = below(r, 4);
+	if (c.size_requests && below(r, 2))
+		c.request_limit = below(r, blocks + 1) * bs;
+	if (c.size_requests && below(r, 2))
+		c.request_rate = below(r, 20) * bs / 2;
 	return c;
 }
 
@@ -101,7 +107,7 @@ static void random_import(struct run *r)
 {
 	struct model *m = &r->m;
 	uint64_t bs = m->config.block_size, offset = below(r, m->nblocks + 1) * bs;
-	uint64_t size = below(r, below(r, 4) ? 9 : m->nblocks + 2) * bs;
+	uint64_t size = below(r, below(r, 4) ? 9 : m->nblocks + 2) * bs, requested;
 	int rc;
 
 	if (!below(r, 32))
@@ -113,13 +119,52 @@ static void random_import(struct run *r)
 		must(r, model_import_unplug(m, offset, size, &rc));
 		break;
 	case 1:
-		must(r,
-		     model_import_sizes(m, below(r, m->nblocks + 1) * bs + !below(r, 16), offset));
+		requested = below(r, m->nblocks + 1) * bs + !below(r, 16);
+		must(r, model_import_sizes(m, below(r, 4) ? requested : below(r, m->nblocks) * bs,
+					   requested, offset));
 		break;
 	default:
 		must(r, model_import_plug(m, offset, size, &rc));
 		break;
 	}
+}
+
+/* A number that is mostly of blocks, sometimes any. */
+static uint64_t random_size(struct run *r)
+{
+	uint64_t size = below(r, r->m.nblocks + 2) * r->m.config.block_size;
+
+	return below(r, 32) ? size : model_random(&r->random) >> below(r, 64);
+}
+
+static void random_size_request(struct run *r)
+{
+	struct model *m = &r->m;
+	struct vmem_size_req req = model_size_req(random_size(r), 0);
+	struct vmem_size_resp resp;
+
+	if (!below(r, 4))
+		req.min_size = htole64(below(r, le64toh(req.size) + 2));
+	req.urgency = htole16((uint16_t)below(r, below(r, 8) ? VMEM_SIZE_URGENCIES : 9));
+	req.reason = htole16((uint16_t)below(r, below(r, 8) ? VMEM_SIZE_REASONS : 9));
+	if (!below(r, 32))
+		req.type = htole16((uint16_t)model_random(&r->random));
+	m->size.has_spare = !below(r, 4);
+	m->size.spare = random_size(r);
+	/* Time goes back now and then, and far ahead. */
+	r->now_ms += below(r, 4) ? below(r, 300) : below(r, 3000);
+	if (!below(r, 128))
+		r->now_ms = below(r, 16) ? r->now_ms - below(r, r->now_ms + 1)
+					 : model_random(&r->random);
+	must(r, model_size_request(m, &req, r->now_ms, &resp));
+}
+
+static void random_policy(struct run *r)
+{
+	uint64_t bs = r->m.config.block_size;
+	const uint64_t rates[] = {0, 1, bs / 3, bs, 5 * bs + 1, 40 * bs, UINT64_MAX};
+
+	must(r, model_set_policy(&r->m, random_size(r), rates[below(r, ARRAY_SIZE(rates))]));
 }
 
 static void random_step(struct run *r)
@@ -134,7 +179,11 @@ static void random_step(struct run *r)
 		must(r, model_resize(m, model_random(&r->random)));
 	else if (what < 8)
 		random_import(r);
-	else if (what < 20)
+	else if (what < 10)
+		random_policy(r);
+	else if (what < 50)
+		random_size_request(r);
+	else if (what < 60)
 		must(r, model_resize(m, below(r, m->nblocks + 2) * m->config.block_size));
 	else
 		random_request(r);
