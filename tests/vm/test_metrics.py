@@ -236,7 +236,10 @@ def test_stats_are_the_same(folder):
         result = ctl.execute("query-stats", target="virtio-mem")
         assert [r["qom-path"] for r in result] == ["/machine/peripheral/d0/virtio-backend"]
         stats = {s["name"]: s["value"] for s in result[0]["stats"]}
-        check_values(stats, schemas(ctl)["virtio-mem"])
+        schema = schemas(ctl)["virtio-mem"]
+        # The device takes no size requests.
+        asked = ("size-", "request-", "owner-")
+        check_values(stats, {n: s for n, s in schema.items() if not n.startswith(asked)})
         m = scrape(vm.path)
         for kind in ("plug", "unplug", "unplug-all", "state", "other"):
             answers = {}
