@@ -125,11 +125,16 @@ bool vd_size_step(struct vmem_driver *drv)
 {
 	struct vmem_size_resp resp = {.type = UINT16_MAX};
 	struct size_ask *ask = &drv->size;
+	uint64_t size = vd_le64_get(&ask->wire.size);
 	int r;
 
 	if (!ask->wanted || ask->pending)
 		return false;
 	ask->wanted = false;
+	/* With another requested_size by now, what was to ask would offer, or the other way round. */
+	if (drv->leaving || size == drv->requested_size ||
+	    (size > drv->requested_size) != ask->more)
+		return false;
 	ask->pending = true;
 	r = drv->ops->submit_size(drv->os, &ask->wire, &resp);
 	if (r == VMEM_DRIVER_OK) {
