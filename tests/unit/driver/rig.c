@@ -136,7 +136,7 @@ static void check_unused(struct rig *rig, uint64_t addr, uint64_t nr)
 		unsigned int chunk = chunk_of(rig, addr + b * rig->device.block_size);
 
 		assert_false(rig->has[chunk]);
-		assert_true(rig->unit[chunk / unit_chunks(rig)] != RIG_OFFLINE);
+		assert_true(rig->taken[chunk] || rig->unit[chunk / unit_chunks(rig)] == RIG_ABSENT);
 	}
 }
 
@@ -161,8 +161,11 @@ static int device_answer(struct rig *rig, const struct vmem_req *req, struct vme
 	else
 		word(rig, forced, "%s %u+%u", names[type], chunk_of(rig, addr),
 		     (unsigned int)(nr / blocks_per_chunk(rig)));
-	if (forced && result < 0)
+	if (forced && result < 0) {
+		if (rig->lost_but_done)
+			device_request(rig, type, addr, nr, &state);
 		return VMEM_DRIVER_GONE;
+	}
 	answer = forced ? (uint16_t)result : device_request(rig, type, addr, nr, &state);
 	*ret_resp = (struct vmem_resp){
 		.type = htole16(answer),
@@ -264,6 +267,7 @@ void rig_online(struct rig *rig, unsigned int unit, unsigned int nr)
 		rig->unit[u] = RIG_ONLINE;
 		vmem_driver_onlined(rig->drv, addr, rig->info.unit_bytes, rig->use[u]);
 		for (uint64_t c = u * unit_chunks(rig); c < (u + 1) * unit_chunks(rig); c++) {
+			rig->taken[c] = false;
 			rig->has[c] = vmem_driver_usable(
 				rig->drv, rig->info.first_unit + c * rig->info.chunk_bytes,
 				rig->info.chunk_bytes);
@@ -361,8 +365,10 @@ static int op_take(void *os, uint64_t addr, uint64_t size)
 		}
 	}
 	word(rig, failed, "take %u+%u", first, nr);
-	for (unsigned int c = first; !failed && c < first + nr; c++)
+	for (unsigned int c = first; !failed && c < first + nr; c++) {
 		rig->has[c] = false;
+		rig->taken[c] = true;
+	}
 	return result;
 }
 
@@ -379,6 +385,7 @@ static void op_give(void *os, uint64_t addr, uint64_t size)
 	for (unsigned int c = first; c < first + nr; c++) {
 		assert_false(rig->has[c]);
 		rig->has[c] = true;
+		rig->taken[c] = false;
 		rig->content[c] = RIG_FREE;
 	}
 }
@@ -448,7 +455,8 @@ void rig_check(struct rig *rig)
 			assert_true(known);
 		if (rig->has[c])
 			assert_int_equal(there, blocks_per_chunk(rig));
-		if (!rig->waiting && !rig->disagrees && status != VMEM_DRIVER_STARTING && status != VMEM_DRIVER_ENDED)
+		if (!rig->waiting && !rig->disagrees && status != VMEM_DRIVER_STARTING &&
+		    status != VMEM_DRIVER_ENDED)
 			assert_true(known ? there : there != blocks_per_chunk(rig));
 		all += known ? chunk : 0;
 		online += usable && unit == RIG_ONLINE ? chunk : 0;

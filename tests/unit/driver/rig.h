@@ -58,6 +58,7 @@ struct rig {
 	bool plugged[RIG_BLOCKS_MAX]; /* blocks */
 	bool asynchronous;            /* answers are PENDING until rig_answer() */
 	bool disagrees;               /* a test plugged or unplugged blocks by itself */
+	bool lost_but_done;           /* a request that is lost (GONE) was done */
 	bool waiting, size_waiting;
 	struct vmem_req req;
 	struct vmem_size_req size_req, last_size_req;
@@ -69,6 +70,7 @@ struct rig {
 	enum rig_unit unit[RIG_CHUNKS_MAX];
 	enum vmem_driver_use use[RIG_CHUNKS_MAX]; /* of a unit that is online, or goes online */
 	bool has[RIG_CHUNKS_MAX];                 /* chunks in use, or free in its lists */
+	bool taken[RIG_CHUNKS_MAX];               /* and neither given nor onlined since */
 	enum rig_content content[RIG_CHUNKS_MAX];
 	bool stay_offline;      /* units are not used as soon as they are added */
 	unsigned int head;      /* chunks of a unit's beginning that take() never gives */

@@ -257,7 +257,8 @@ static void a_busy_device(void **state)
 		rig.now_ms += pauses[i];
 	}
 	assert_int_equal(rig_run(&rig), 0);
-	rig_expect(&rig, "plug 0+8!, plug 0+8!, plug 0+8!, plug 0+8!, plug 0+8!, plug 0+8, add 0+1");
+	rig_expect(&rig,
+		   "plug 0+8!, plug 0+8!, plug 0+8!, plug 0+8!, plug 0+8!, plug 0+8, add 0+1");
 	assert_int_equal(rig_noted(&rig, VMEM_DRIVER_NOTE_STUCK), 1);
 }
 
