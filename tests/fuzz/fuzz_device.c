@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * libFuzzer entry for the virtio-mem engine. The input chooses a geometry and then a series of steps:
- * whole requests of 24 arbitrary bytes, short ones that mostly hit the region, resizes, resets, imports
- * and guest stores, each with its own failures of the host. The reference model of the unit tests judges
+ * whole requests of 24 arbitrary bytes, short ones that mostly hit the region, size requests and their
+ * bounds, resizes, resets, imports and guest stores, each with its own failures of the host. The reference model of the unit tests judges
  * every step; what it finds wrong aborts.
  */
 #include <endian.h>
@@ -71,6 +71,11 @@ static struct vmem_device_config fuzz_config(struct input *in)
 	};
 	uint64_t addr_max = UINT64_MAX - bs + 1 - c.region_size;
 
+	if (shape & 0x20) {
+		c.size_requests = true;
+		c.request_limit = input_u8(in) % (blocks + 1) * bs;
+		c.request_rate = input_u64(in);
+	}
 	c.addr = num_align_down(num_min(input_u64(in), addr_max), bs);
 	return c;
 }
@@ -106,6 +111,30 @@ static void fuzz_import(struct input *in, struct model *m)
 	}
 }
 
+/* Any bytes, or sizes that mostly make sense; any time. */
+static void fuzz_size(struct input *in, struct model *m)
+{
+	uint8_t how = input_u8(in);
+	uint64_t bs = m->config.block_size;
+	struct vmem_size_req req;
+	struct vmem_size_resp resp;
+
+	m->size.has_spare = how & 0x80;
+	m->size.spare = how & 0x80 ? input_u8(in) * bs + how : 0;
+	switch (how % 4) {
+	case 0:
+		input_bytes(in, &req, sizeof(req));
+		break;
+	case 1:
+		must(m, model_set_policy(m, input_u8(in) * bs + (how & 4), input_u64(in)));
+		return;
+	default:
+		req = model_size_req(input_u8(in) * bs, input_u8(in) * bs);
+		break;
+	}
+	must(m, model_size_request(m, &req, how & 8 ? input_u64(in) : input_u8(in) * 100, &resp));
+}
+
 static void fuzz_step(struct input *in, struct model *m)
 {
 	uint8_t op = input_u8(in);
@@ -136,6 +165,9 @@ static void fuzz_step(struct input *in, struct model *m)
 	case 4:
 		first = input_u8(in);
 		model_guest_write(m, first, (uint32_t)input_u64(in));
+		break;
+	case 6:
+		fuzz_size(in, m);
 		break;
 	default:
 		first = input_u8(in);

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * libFuzzer target for the state of a memory device that comes from another machine: what is plugged,
- * run by run (virtio_mem_load_plug()), and then the device's own part. The engine, the guard and guest
- * memory are the real ones.
+ * run by run (virtio_mem_load_plug()), and then the device's own part; and for the second queue of one
+ * that takes size requests. The engine, the guard and guest memory are the real ones.
  *
- * Input: a byte that chooses how, the number of runs and the runs in four bytes each; then either the
- * part itself, or changes (place, value) to the one that a device in the same state saves. Without a
- * change it must load, and save to the same bytes again. Whatever is loaded or refused, the device
- * holds together, and can be reset and taken down.
+ * Input: a byte that chooses how, the number of runs and the runs in four bytes each; then the number of
+ * bytes that a guest's ring and buffers for size requests begin with, and these; then either the part
+ * itself, or changes (place, value) to the one that a device in the same state saves. Without a change it
+ * must load, and save to the same bytes again. Whatever is loaded, refused or asked for, the device holds
+ * together, and can be reset and taken down.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -27,11 +28,14 @@
 #include "vmm/virtio/mem.h"
 #include "vmm/virtio/mem_state.h"
 #include "vmm/virtio/virtio.h"
+#include "vmm/virtio/virtio_transport.h"
 
-#define ADDR   UINT64_C(0x140000000)
-#define BLOCK  UINT64_C(4096)
-#define BLOCKS 1100 /* three chunks of a map, the last one in part */
-#define SIZE   (BLOCKS * BLOCK)
+#define RAM      UINT64_C(0x1000) /* of the guest: the ring, then buffers */
+#define RAM_SIZE UINT64_C(0x1000)
+#define ADDR     UINT64_C(0x140000000)
+#define BLOCK    UINT64_C(4096)
+#define BLOCKS   1100 /* three chunks of a map, the last one in part */
+#define SIZE     (BLOCKS * BLOCK)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -42,6 +46,7 @@ struct world {
 	struct bus *mmio;
 	struct loop *loop;
 	void *memory;
+	uint8_t *ram;
 	struct virtio_mem *mem;
 	uint32_t slots;
 	uint64_t told; /* bytes */
@@ -82,6 +87,32 @@ static const struct hv_ops world_hv_ops = {
 	.slot_remove = world_slot_remove,
 };
 
+/* ---- the transport ---- */
+
+static void world_interrupt(void *opaque, unsigned int index)
+{
+	(void)opaque;
+	(void)index;
+}
+
+static void world_config_interrupt(void *opaque)
+{
+	(void)opaque;
+}
+
+static bool world_dma_allowed(void *opaque)
+{
+	(void)opaque;
+	return true;
+}
+
+static const struct virtio_transport_ops world_transport_ops = {
+	.queue_interrupt = world_interrupt,
+	.config_interrupt = world_config_interrupt,
+	.dma_allowed = world_dma_allowed,
+	.reset = world_config_interrupt,
+};
+
 /* ---- a machine ---- */
 
 static void world_init(struct world *w, uint8_t how)
@@ -102,7 +133,10 @@ static void world_init(struct world *w, uint8_t how)
 				.unplugged_inaccessible = true,
 				.has_node = true,
 				.node_id = 1,
+				.size_requests = how & 32,
 			},
+		.request_limit = how & 64 ? SIZE / 2 / BLOCK * BLOCK : SIZE,
+		.request_rate = how & 128 ? 64 * BLOCK : 0,
 	};
 
 	*w = (struct world){.hv.ops = &world_hv_ops};
@@ -111,7 +145,10 @@ static void world_init(struct world *w, uint8_t how)
 	w->loop = loop_new_main(NULL);
 	w->memory = mmap(NULL, SIZE, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	check(w->gm && w->mmio && w->loop && w->memory != MAP_FAILED, "memory");
+	w->ram = aligned_alloc(RAM_SIZE, RAM_SIZE);
+	check(w->gm && w->mmio && w->loop && w->ram && w->memory != MAP_FAILED, "memory");
+	memset(w->ram, 0, RAM_SIZE);
+	check(gm_add_ram(w->gm, (struct range){RAM, RAM_SIZE}, w->ram) == 0, "RAM");
 	config.gm = w->gm;
 	config.mmio = w->mmio;
 	config.loop = w->loop;
@@ -119,15 +156,18 @@ static void world_init(struct world *w, uint8_t how)
 	config.memory = w->memory;
 	w->mem = virtio_mem_new(&config, NULL);
 	check(w->mem, "a device");
+	virtio_attach(w->mem->vdev, &world_transport_ops, w);
 }
 
 static void world_done(struct world *w)
 {
+	virtio_attach(w->mem->vdev, NULL, NULL);
 	virtio_mem_free(w->mem);
 	loop_free(w->loop);
 	bus_free(w->mmio);
 	gm_free(w->gm);
 	munmap(w->memory, SIZE);
+	free(w->ram);
 }
 
 static void tell_plugged(void *opaque, struct virtio_mem *mem, uint64_t offset, uint64_t size,
@@ -156,7 +196,9 @@ static void world_check(struct world *w)
 	for (uint64_t block = 0; block < BLOCKS; block++)
 		reachable += gm_valid(w->gm, ADDR + block * BLOCK, BLOCK);
 	check(info.plugged_size == w->told && w->told == reachable * BLOCK, "plugged_size");
-	check(info.requested_size <= info.usable_region_size && info.usable_region_size <= SIZE,
+	check(info.owner_size <= info.requested_size &&
+		      info.requested_size <= info.usable_region_size &&
+		      info.usable_region_size <= SIZE,
 	      "the order of sizes");
 	check(!info.faulted_size && !info.stray_size, "a host that does not fail");
 }
@@ -201,7 +243,9 @@ static int world_load(struct world *w, const uint8_t *bytes, size_t size)
 	int ret;
 
 	virtio_lock(w->mem->vdev);
-	ret = virtio_mem_load(w->mem, VIRTIO_MEM_STATE_VERSION, &in, &err);
+	ret = virtio_mem_load(
+		w->mem, w->mem->size.on ? VIRTIO_MEM_STATE_VERSION_SIZE : VIRTIO_MEM_STATE_VERSION,
+		&in, &err);
 	virtio_unlock(w->mem->vdev);
 	check(!ret == !err, "a sentence for a failure");
 	check(ret || unpack_ended(&in), "all of the state is looked at");
@@ -233,17 +277,52 @@ static void load_changed(struct world *a, struct world *b, struct input *in)
 	pack_done(&state);
 }
 
+/* ---- size requests ---- */
+
+/* A driver whose second queue lies in RAM as the input has it; then a reset of the device. */
+static void ask_sizes(struct world *w, struct input *in)
+{
+	struct virtio_device *vdev = w->mem->vdev;
+	uint64_t features = VIRTIO_FEATURE(VIRTIO_F_VERSION_1) |
+			    VIRTIO_FEATURE(VMEM_F_UNPLUGGED_INACCESSIBLE) |
+			    VIRTIO_FEATURE(VMEM_F_SIZE_REQUEST);
+	uint8_t bytes = (uint8_t)take(in, 1);
+
+	for (unsigned int i = 0; i < bytes; i++)
+		w->ram[i] = (uint8_t)take(in, 1);
+	virtio_lock(vdev);
+	virtio_set_status(vdev, 3);
+	virtio_set_driver_features(vdev, 0, (uint32_t)features);
+	virtio_set_driver_features(vdev, 1, (uint32_t)(features >> 32));
+	virtio_set_status(vdev, 11);
+	virtio_queue_set_size(vdev, VMEM_QUEUE_SIZE, 2);
+	virtio_queue_set_address(vdev, VMEM_QUEUE_SIZE, VIRTIO_AREA_DRIVER, RAM);
+	virtio_queue_set_address(vdev, VMEM_QUEUE_SIZE, VIRTIO_AREA_DESC, RAM + 16);
+	virtio_queue_set_address(vdev, VMEM_QUEUE_SIZE, VIRTIO_AREA_DEVICE, RAM + RAM_SIZE / 2);
+	virtio_queue_enable(vdev, VMEM_QUEUE_SIZE);
+	virtio_set_status(vdev, 15);
+	virtio_unlock(vdev);
+	for (unsigned int i = 0; i < 4; i++)
+		uv_run(loop_uv(w->loop), UV_RUN_NOWAIT);
+	world_check(w);
+	virtio_lock(vdev);
+	virtio_set_status(vdev, 0);
+	virtio_unlock(vdev);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct input in = {data, size};
 	uint8_t how = (uint8_t)take(&in, 1), runs = (uint8_t)take(&in, 1) % 16;
 	struct world a, b;
 
-	world_init(&a, how & 8);
+	world_init(&a, how & (8 | 32 | 64 | 128));
 	world_init(&b, how);
 	while (runs--)
 		load_run(&a, &b, (uint32_t)take(&in, 4));
 	world_check(&b);
+	if (how & 32)
+		ask_sizes(&a, &in);
 	if (how & 1)
 		world_load(&b, in.data, in.left);
 	else
