@@ -73,6 +73,12 @@ void vd_driver_gone(struct vmem_driver *drv)
 	vd_driver_note(drv, VMEM_DRIVER_NOTE_GONE, drv->addr, drv->region_size, VMEM_DRIVER_GONE);
 }
 
+/* Plain loads and stores, for exchanging may need a library where a processor lacks the instruction. */
+static bool driver_config_is_stale(const struct vmem_driver *drv)
+{
+	return __atomic_load_n(&drv->config_changed, __ATOMIC_ACQUIRE);
+}
+
 void vd_driver_config_stale(struct vmem_driver *drv)
 {
 	__atomic_store_n(&drv->config_changed, 1, __ATOMIC_RELEASE);
@@ -472,8 +478,12 @@ uint64_t vmem_driver_run(struct vmem_driver *drv, uint64_t now_ms)
 		driver_begin(drv);
 	if (driver_is_over(drv))
 		return VMEM_DRIVER_IDLE;
-	if (__atomic_exchange_n(&drv->config_changed, 0, __ATOMIC_ACQ_REL))
+	if (driver_config_is_stale(drv)) {
+		/* In this order, what changes from now on is told again. */
+		__atomic_store_n(&drv->config_changed, 0, __ATOMIC_RELAXED);
+		__atomic_thread_fence(__ATOMIC_SEQ_CST);
 		driver_read_config(drv);
+	}
 	driver_pause_begin(drv, now_ms);
 	if (driver_is_over(drv))
 		return VMEM_DRIVER_IDLE;
@@ -491,7 +501,7 @@ uint64_t vmem_driver_run(struct vmem_driver *drv, uint64_t now_ms)
 	driver_pause_begin(drv, now_ms);
 	if (driver_is_over(drv))
 		return VMEM_DRIVER_IDLE;
-	if (__atomic_load_n(&drv->config_changed, __ATOMIC_ACQUIRE))
+	if (driver_config_is_stale(drv))
 		return VMEM_DRIVER_NOW;
 	if (drv->pause == PAUSE_ON)
 		return drv->pause_ms;

@@ -53,7 +53,7 @@ void vd_le64_put(uint64_t *field, uint64_t value)
 /* How many whole chunks a request can be for. */
 uint32_t vd_request_chunks_max(const struct vmem_driver *drv)
 {
-	return DRIVER_BLOCKS_MAX / drv->blocks_per_chunk;
+	return DRIVER_BLOCKS_MAX >> (drv->chunk_shift - drv->block_shift);
 }
 
 /* The answer to the request under way; @type and @state are of the standard. */

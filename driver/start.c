@@ -152,7 +152,7 @@ void vd_learn_answer(struct vmem_driver *drv, uint16_t type, uint16_t state)
 	uint32_t half = nr / 2;
 	struct run run = {
 		.first = learn_chunk(drv),
-		.nr = piece ? 1 : nr / drv->blocks_per_chunk,
+		.nr = piece ? 1 : nr >> (drv->chunk_shift - drv->block_shift),
 	};
 
 	if (type != VMEM_RESP_ACK) {
