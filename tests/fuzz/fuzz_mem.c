@@ -4,11 +4,11 @@
  * run by run (virtio_mem_load_plug()), and then the device's own part; and for the second queue of one
  * that takes size requests. The engine, the guard and guest memory are the real ones.
  *
- * Input: a byte that chooses how, the number of runs and the runs in four bytes each; then the number of
- * bytes that a guest's ring and buffers for size requests begin with, and these; then either the part
- * itself, or changes (place, value) to the one that a device in the same state saves. Without a change it
- * must load, and save to the same bytes again. Whatever is loaded, refused or asked for, the device holds
- * together, and can be reset and taken down.
+ * Input: a byte that chooses how, the number of runs and the runs in four bytes each; for a device that
+ * takes size requests a number of bytes, and these, to change a ring with a request in it; then either the
+ * part itself, or changes (place, value) to the one that a device in the same state saves. Without a
+ * change it must load, and save to the same bytes again. Whatever is loaded, refused or asked for, the
+ * device holds together, and can be reset and taken down.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -30,12 +30,14 @@
 #include "vmm/virtio/virtio.h"
 #include "vmm/virtio/virtio_transport.h"
 
-#define RAM      UINT64_C(0x1000) /* of the guest: the ring, then buffers */
-#define RAM_SIZE UINT64_C(0x1000)
-#define ADDR     UINT64_C(0x140000000)
-#define BLOCK    UINT64_C(4096)
-#define BLOCKS   1100 /* three chunks of a map, the last one in part */
-#define SIZE     (BLOCKS * BLOCK)
+#define RAM          UINT64_C(0x1000) /* of the guest: the ring, then buffers */
+#define RAM_SIZE     UINT64_C(0x1000)
+#define RING_DESC    16 /* in it: behind the available ring */
+#define RING_REQUEST 64
+#define ADDR         UINT64_C(0x140000000)
+#define BLOCK        UINT64_C(4096)
+#define BLOCKS       1100 /* three chunks of a map, the last one in part */
+#define SIZE         (BLOCKS * BLOCK)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -279,7 +281,22 @@ static void load_changed(struct world *a, struct world *b, struct input *in)
 
 /* ---- size requests ---- */
 
-/* A driver whose second queue lies in RAM as the input has it; then a reset of the device. */
+/* Lay out one request, for all of the region. */
+static void put_request(uint8_t *ram)
+{
+	bytes_put_le(ram + 2, 2, 1); /* the available ring's index */
+	bytes_put_le(ram + RING_DESC, 8, RAM + RING_REQUEST);
+	bytes_put_le(ram + RING_DESC + 8, 4, sizeof(struct vmem_size_req));
+	bytes_put_le(ram + RING_DESC + 12, 4, 1 | 1 << 16); /* NEXT: 1 */
+	bytes_put_le(ram + RING_DESC + 16, 8, RAM + RING_REQUEST + 32);
+	bytes_put_le(ram + RING_DESC + 24, 4, sizeof(struct vmem_size_resp));
+	bytes_put_le(ram + RING_DESC + 28, 2, 2); /* WRITE */
+	bytes_put_le(ram + RING_REQUEST + offsetof(struct vmem_size_req, size), 8, SIZE);
+}
+
+/*
+ * A driver whose second queue lies in RAM, changed as the input has it; then a reset of the device.
+ */
 static void ask_sizes(struct world *w, struct input *in)
 {
 	struct virtio_device *vdev = w->mem->vdev;
@@ -288,8 +305,9 @@ static void ask_sizes(struct world *w, struct input *in)
 			    VIRTIO_FEATURE(VMEM_F_SIZE_REQUEST);
 	uint8_t bytes = (uint8_t)take(in, 1);
 
+	put_request(w->ram);
 	for (unsigned int i = 0; i < bytes; i++)
-		w->ram[i] = (uint8_t)take(in, 1);
+		w->ram[i] ^= (uint8_t)take(in, 1);
 	virtio_lock(vdev);
 	virtio_set_status(vdev, 3);
 	virtio_set_driver_features(vdev, 0, (uint32_t)features);
@@ -297,7 +315,7 @@ static void ask_sizes(struct world *w, struct input *in)
 	virtio_set_status(vdev, 11);
 	virtio_queue_set_size(vdev, VMEM_QUEUE_SIZE, 2);
 	virtio_queue_set_address(vdev, VMEM_QUEUE_SIZE, VIRTIO_AREA_DRIVER, RAM);
-	virtio_queue_set_address(vdev, VMEM_QUEUE_SIZE, VIRTIO_AREA_DESC, RAM + 16);
+	virtio_queue_set_address(vdev, VMEM_QUEUE_SIZE, VIRTIO_AREA_DESC, RAM + RING_DESC);
 	virtio_queue_set_address(vdev, VMEM_QUEUE_SIZE, VIRTIO_AREA_DEVICE, RAM + RAM_SIZE / 2);
 	virtio_queue_enable(vdev, VMEM_QUEUE_SIZE);
 	virtio_set_status(vdev, 15);
