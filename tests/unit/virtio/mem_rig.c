@@ -114,7 +114,7 @@ static void rig_queue_interrupt(void *opaque, unsigned int index)
 {
 	struct rig *r = opaque;
 
-	assert_int_equal(index, 0);
+	assert_true(index < VMEM_QUEUE_COUNT);
 	sem_post(&r->answered);
 }
 
