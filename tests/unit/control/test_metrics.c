@@ -169,9 +169,19 @@ static void test_text(void **state)
 					      "le=\"+Inf\"} 12\n"));
 	assert_non_null(strstr(text, DURATION "sum{device=\"q\\\"\",node=\"0\",request=\"plug\"} "
 					      "12.000000034\n"));
+	/* Nor is what the device does not do. */
+	assert_null(strstr(text, "size_requests"));
+	assert_null(strstr(text, "ebb_memory_device_owner_bytes"));
 	/* What was not counted is not told. */
 	assert_null(strstr(text, "\nebb_memory_device_resident_bytes{"));
 	free(text);
+	device.sample.size.on = true;
+	device.sample.size.granted_bytes = 77;
+	device.sample.size.errors = 6;
+	device.sample.size
+		.requests[VIRTIO_MEM_SIZE_LATER][VMEM_SIZE_URGENCY_CRITICAL][VMEM_SIZE_REASON_OOM] =
+		5;
+	device.sample.info.owner_size = 9;
 	device.held_known = true;
 	device.held_bytes = 4096;
 	device.held_age_ms = 1002;
@@ -179,6 +189,17 @@ static void test_text(void **state)
 		.status = MIGRATION_COMPLETED, .has_downtime = true, .downtime_ms = 7};
 	assert_int_equal(metrics_text(&world, &text, &size), 0);
 	assert_non_null(strstr(text, "\nebb_migration_downtime_seconds 0.007\n"));
+#define SIZES "\nebb_memory_device_size_requests_total{device=\"q\\\"\",node=\"0\","
+	assert_non_null(
+		strstr(text, SIZES "answer=\"later\",urgency=\"critical\",reason=\"oom\"} 5\n"));
+	assert_non_null(strstr(text, SIZES "answer=\"error\"} 6\n"));
+	assert_non_null(strstr(text, SIZES "answer=\"broken\"} 0\n"));
+	/* Of what never occurred there is no sample. */
+	assert_null(strstr(text, "answer=\"granted\""));
+	assert_non_null(strstr(text, "\nebb_memory_device_granted_bytes_total{device=\"q\\\"\","
+				     "node=\"0\"} 77\n"));
+	assert_non_null(
+		strstr(text, "\nebb_memory_device_owner_bytes{device=\"q\\\"\",node=\"0\"} 9\n"));
 	assert_non_null(strstr(text, "\nebb_memory_device_resident_bytes{device=\"q\\\"\","
 				     "node=\"0\"} 4096\n"));
 	assert_non_null(strstr(text, "\nebb_memory_device_resident_age_seconds{device=\"q\\\"\","
