@@ -393,14 +393,18 @@ static void driver_begin(struct vmem_driver *drv)
 		       VMEM_DRIVER_OK);
 }
 
-/* The end of leaving. Taken chunks go back to who had them; what is plugged in absent units stays so. */
+/*
+ * The end of leaving. Taken chunks go back to who had them, but for those that an answer left open (I1);
+ * what is plugged in absent units stays so.
+ */
 static void driver_left(struct vmem_driver *drv)
 {
 	struct run held = drv->held;
 
 	drv->left = true;
 	drv->pause = PAUSE_NONE;
-	if (!held.nr || vd_unit_state(&drv->units[vd_chunk_unit(drv, held.first)]) == UNIT_ABSENT)
+	if (!held.nr || vd_learn_is_on(drv) ||
+	    vd_unit_state(&drv->units[vd_chunk_unit(drv, held.first)]) == UNIT_ABSENT)
 		return;
 	vd_map_unhold(drv, held);
 	vd_driver_give(drv, held);
@@ -450,7 +454,24 @@ static bool driver_step(struct vmem_driver *drv)
 	return true;
 }
 
-/* A pause that was wanted begins; it grows while nothing moves. */
+/*
+ * How long to pause: more each time while nothing moves, and no shorter than the round took, for trying
+ * may keep the system busy.
+ */
+static uint32_t driver_next_pause(const struct vmem_driver *drv, uint64_t now_ms)
+{
+	uint32_t max = drv->config.retry_max_ms, pause = drv->pause_ms;
+	uint64_t took = now_ms - drv->round_since_ms;
+
+	if (!pause)
+		pause = drv->config.retry_min_ms;
+	else if (!drv->moved)
+		pause = pause < max / 2 ? pause * 2 : max;
+	if (took > pause)
+		pause = took < max ? (uint32_t)took : max;
+	return pause;
+}
+
 static void driver_pause_begin(struct vmem_driver *drv, uint64_t now_ms)
 {
 	if (drv->pause != PAUSE_WANTED)
@@ -459,12 +480,7 @@ static void driver_pause_begin(struct vmem_driver *drv, uint64_t now_ms)
 		driver_left(drv);
 		return;
 	}
-	if (!drv->pause_ms)
-		drv->pause_ms = drv->config.retry_min_ms;
-	else if (!drv->moved)
-		drv->pause_ms = drv->pause_ms < drv->config.retry_max_ms / 2
-					? drv->pause_ms * 2
-					: drv->config.retry_max_ms;
+	drv->pause_ms = driver_next_pause(drv, now_ms);
 	drv->moved = false;
 	drv->pause = PAUSE_ON;
 	drv->pause_until_ms = now_ms + drv->pause_ms;
@@ -474,8 +490,10 @@ uint64_t vmem_driver_run(struct vmem_driver *drv, uint64_t now_ms)
 {
 	bool more = true;
 
-	if (!drv->begun)
+	if (!drv->begun) {
+		drv->round_since_ms = now_ms;
 		driver_begin(drv);
+	}
 	if (driver_is_over(drv))
 		return VMEM_DRIVER_IDLE;
 	if (driver_config_is_stale(drv)) {
@@ -487,14 +505,16 @@ uint64_t vmem_driver_run(struct vmem_driver *drv, uint64_t now_ms)
 	driver_pause_begin(drv, now_ms);
 	if (driver_is_over(drv))
 		return VMEM_DRIVER_IDLE;
-	if (vd_size_step(drv))
+	if (vd_size_step(drv, now_ms))
 		return VMEM_DRIVER_NOW;
 	if (drv->request.purpose != PURPOSE_NONE)
 		return VMEM_DRIVER_IDLE;
 	if (drv->pause == PAUSE_ON && !drv->woken && now_ms < drv->pause_until_ms)
 		return drv->pause_until_ms - now_ms;
-	if (drv->pause == PAUSE_ON || drv->woken)
+	if (drv->pause == PAUSE_ON || drv->woken) {
 		vd_driver_round_begin(drv);
+		drv->round_since_ms = now_ms;
+	}
 	drv->pause = PAUSE_NONE;
 	drv->woken = false;
 	more = driver_step(drv);

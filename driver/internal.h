@@ -69,7 +69,7 @@ enum unit_state { UNIT_ABSENT, UNIT_OFFLINE, UNIT_MOVABLE, UNIT_IMMOVABLE, UNIT_
 
 /* unit.flags */
 #define UNIT_NEVER        0x01u /* add() said so; until vmem_driver_retry() */
-#define UNIT_KEPT         0x02u /* in use by the operating system from before the first run */
+#define UNIT_KEPT         0x02u /* there before the first run; until the start is over */
 #define UNIT_TRIED_REMOVE 0x04u /* in this round: remove() failed */
 #define UNIT_TRIED_WHOLE  0x08u /* in this round: taking all of it at once failed */
 #define UNIT_TRIED_ALL    0x10u /* in this round: each of its chunks was tried */
@@ -205,7 +205,7 @@ struct vmem_driver {
 	bool woken;
 	bool moved; /* something was plugged or unplugged since the last pause */
 	uint32_t pause_ms, leave_tries;
-	uint64_t pause_until_ms;
+	uint64_t pause_until_ms, round_since_ms;
 
 	struct size_ask size;
 	struct vmem_driver_info stats; /* its counters */
@@ -299,7 +299,7 @@ bool vd_shrink_tidy(struct vmem_driver *drv);
 
 /* size.c */
 /* True: a size request was sent. */
-bool vd_size_step(struct vmem_driver *drv);
+bool vd_size_step(struct vmem_driver *drv, uint64_t now_ms);
 void vd_size_reset(struct vmem_driver *drv);
 
 #endif

@@ -90,11 +90,8 @@ bool vmem_driver_available(struct vmem_driver *drv, uint64_t now_ms, uint64_t av
 	vd_le16_put(&ask->wire.reason, reason);
 	vd_le64_put(&ask->wire.size, size);
 	ask->wanted = true;
-	ask->asked = true;
 	ask->more = more;
 	ask->idling = false;
-	ask->last_urgency = urgency;
-	ask->last_ms = now_ms;
 	return true;
 }
 
@@ -121,7 +118,7 @@ static void size_answer(struct vmem_driver *drv, const struct vmem_size_resp *re
 	vd_driver_config_stale(drv);
 }
 
-bool vd_size_step(struct vmem_driver *drv)
+bool vd_size_step(struct vmem_driver *drv, uint64_t now_ms)
 {
 	struct vmem_size_resp resp = {.type = UINT16_MAX};
 	struct size_ask *ask = &drv->size;
@@ -136,6 +133,9 @@ bool vd_size_step(struct vmem_driver *drv)
 	    (size > drv->requested_size) != ask->more)
 		return false;
 	ask->pending = true;
+	ask->asked = true;
+	ask->last_urgency = vd_le16_get(&ask->wire.urgency);
+	ask->last_ms = now_ms;
 	r = drv->ops->submit_size(drv->os, &ask->wire, &resp);
 	if (r == VMEM_DRIVER_OK) {
 		size_answer(drv, &resp);

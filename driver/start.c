@@ -23,6 +23,9 @@ static void start_done(struct vmem_driver *drv)
 	uint64_t plugged = drv->device_plugged_size;
 
 	drv->started = true;
+	/* From now on there is no difference between these units and others. */
+	for (uint32_t u = 0; u < drv->nr_units; u++)
+		drv->units[u].flags &= (uint8_t)~UNIT_KEPT;
 	drv->foreign_size = drv->config.resume && plugged > found ? plugged - found : 0;
 	vd_driver_note(drv, VMEM_DRIVER_NOTE_STARTED, drv->base, found, VMEM_DRIVER_OK);
 }
@@ -107,7 +110,7 @@ static void learn_give(struct vmem_driver *drv, struct run run)
 		uint32_t u = vd_chunk_unit(drv, from);
 		uint32_t to = vd_unit_end(drv, u) < end ? vd_unit_end(drv, u) : end;
 
-		if (!(drv->units[u].flags & UNIT_KEPT))
+		if (!drv->learn.start || !(drv->units[u].flags & UNIT_KEPT))
 			vd_driver_give(drv, (struct run){.first = from, .nr = to - from});
 		from = to;
 	}
