@@ -77,6 +77,8 @@ void virtio_mem_size_stats(struct virtio_mem *mem, struct virtio_mem_size_stats 
 	struct mem_size *s = &mem->size;
 
 	*ret = (struct virtio_mem_size_stats){.on = s->on};
+	if (!s->on)
+		return;
 	/* Before the counters: whoever sees a last one sees it counted. */
 	pthread_mutex_lock(&s->last_lock);
 	ret->last = s->last;
