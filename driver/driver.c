@@ -441,10 +441,12 @@ static bool driver_step(struct vmem_driver *drv)
 	} else if (to_go) {
 		if (vd_shrink_step(drv))
 			return true;
-		if (drv->leaving)
+		if (drv->leaving) {
 			driver_left(drv);
-		else
-			vd_driver_pause(drv, VMEM_DRIVER_BUSY);
+			return true;
+		}
+		drv->exhausted = true;
+		vd_driver_pause(drv, VMEM_DRIVER_BUSY);
 	} else if (drv->leaving || !vd_grow_step(drv)) {
 		if (vd_shrink_tidy(drv))
 			return true;
@@ -455,8 +457,8 @@ static bool driver_step(struct vmem_driver *drv)
 }
 
 /*
- * How long to pause: more each time while nothing moves, and no shorter than the round took, for trying
- * may keep the system busy.
+ * How long to pause: more each time while nothing moves; and where everything was tried, no shorter than
+ * that took, for it keeps the system busy.
  */
 static uint32_t driver_next_pause(const struct vmem_driver *drv, uint64_t now_ms)
 {
@@ -467,7 +469,7 @@ static uint32_t driver_next_pause(const struct vmem_driver *drv, uint64_t now_ms
 		pause = drv->config.retry_min_ms;
 	else if (!drv->moved)
 		pause = pause < max / 2 ? pause * 2 : max;
-	if (took > pause)
+	if (drv->exhausted && took > pause)
 		pause = took < max ? (uint32_t)took : max;
 	return pause;
 }
@@ -482,6 +484,7 @@ static void driver_pause_begin(struct vmem_driver *drv, uint64_t now_ms)
 	}
 	drv->pause_ms = driver_next_pause(drv, now_ms);
 	drv->moved = false;
+	drv->exhausted = false;
 	drv->pause = PAUSE_ON;
 	drv->pause_until_ms = now_ms + drv->pause_ms;
 }

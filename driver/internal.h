@@ -203,7 +203,8 @@ struct vmem_driver {
 	/* pauses */
 	enum pause pause;
 	bool woken;
-	bool moved; /* something was plugged or unplugged since the last pause */
+	bool moved;     /* something was plugged or unplugged since the last pause */
+	bool exhausted; /* all was tried since round_since_ms, and it was not enough */
 	uint32_t pause_ms, leave_tries;
 	uint64_t pause_until_ms, round_since_ms;
 

@@ -173,6 +173,34 @@ static void a_unit_is_broken_in_few_steps(void **state)
 			 "unplug 43+5");
 }
 
+static uint64_t slow_used(void *os, uint64_t addr, uint64_t size)
+{
+	(void)os;
+	(void)addr;
+	(void)size;
+	rig.now_ms += 500;
+	return 1;
+}
+
+/* Trying everything takes long: it is not done more than half of the time. */
+static void a_pause_as_long_as_the_trying(void **state)
+{
+	(void)state;
+	rig.ops.used = slow_used;
+	start_with(64);
+	for (unsigned int c = 0; c < 64; c++)
+		rig.content[c] = RIG_PINNED;
+	rig_request(&rig, 0);
+	assert_int_equal(rig_run(&rig), 4000);
+	rig.now_ms += 4000;
+	assert_int_equal(rig_run(&rig), 8000);
+	/* Not where a device does not answer as it should. */
+	rig_fault(&rig, RIG_UNPLUG, 0, 1, VMEM_RESP_BUSY);
+	rig.content[0] = RIG_FREE;
+	vmem_driver_retry(rig.drv);
+	assert_int_equal(rig_run(&rig), 1000);
+}
+
 /* A run of unused units that cannot be removed as a run: one by one, and then chunk by chunk. */
 static void a_run_that_cannot_be_removed(void **state)
 {
@@ -341,6 +369,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(each_chunk_is_tried_before_it_is_stuck, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(a_unit_is_broken_in_few_steps, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_pause_as_long_as_the_trying, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_run_that_cannot_be_removed, setup, teardown),
 		cmocka_unit_test_setup_teardown(offline_units, setup, teardown),
 		cmocka_unit_test_setup_teardown(the_first_chunks_of_a_unit_go_last, setup,
