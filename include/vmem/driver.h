@@ -25,8 +25,9 @@
  *     offline unit is removed first, for the system may keep records of the unit in its own chunks.
  * I3  Nothing is plugged beyond requested_size as last read, nor anything that the operating system
  *     cannot use: outside usable_region_size, or the addresses it can add.
- * I4  One request is under way at a time. Between two calls of the core at most one run of chunks is
- *     "held": plugged, and neither given to the operating system nor unplugged yet.
+ * I4  One request is under way at a time on each virtqueue. Between two calls of the core at most one
+ *     run of chunks is "held": plugged, and neither given to the operating system nor unplugged yet.
+ *     (What resume, or a STATE request after an error, found plugged in absent units waits besides.)
  * I5  A failure of any op leaves all other memory in use as it is. The core tries again after a pause
  *     that grows from retry_min_ms to retry_max_ms, and at once when requested_size changes or
  *     vmem_driver_retry() is called.
@@ -168,12 +169,15 @@ struct vmem_driver_size_policy {
 
 struct vmem_driver_config {
 	/*
-	 * What the operating system adds and removes at a time, a power of two. 0: it cannot add
-	 * memory at run time; the whole region is one unit that is online from the start, and only
-	 * give() and take() are used.
+	 * What the operating system adds and removes at a time, a power of two; a chunk, if that is
+	 * more. 0: it cannot add memory at run time; the whole region is one unit that is online from
+	 * the start, and only give() and take() are used.
 	 */
 	uint64_t unit_bytes;
-	/* The least that take() can take, naturally aligned: a power of two. 0: the block size. */
+	/*
+	 * The least that take() can take, naturally aligned: a power of two, at most 32768 blocks. A
+	 * block, if that is more.
+	 */
 	uint64_t chunk_bytes;
 	/* The most that one call of add() or remove() is for, of whole units. 0: one unit. */
 	uint64_t run_max_bytes;
@@ -184,7 +188,9 @@ struct vmem_driver_config {
 	/*
 	 * What an earlier driver left plugged is found out by STATE requests and kept; else it is
 	 * unplugged. Units that the operating system has from then are told by vmem_driver_onlined()
-	 * and vmem_driver_offlined() before the first vmem_driver_run(); all others are absent.
+	 * and vmem_driver_offlined() before the first vmem_driver_run(); all others are absent. What
+	 * is plugged in those is not given: they have it. Of a chunk that is plugged in part, that
+	 * part is unplugged.
 	 */
 	bool resume;
 	/* Only vmem_driver_state() is used: nothing is plugged or unplugged (crash dumps). */
@@ -196,11 +202,13 @@ struct vmem_driver_config {
 enum vmem_driver_status {
 	VMEM_DRIVER_STARTING, /* the plugged memory of an earlier driver is dealt with */
 	VMEM_DRIVER_WORKING,  /* on the way to requested_size */
-	VMEM_DRIVER_THERE,    /* plugged_size is requested_size, as far as chunks allow */
-	VMEM_DRIVER_WAITING,  /* it could not be reached, and will be tried again */
-	VMEM_DRIVER_LEAVING,  /* vmem_driver_leave() */
-	VMEM_DRIVER_LEFT,     /* that is over */
-	VMEM_DRIVER_ENDED,    /* I7, or the device is gone */
+	/* plugged_size is requested_size, as far as chunks allow. A pause then means that units in
+	 * which nothing is plugged could not be removed yet. */
+	VMEM_DRIVER_THERE,
+	VMEM_DRIVER_WAITING, /* it could not be reached, and will be tried again */
+	VMEM_DRIVER_LEAVING, /* vmem_driver_leave() */
+	VMEM_DRIVER_LEFT,    /* that is over */
+	VMEM_DRIVER_ENDED,   /* I7 for good; or the device is gone, until vmem_driver_restarted() */
 };
 
 /* Sizes in bytes; as the core knows them. */
@@ -222,7 +230,7 @@ struct vmem_driver_info {
 };
 
 #define VMEM_DRIVER_NOW  0u         /* vmem_driver_run(): call again at once */
-#define VMEM_DRIVER_IDLE UINT64_MAX /* call again when something happened */
+#define VMEM_DRIVER_IDLE UINT64_MAX /* call again after another function that changes the core */
 
 /*
  * How many bytes of memory a core for this device needs, aligned to 16; 0 when config or device break
@@ -273,8 +281,9 @@ bool vmem_driver_plugged(const struct vmem_driver *drv, uint64_t addr, uint64_t 
 int vmem_driver_state(struct vmem_driver *drv, uint64_t addr, uint64_t size);
 
 /*
- * Give back whatever can be given back, and grow no more: run() until the status is LEFT. What is
- * plugged then (vmem_driver_info.plugged_size) is in use and stays so.
+ * Give back whatever can be given back, and grow no more: run() until the status is LEFT, or ENDED. All
+ * is tried once; a device that is busy is asked a few times. What is plugged then
+ * (vmem_driver_info.plugged_size) stays so, and what was in use stays in use.
  */
 void vmem_driver_leave(struct vmem_driver *drv);
 /*
