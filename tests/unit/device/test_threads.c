@@ -29,8 +29,10 @@ struct reader {
 
 static bool info_sane(const struct vmem_device_info *info, uint64_t *last_answers)
 {
-	const uint64_t sizes[] = {info->plugged_size, info->usable_region_size,
-				  info->requested_size, info->faulted_size, info->stray_size};
+	const uint64_t sizes[] = {info->plugged_size,   info->usable_region_size,
+				  info->requested_size, info->faulted_size,
+				  info->stray_size,     info->owner_size,
+				  info->request_limit};
 	uint64_t answers = 0;
 
 	for (unsigned int i = 0; i < ARRAY_SIZE(sizes); i++)
@@ -65,6 +67,8 @@ static bool write_step(struct model *m, uint64_t *random)
 {
 	uint64_t first = model_random(random) % BLOCKS;
 	uint16_t count = (uint16_t)(1 + model_random(random) % 8), answer;
+	struct vmem_size_req req = model_size_req(first * BS, 0);
+	struct vmem_size_resp resp;
 	int rc;
 
 	m->fail_errno = ENOMEM;
@@ -77,6 +81,11 @@ static bool write_step(struct model *m, uint64_t *random)
 	case 2:
 	case 3:
 		return model_resize(m, first * BS);
+	case 4:
+	case 5:
+		return model_size_request(m, &req, *random >> 40, &resp);
+	case 6:
+		return model_set_policy(m, first * BS, first % 4 * BS);
 	default:
 		return model_do(m, first & 1 ? VMEM_REQ_PLUG : VMEM_REQ_UNPLUG, first, count,
 				&answer);
@@ -92,6 +101,7 @@ static void info_is_read_while_requests_run(void **state)
 		.requested_size = BLOCKS * BS,
 		.usable_extra_bytes = 16 * BS,
 		.prealloc = true,
+		.size_requests = true,
 	};
 	struct reader readers[READERS];
 	atomic_bool stop = false;

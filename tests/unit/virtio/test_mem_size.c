@@ -4,6 +4,7 @@
  * there; here is what is around it: the queue, its pace, the owner, what is told, and what is saved.
  */
 #include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -437,6 +438,86 @@ static void test_patience_is_no_fault(void **state)
 	assert_int_equal(want(s, 8), VMEM_SIZE_RESP_GRANTED);
 }
 
+/* ---- threads ---- */
+
+/* A clock that goes on by itself, on whatever thread it is asked. */
+static uint64_t running_clock_ms(void)
+{
+	static atomic_uint_least64_t now_ms = 1000;
+
+	return atomic_fetch_add(&now_ms, 250);
+}
+
+static void takes_requests_running(struct virtio_mem_config *config)
+{
+	takes_requests(config);
+	config->now_ms = running_clock_ms;
+}
+
+struct monitor {
+	pthread_t thread;
+	struct sizes *s;
+	atomic_bool stop;
+	unsigned int turns, bad;
+};
+
+/* What monitors do, as fast as they can. */
+static void *monitor_run(void *opaque)
+{
+	struct monitor *m = opaque;
+
+	do {
+		struct virtio_mem_size_stats stats = stats_of(m->s);
+		struct vmem_device_info info = info_of(m->s);
+
+		m->bad += info.requested_size > RIG_SIZE;
+		/* The last one is a piece: these belong together. */
+		m->bad += stats.total && stats.last.answer == VMEM_SIZE_RESP_GRANTED &&
+			  stats.last.wanted_size != stats.last.requested_size;
+		virtio_mem_set_request_policy(m->s->r.mem, m->turns % 13 * RIG_BLOCK,
+					      m->turns % 3 * RIG_BLOCK, NULL);
+		virtio_mem_hold_size(m->s->r.mem, m->turns % 5 == 0);
+		if (m->turns % 7 == 0)
+			virtio_mem_resize(m->s->r.mem, m->turns % 8 * RIG_BLOCK, NULL);
+		m->turns++;
+	} while (!m->stop);
+	virtio_mem_hold_size(m->s->r.mem, false);
+	return NULL;
+}
+
+static void test_threads(void **state)
+{
+	struct sizes *s = calloc(1, sizeof(*s));
+	struct monitor m = {.s = s};
+	uint32_t len;
+	uint16_t id;
+
+	(void)state;
+	assert_non_null(s);
+	rig_init_thread(&s->r, takes_requests_running);
+	start(s);
+	assert_int_equal(pthread_create(&m.thread, NULL, monitor_run, &m), 0);
+	for (unsigned int i = 0; i < 2000; i++) {
+		const struct vmem_size_req req = {.size = htole64(i % 17 * RIG_BLOCK)};
+		const struct driver_buffer buffers[] = {
+			{s->request_gpa, sizeof(req), false},
+			{s->answer_gpa, sizeof(struct vmem_size_resp), true},
+		};
+
+		assert_int_equal(gm_write(s->r.g.gm, s->request_gpa, &req, sizeof(req)), 0);
+		assert_true(driver_add(&s->d, buffers, 2, false) >= 0);
+		virtio_queue_kick(s->r.vdev, VMEM_QUEUE_SIZE);
+		sem_wait(&s->r.answered);
+		assert_true(driver_get_used(&s->d, &id, &len));
+	}
+	m.stop = true;
+	pthread_join(m.thread, NULL);
+	assert_int_equal(m.bad, 0);
+	assert_int_equal(stats_of(s).total, 2000);
+	rig_done(&s->r);
+	free(s);
+}
+
 /* ---- machines that move ---- */
 
 static struct pack save(struct rig *from)
@@ -552,6 +633,7 @@ int main(void)
 {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_threads),
 		cmocka_unit_test(test_off),
 		cmocka_unit_test(test_names),
 		T(test_not_accepted),
