@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
+/*
+ * Asking the device for memory and offering it (docs/virtio-mem.md, feature VMEM_F_SIZE_REQUEST): tells
+ * the core how much memory is left, and how badly more is wanted. Off by default: the feature is
+ * negotiated only with the module parameter size_requests.
+ *
+ * The worker looks every look_ms; at once, though at most every EBB_MEM_LOOK_MIN_MS, when reclaim asks
+ * our shrinker, which has nothing to give; and at once when the OOM killer asks what can be freed.
+ *
+ *     urgency    critical   the OOM killer is waiting
+ *                high       less is free than the zones' lowest watermarks, or somebody who needs memory
+ *                           reclaims it himself
+ *                normal     less is free than the watermarks at which the system starts to reclaim
+ *                low        otherwise
+ *
+ * I1  Who is in reclaim, or asks as the OOM killer, takes no lock here. The latter waits for oom_ms at
+ *     most, and for no longer than the core has something to do about it.
+ * I2  While the OOM killer waits, the worker may use the memory that is kept for those who free some:
+ *     struct pages have to come from somewhere.
+ */
+#include <linux/jiffies.h>
+#include <linux/mm.h>
+#include <linux/mmzone.h>
+#include <linux/oom.h>
+#include <linux/shrinker.h>
+#include <linux/sizes.h>
+#include <linux/slab.h>
+#include <linux/swap.h>
+#include <linux/vmstat.h>
+
+#include "driver/linux/compat.h"
+#include "driver/linux/ebb_mem.h"
+
+#define EBB_MEM_LOOK_MS     1000
+#define EBB_MEM_LOOK_MIN_MS 50
+#define EBB_MEM_IDLE_MS     30000
+#define EBB_MEM_OOM_MS      5000
+/* Watermarks of a system that nobody has set: parts of the memory that it has without the device. */
+#define EBB_MEM_LOW_PART    8
+#define EBB_MEM_TARGET_PART 4
+#define EBB_MEM_HIGH_PART   2
+
+static u16 urgency_now(bool critical, bool stalled)
+{
+	unsigned long free = 0, lowest = 0, low = 0;
+	int nid, i;
+
+	if (critical)
+		return VMEM_SIZE_URGENCY_CRITICAL;
+	for_each_online_node(nid)
+	{
+		for (i = 0; i < MAX_NR_ZONES; i++) {
+			struct zone *zone = &NODE_DATA(nid)->node_zones[i];
+
+			if (!populated_zone(zone))
+				continue;
+			free += zone_page_state(zone, NR_FREE_PAGES);
+			lowest += min_wmark_pages(zone);
+			low += low_wmark_pages(zone);
+		}
+	}
+	if (stalled || free < lowest)
+		return VMEM_SIZE_URGENCY_HIGH;
+	return free < low ? VMEM_SIZE_URGENCY_NORMAL : VMEM_SIZE_URGENCY_LOW;
+}
+
+u64 ebb_mem_pressure_look(struct ebb_mem *mem, u64 now_ms)
+{
+	struct ebb_mem_pressure *pressure = &mem->pressure;
+	bool critical, stalled;
+	u16 reason;
+
+	if (!pressure->policy.on)
+		return VMEM_DRIVER_IDLE;
+	critical = test_bit(EBB_MEM_CRITICAL, &mem->flags);
+	if (!critical && now_ms < pressure->next_look_ms) {
+		if (!test_bit(EBB_MEM_SHORT, &mem->flags))
+			return pressure->next_look_ms - now_ms;
+		if (now_ms - pressure->last_look_ms < EBB_MEM_LOOK_MIN_MS)
+			return pressure->last_look_ms + EBB_MEM_LOOK_MIN_MS - now_ms;
+	}
+	clear_bit(EBB_MEM_SHORT, &mem->flags);
+	pressure->critical_seen = critical;
+	stalled = test_and_clear_bit(EBB_MEM_STALLED, &mem->flags);
+	pressure->available_bytes = PFN_PHYS((u64)max(si_mem_available(), 0l));
+	pressure->urgency = urgency_now(critical, stalled);
+	pressure->last_look_ms = now_ms;
+	pressure->next_look_ms = now_ms + pressure->look_ms;
+	reason = critical ? VMEM_SIZE_REASON_OOM : VMEM_SIZE_REASON_PRESSURE;
+	vmem_driver_available(mem->drv, now_ms, pressure->available_bytes, pressure->urgency,
+			      reason);
+	return pressure->look_ms;
+}
+
+void ebb_mem_pressure_rest(struct ebb_mem *mem)
+{
+	struct vmem_driver_info info;
+
+	if (!mem->pressure.critical_seen)
+		return;
+	vmem_driver_info(mem->drv, &info);
+	if (info.status == VMEM_DRIVER_WORKING)
+		return;
+	mem->pressure.critical_seen = false;
+	clear_bit(EBB_MEM_CRITICAL, &mem->flags);
+	wake_up_all(&mem->pressure.added);
+}
+
+static unsigned long on_reclaim(struct ebb_mem *mem)
+{
+	if (!current_is_kswapd())
+		set_bit(EBB_MEM_STALLED, &mem->flags);
+	if (!test_and_set_bit(EBB_MEM_SHORT, &mem->flags))
+		ebb_mem_kick(mem);
+	return SHRINK_EMPTY;
+}
+
+static unsigned long nothing_to_scan(struct shrinker *shrinker, struct shrink_control *control)
+{
+	return SHRINK_STOP;
+}
+
+#if EBB_MEM_SHRINKER_ALLOC
+static unsigned long on_count(struct shrinker *shrinker, struct shrink_control *control)
+{
+	return on_reclaim(shrinker->private_data);
+}
+
+static int shrinker_open(struct ebb_mem *mem)
+{
+	struct shrinker *shrinker = shrinker_alloc(0, "ebb_mem:%s", dev_name(&mem->vdev->dev));
+
+	if (!shrinker)
+		return -ENOMEM;
+	shrinker->count_objects = on_count;
+	shrinker->scan_objects = nothing_to_scan;
+	shrinker->private_data = mem;
+	mem->pressure.shrinker = shrinker;
+	shrinker_register(shrinker);
+	return 0;
+}
+
+static void shrinker_close(struct ebb_mem *mem)
+{
+	shrinker_free(mem->pressure.shrinker);
+}
+#else
+struct named_shrinker {
+	struct shrinker shrinker;
+	struct ebb_mem *mem;
+};
+
+static unsigned long on_count(struct shrinker *shrinker, struct shrink_control *control)
+{
+	return on_reclaim(container_of(shrinker, struct named_shrinker, shrinker)->mem);
+}
+
+static int shrinker_open(struct ebb_mem *mem)
+{
+	struct named_shrinker *named = kzalloc(sizeof(*named), GFP_KERNEL);
+	int error;
+
+	if (!named)
+		return -ENOMEM;
+	named->mem = mem;
+	named->shrinker.count_objects = on_count;
+	named->shrinker.scan_objects = nothing_to_scan;
+	named->shrinker.seeks = DEFAULT_SEEKS;
+	error = register_shrinker(&named->shrinker, "ebb_mem:%s", dev_name(&mem->vdev->dev));
+	if (error) {
+		kfree(named);
+		return error;
+	}
+	mem->pressure.shrinker = &named->shrinker;
+	return 0;
+}
+
+static void shrinker_close(struct ebb_mem *mem)
+{
+	unregister_shrinker(mem->pressure.shrinker);
+	kfree(container_of(mem->pressure.shrinker, struct named_shrinker, shrinker));
+}
+#endif
+
+/* I1: *data is how many pages came. */
+static int on_oom(struct notifier_block *nb, unsigned long unused, void *data)
+{
+	struct ebb_mem *mem = container_of(nb, struct ebb_mem, pressure.oom_nb);
+	struct ebb_mem_pressure *pressure = &mem->pressure;
+	long before = atomic_long_read(&pressure->added_pages), came;
+	unsigned long *ret_freed = data;
+
+	if (!READ_ONCE(pressure->policy.on) || current == mem->worker)
+		return NOTIFY_OK;
+	atomic_long_inc(&pressure->oom_looks);
+	atomic_inc(&pressure->nr_waiting);
+	set_bit(EBB_MEM_CRITICAL, &mem->flags);
+	ebb_mem_kick(mem);
+	wait_event_timeout(pressure->added,
+			   atomic_long_read(&pressure->added_pages) != before ||
+				   !test_bit(EBB_MEM_CRITICAL, &mem->flags),
+			   msecs_to_jiffies(READ_ONCE(pressure->oom_ms)));
+	atomic_dec(&pressure->nr_waiting);
+	came = atomic_long_read(&pressure->added_pages) - before;
+	if (came > 0) {
+		atomic_long_inc(&pressure->oom_helped);
+		*ret_freed += came;
+	}
+	return NOTIFY_OK;
+}
+
+void ebb_mem_pressure_defaults(struct ebb_mem *mem)
+{
+	u64 total = PFN_PHYS((u64)totalram_pages());
+
+	mem->pressure.look_ms = EBB_MEM_LOOK_MS;
+	mem->pressure.oom_ms = EBB_MEM_OOM_MS;
+	mem->pressure.policy = (struct vmem_driver_size_policy){
+		.on = virtio_has_feature(mem->vdev, VMEM_F_SIZE_REQUEST),
+		.low_bytes = total / EBB_MEM_LOW_PART,
+		.target_bytes = total / EBB_MEM_TARGET_PART,
+		.high_bytes = total / EBB_MEM_HIGH_PART,
+		.idle_ms = EBB_MEM_IDLE_MS,
+	};
+	init_waitqueue_head(&mem->pressure.added);
+}
+
+int ebb_mem_pressure_set(struct ebb_mem *mem, const struct vmem_driver_size_policy *policy)
+{
+	if (policy->on && !virtio_has_feature(mem->vdev, VMEM_F_SIZE_REQUEST))
+		return -EOPNOTSUPP;
+	if (vmem_driver_set_size_policy(mem->drv, policy) != VMEM_DRIVER_OK)
+		return -EINVAL;
+	mem->pressure.policy = *policy;
+	mem->pressure.next_look_ms = 0;
+	return 0;
+}
+
+int ebb_mem_pressure_open(struct ebb_mem *mem)
+{
+	int error;
+
+	if (!virtio_has_feature(mem->vdev, VMEM_F_SIZE_REQUEST))
+		return 0;
+	error = shrinker_open(mem);
+	if (error)
+		return error;
+	mem->pressure.oom_nb.notifier_call = on_oom;
+	error = register_oom_notifier(&mem->pressure.oom_nb);
+	if (error) {
+		shrinker_close(mem);
+		return error;
+	}
+	mem->pressure.opened = true;
+	return 0;
+}
+
+void ebb_mem_pressure_close(struct ebb_mem *mem)
+{
+	if (!mem->pressure.opened)
+		return;
+	unregister_oom_notifier(&mem->pressure.oom_nb);
+	shrinker_close(mem);
+	mem->pressure.opened = false;
+}
