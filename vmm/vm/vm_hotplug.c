@@ -354,14 +354,17 @@ void vm_remove_ejected(struct vm *vm)
 	}
 }
 
-/* Is the device still to go? Whoever asked a memory device to have memory since then wants it. */
+/*
+ * Is the device still to go? An owner that asked a memory device to have memory since then wants it; what
+ * the guest asked for by itself does not keep it.
+ */
 static bool vm_is_unwanted(struct vm_device *d)
 {
 	struct vmem_device_info info;
 
 	if (d->unplug_requested && d->mem) {
 		virtio_mem_info(d->mem, &info);
-		d->unplug_requested = !info.requested_size;
+		d->unplug_requested = !info.owner_size;
 	}
 	return d->unplug_requested;
 }
@@ -386,7 +389,7 @@ static int vm_del_check_mem(const struct vm_device *d, const char *id, struct er
 	if (!d->mem)
 		return 0;
 	virtio_mem_info(d->mem, &info);
-	if (!info.plugged_size && !info.requested_size)
+	if (!info.plugged_size && !info.owner_size)
 		return 0;
 	return err_set(
 		err, EBUSY,
