@@ -231,9 +231,7 @@ static int held_call_add(struct vmem_driver *drv, struct run units)
 		vd_unit_set_state(drv, u, UNIT_OFFLINE);
 		drv->units[u].flags |= UNIT_ADDING;
 	}
-	drv->in_op = true;
 	r = drv->ops->add(drv->os, vd_chunk_addr(drv, run.first), vd_chunks_bytes(drv, run.nr));
-	drv->in_op = false;
 	if (r != VMEM_DRIVER_OK)
 		held_add_undo(drv, units);
 	for (uint32_t u = units.first; u < end; u++)

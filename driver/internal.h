@@ -116,7 +116,6 @@ struct request {
  * piece by piece: the map has no word for it.
  */
 struct learn {
-	struct run run;
 	uint64_t addr, end;
 	uint32_t step;  /* blocks */
 	uint32_t piece; /* blocks at addr that are to be unplugged first */
@@ -197,7 +196,6 @@ struct vmem_driver {
 	uint32_t head;     /* chunks at a unit's beginning that take() never gives, as last seen */
 	bool add_failed;   /* in this round: held chunks of absent units are to be unplugged */
 	bool offline_wait; /* pausing until offline units are used */
-	bool in_op;        /* within add() or remove() */
 	int add_result;
 
 	/* pauses */

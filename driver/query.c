@@ -54,14 +54,14 @@ void vmem_driver_onlined(struct vmem_driver *drv, uint64_t addr, uint64_t size,
 {
 	units_set_state(drv, addr, size,
 			use == VMEM_DRIVER_MOVABLE ? UNIT_MOVABLE : UNIT_IMMOVABLE);
-	if (drv->offline_wait && !drv->in_op)
+	if (drv->offline_wait)
 		drv->woken = true;
 }
 
 void vmem_driver_offlined(struct vmem_driver *drv, uint64_t addr, uint64_t size)
 {
 	units_set_state(drv, addr, size, UNIT_OFFLINE);
-	if (drv->pause == PAUSE_ON && vd_shrink_to_go(drv) && !drv->in_op)
+	if (drv->pause == PAUSE_ON && vd_shrink_to_go(drv))
 		drv->woken = true;
 }
 

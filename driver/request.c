@@ -7,11 +7,9 @@
  */
 #include "driver/internal.h"
 
-static const uint16_t request_endian = 1;
-
 static bool machine_is_little(void)
 {
-	return *(const uint8_t *)&request_endian == 1;
+	return __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__;
 }
 
 uint16_t vd_le16_get(const uint16_t *field)

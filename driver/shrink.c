@@ -39,9 +39,7 @@ static bool shrink_remove(struct vmem_driver *drv, uint32_t first, uint32_t nr)
 	};
 	int r;
 
-	drv->in_op = true;
 	r = drv->ops->remove(drv->os, vd_chunk_addr(drv, run.first), vd_chunks_bytes(drv, run.nr));
-	drv->in_op = false;
 	if (r != VMEM_DRIVER_OK) {
 		drv->stats.remove_failures++;
 		if (nr == 1)

@@ -56,7 +56,6 @@ void vd_start_answer(struct vmem_driver *drv, uint16_t type)
 void vd_learn_begin(struct vmem_driver *drv, struct run run, bool start)
 {
 	drv->learn = (struct learn){
-		.run = run,
 		.addr = vd_chunk_addr(drv, run.first),
 		.end = vd_chunk_addr(drv, run.first + run.nr),
 		.step = DRIVER_BLOCKS_POW,
@@ -138,13 +137,8 @@ static void learn_advance(struct vmem_driver *drv, uint32_t nr)
 		learn->step = drv->blocks_per_chunk;
 	if (learn->start && vd_chunks_bytes(drv, drv->nr_plugged) >= drv->device_plugged_size)
 		learn->addr = learn->end;
-	if (learn->addr != learn->end)
-		return;
-	/* What a request left open in absent units is to be added, or to be unplugged. */
-	if (!learn->start && !drv->held.nr &&
-	    vd_unit_state(&drv->units[vd_chunk_unit(drv, learn->run.first)]) == UNIT_ABSENT)
-		vd_map_hold(drv, learn->run);
-	vd_driver_config_stale(drv);
+	if (learn->addr == learn->end)
+		vd_driver_config_stale(drv);
 }
 
 void vd_learn_answer(struct vmem_driver *drv, uint16_t type, uint16_t state)
