@@ -195,21 +195,24 @@ def test_nonsense(asker):
 
 
 def test_rate(asker):
+    put(asker.qmp, "request-rate", 256 << 10)
+    # A block at least, and eight seconds for the next one.
+    assert asker.ask(64 * MIB) == (PARTLY, RATE, 18)
+    assert asker.ask(64 * MIB) == (LATER, RATE, 18)
+    assert 0 < asker.retry_ms <= 8000
     put(asker.qmp, "request-rate", 8 * MIB)
-    assert asker.ask(64 * MIB) == (PARTLY, RATE, 24)
+    assert asker.ask(64 * MIB, 64 * MIB) == (REFUSED, RATE, 18)  # more than any second brings
+    assert asker.ask(64 * MIB) == (PARTLY, RATE, 26)
     assert 0 < asker.retry_ms <= 1000
-    assert asker.ask(64 * MIB, 64 * MIB) == (REFUSED, RATE, 24)  # more than any moment gives
-    assert asker.ask(30 * MIB, 30 * MIB)[:2] == (LATER, RATE)
-    pause_ms = asker.retry_ms
-    assert 0 < pause_ms <= 750
-    time.sleep(pause_ms / 1000)
-    assert asker.ask(30 * MIB, 30 * MIB) == (GRANTED, NO_CAUSE, 30)
+    time.sleep(asker.retry_ms / 1000)
+    assert asker.ask(34 * MIB, 34 * MIB) == (GRANTED, NO_CAUSE, 34)
     # Memory that is offered is taken at once.
     assert asker.ask(16 * MIB) == (GRANTED, NO_CAUSE, 16)
-    # Ten requests a second, whatever they are; five were made.
-    put(asker.qmp, "request-rate", 0)
-    answers = [asker.ask(16 * MIB)[:2] for _ in range(11)]
-    assert (LATER, RATE) in answers and 0 < asker.retry_ms <= 1000
+    # Ten requests a second, whatever they are.
+    asker.machine.monitor().wait_for(
+        lambda: asker.ask(16 * MIB)[:2], lambda answer: answer == (LATER, RATE), "one too many"
+    )
+    assert 0 < asker.retry_ms <= 1000
     asker.quit()
 
 
@@ -315,24 +318,24 @@ def test_both_queues(folder, ring):
 @pytest.mark.parametrize("kind", [WANT, 7])
 def test_flood(asker, kind):
     """A guest that asks without end is answered slowly, and is in nobody's way."""
+    begun = time.monotonic()
     asker.machine.type(f"flood {kind} {64 * MIB}")
     if kind == WANT:
         asker.qmp.wait_event("MEMORY_DEVICE_SIZE_REQUEST")
-    deadline, slowest = time.monotonic() + 1, 0
-    while time.monotonic() < deadline:
+    slowest = 0
+    while time.monotonic() < begun + 1:
         start = time.monotonic()
         info(asker.qmp)
         slowest = max(slowest, time.monotonic() - start)
     assert slowest < 1
-    assert len(asker.qmp.take_events("MEMORY_DEVICE_SIZE_REQUEST")) <= 4
-    # The owner is heard meanwhile.
+    # The owner is heard meanwhile; the guest may be granted more right after.
     put(asker.qmp, "requested-size", 32 * MIB)
-    asker.machine.monitor().wait_for(
-        lambda: get(asker.qmp, "requested-size"), lambda size: size >= 32 * MIB, "a new size"
-    )
+    assert get(asker.qmp, "requested-size") >= 32 * MIB
     asker.machine.type("start 1")
     answers = int(asker.machine.console.expect(r"^FLOOD answers=(\d+)\n").group(1))
-    assert 0 < answers < 150
+    seconds = time.monotonic() - begun
+    assert 0 < answers < 40 * (seconds + 1)
+    assert len(asker.qmp.take_events("MEMORY_DEVICE_SIZE_REQUEST")) <= seconds + 1
     asker.machine.console.expect(r"^START ok=1 ")
     assert asker.plug(0, 32 * MIB) == 0
     asker.quit()
