@@ -28,6 +28,7 @@ struct vmem_bare {
 	uint64_t told_ms; /* when the core was told last what is available */
 	bool mapped, size_policy;
 	bool due[BARE_QUEUES]; /* an answer */
+	bool told;             /* atomic: the device told of a change, in any context */
 	bool paused;           /* the core tries again later: what is freed may let it go on */
 };
 
@@ -278,6 +279,11 @@ uint64_t vmem_bare_turn(struct vmem_bare *bare, uint64_t now_ms)
 	uint64_t wait_ms;
 
 	bare_receive(bare);
+	/* Also when the size is the same: somebody asks for it once more. */
+	if (__atomic_load_n(&bare->told, __ATOMIC_ACQUIRE)) {
+		__atomic_store_n(&bare->told, false, __ATOMIC_RELAXED);
+		vmem_driver_retry(bare->driver);
+	}
 	if (bare->size_policy && now_ms - bare->told_ms >= BARE_AVAILABLE_MS) {
 		bare->told_ms = now_ms;
 		(void)vmem_driver_available(bare->driver, now_ms, bare->pages.free_bytes,
@@ -293,6 +299,7 @@ uint64_t vmem_bare_turn(struct vmem_bare *bare, uint64_t now_ms)
 void vmem_bare_config_changed(struct vmem_bare *bare)
 {
 	vmem_driver_config_changed(bare->driver);
+	__atomic_store_n(&bare->told, true, __ATOMIC_RELEASE);
 }
 
 bool vmem_bare_waits(const struct vmem_bare *bare)

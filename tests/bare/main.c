@@ -57,6 +57,7 @@ static const struct {
 	{"attack", test_attack},
 	{"hotplug", test_hotplug},
 	{"pattern", test_pattern},
+	{"driver", test_driver},
 };
 
 static void __attribute__((noreturn)) end(void)

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * vmem-follow: a tiny driver that keeps plugged_size at requested_size, in blocks from the start of
- * each region, woken by configuration changes; and takes orders from the console.
+ * vmem-follow: the driver keeps plugged_size at requested_size, woken by configuration changes; and the
+ * guest takes orders from the console.
  *
  *	keep=SIZE	never give back below this (a guest that needs its memory)
  *	most=SIZE	never take more than this
  *	step=SIZE	change no more than this at a time, as a driver that works in sections does
  *	restart=1	leave alone what is plugged already at the start
+ *	retry=MS	how long the driver waits before it tries again what was refused (300000)
  *
  * It prints, for device D, whenever they change:
  *	follow D requested=BYTES
@@ -27,107 +28,140 @@
 #include "lib/cpu.h"
 #include "lib/lines.h"
 #include "lib/mem.h"
+#include "lib/port.h"
 #include "lib/text.h"
-#include "lib/vmem.h"
 #include "tests.h"
 
 #define LINES_VECTOR 0x28u
 
 struct follow {
-	struct vmem *vmem;
-	uint64_t keep, most, step;
-	uint64_t plugged; /* what this driver did, compared with the device's own figure */
+	struct port port;
+	uint64_t plugged; /* as told, compared with the device's own figure */
 	uint64_t seen_requested;
-	uint64_t touched; /* bytes from the region's start */
+	uint64_t *touched; /* a bit a block */
 	bool deaf;
 };
 
 static struct follow follows[VMEM_MAX];
 static struct vmem devices[VMEM_MAX];
 
-static uint64_t follow_goal(const struct follow *f)
-{
-	uint64_t goal = vmem_requested(f->vmem);
-	uint64_t kept = f->keep < f->plugged ? f->keep : f->plugged;
+/* ---- blocks ---- */
 
-	if (goal > f->most)
-		goal = f->most;
-	if (goal < kept)
-		goal = kept;
-	if (goal > f->plugged && goal - f->plugged > f->step)
-		goal = f->plugged + f->step;
-	else if (goal < f->plugged && f->plugged - goal > f->step)
-		goal = f->plugged - f->step;
-	return goal & ~(f->vmem->block_size - 1);
+static uint64_t follow_block_size(const struct follow *f)
+{
+	return f->port.vmem->block_size;
 }
 
-/* Go towards the goal until there or refused. True when plugged_size changed. */
-static bool follow_adjust(struct follow *f)
+static bool follow_has(const struct follow *f, uint64_t block)
 {
-	struct vmem *v = f->vmem;
-	uint64_t before = f->plugged, goal = follow_goal(f);
-	uint16_t type = VMEM_RESP_ACK;
-
-	if (goal > f->plugged) {
-		type = vmem_plug_bytes(v, f->plugged, goal - f->plugged);
-		mem_map(v->addr + f->plugged, goal - f->plugged);
-	} else if (goal < f->plugged) {
-		type = vmem_unplug_bytes(v, goal, f->plugged - goal);
-		if (f->touched > goal)
-			f->touched = goal;
-	}
-	f->plugged = vmem_plugged(v);
-	if (type == VMEM_RESP_ERROR || type == VMEM_NO_RESP)
-		check(false, "follow", "answer %u on the way from 0x%lx to 0x%lx", type, before,
-		      goal);
-	return f->plugged != before;
+	return vmem_driver_usable(vmem_bare_driver(f->port.bare),
+				  f->port.vmem->addr + block * follow_block_size(f),
+				  follow_block_size(f));
 }
 
-static bool follow_turn(unsigned int count)
+static bool follow_is_touched(const struct follow *f, uint64_t block)
 {
-	bool changed = false;
-
-	for (unsigned int i = 0; i < count; i++) {
-		struct follow *f = &follows[i];
-		uint64_t requested;
-
-		if (f->deaf)
-			continue;
-		requested = vmem_requested(f->vmem);
-		if (requested != f->seen_requested) {
-			f->seen_requested = requested;
-			console_printf("follow %u requested=%lu\n", i, requested);
-			changed = true;
-		}
-		if (follow_adjust(f)) {
-			console_printf("follow %u plugged=%lu\n", i, f->plugged);
-			changed = true;
-		}
-	}
-	return changed;
+	return (f->touched[block / 64] >> block % 64 & 1) != 0;
 }
+
+/* A block that was plugged is empty. */
+static void follow_answered(void *arg, const struct vmem_req *req, uint16_t answer)
+{
+	struct follow *f = arg;
+	uint64_t block = (req->addr - f->port.vmem->addr) / follow_block_size(f);
+
+	if (req->type == VMEM_REQ_PLUG && answer == VMEM_RESP_ACK)
+		for (uint64_t i = block; i < block + req->nb_blocks; i++)
+			f->touched[i / 64] &= ~(1ull << i % 64);
+}
+
+static const struct port_events follow_events_fns = {.answered = follow_answered};
 
 static void follow_touch(struct follow *f, unsigned int index)
 {
-	uint64_t pages = f->plugged / MEM_PAGE_BYTES;
+	uint64_t blocks = f->port.vmem->region_size / follow_block_size(f), pages = 0;
 
-	for (uint64_t gpa = f->vmem->addr; gpa < f->vmem->addr + f->plugged; gpa += MEM_PAGE_BYTES)
-		cpu_store64(gpa, gpa ^ 0x5a5a5a5a5a5a5a5aull);
-	f->touched = f->plugged;
+	for (uint64_t block = 0; block < blocks; block++) {
+		uint64_t gpa = f->port.vmem->addr + block * follow_block_size(f);
+
+		if (!follow_has(f, block))
+			continue;
+		f->touched[block / 64] |= 1ull << block % 64;
+		pages += follow_block_size(f) / MEM_PAGE_BYTES;
+		for (uint64_t end = gpa + follow_block_size(f); gpa < end; gpa += MEM_PAGE_BYTES)
+			cpu_store64(gpa, gpa ^ 0x5a5a5a5a5a5a5a5aull);
+	}
 	console_printf("touched %u pages=%lu\n", index, pages);
 }
 
 static void follow_verify(const struct follow *f, unsigned int index)
 {
-	uint64_t wrong = 0;
+	uint64_t blocks = f->port.vmem->region_size / follow_block_size(f), wrong = 0;
 
-	for (uint64_t o = 0; o < f->touched; o += MEM_PAGE_BYTES)
-		wrong += cpu_load64(f->vmem->addr + o) !=
-			 ((f->vmem->addr + o) ^ 0x5a5a5a5a5a5a5a5aull);
-	for (uint64_t o = f->touched; o < f->plugged; o += MEM_PAGE_BYTES)
-		wrong += cpu_load64(f->vmem->addr + o) != 0;
+	for (uint64_t block = 0; block < blocks; block++) {
+		uint64_t gpa = f->port.vmem->addr + block * follow_block_size(f);
+		uint64_t mask = follow_is_touched(f, block) ? ~0ull : 0;
+
+		if (!follow_has(f, block))
+			continue;
+		for (uint64_t end = gpa + follow_block_size(f); gpa < end; gpa += MEM_PAGE_BYTES)
+			wrong += cpu_load64(gpa) != ((gpa ^ 0x5a5a5a5a5a5a5a5aull) & mask);
+	}
 	console_printf("verified %u wrong=%lu\n", index, wrong);
 }
+
+/* ---- following ---- */
+
+/* Tell what changed once the driver rests; true when it does, and has nothing more to do. */
+static bool follow_tell(struct follow *f, unsigned int index)
+{
+	uint64_t plugged;
+
+	if (f->port.requested != f->seen_requested) {
+		f->seen_requested = f->port.requested;
+		console_printf("follow %u requested=%lu\n", index, f->seen_requested);
+	}
+	if (!port_rests(&f->port))
+		return false;
+	plugged = port_plugged(&f->port);
+	if (plugged != f->plugged) {
+		f->plugged = plugged;
+		if (plugged != vmem_plugged(f->port.vmem))
+			check(false, "follow", "the driver and the device disagree: 0x%lx, 0x%lx",
+			      plugged, vmem_plugged(f->port.vmem));
+		console_printf("follow %u plugged=%lu\n", index, plugged);
+	}
+	if (port_more(&f->port))
+		port_limits_changed(&f->port);
+	return !port_due(&f->port);
+}
+
+/* What is to be done now; true when all drivers rest. */
+static bool follow_turn(unsigned int count)
+{
+	bool rest = true;
+
+	for (unsigned int i = 0; i < count; i++) {
+		struct follow *f = &follows[i];
+
+		if (f->deaf)
+			continue;
+		if (port_due(&f->port))
+			port_work(&f->port);
+		rest = follow_tell(f, i) && rest;
+	}
+	return rest;
+}
+
+static bool follow_due(unsigned int count)
+{
+	for (unsigned int i = 0; i < count; i++)
+		if (!follows[i].deaf && port_due(&follows[i].port))
+			return true;
+	return false;
+}
+
+/* ---- orders ---- */
 
 /* Orders about whether there is a driver, and whether it listens. */
 static void follow_attend(struct follow *f, const char *word, unsigned int index)
@@ -140,13 +174,24 @@ static void follow_attend(struct follow *f, const char *word, unsigned int index
 		console_printf("hears %u\n", index);
 	} else if (text_has_prefix(word, "leave ")) {
 		f->deaf = true;
-		virtio_reset(&f->vmem->virtio);
+		virtio_reset(&f->port.vmem->virtio);
 		console_printf("left %u\n", index);
 	} else if (text_has_prefix(word, "return ")) {
 		f->deaf = false;
-		check(vmem_start(f->vmem), "follow-return", "the device does not start again");
+		check(vmem_start(f->port.vmem), "follow-return", "the device does not start again");
+		port_restarted(&f->port);
 		console_printf("returned %u\n", index);
 	}
+}
+
+static void follow_limit(struct follow *f, const char *word, uint64_t size, unsigned int index)
+{
+	if (text_has_prefix(word, "keep "))
+		f->port.keep = size;
+	else
+		f->port.most = size;
+	port_limits_changed(&f->port);
+	console_printf("limits %u keep=%lu most=%lu\n", index, f->port.keep, f->port.most);
 }
 
 /* False when the test is to end. */
@@ -171,72 +216,67 @@ static bool follow_order(const char *line, unsigned int count)
 		follow_touch(f, index);
 	else if (text_has_prefix(word, "verify "))
 		follow_verify(f, index);
-	else if (text_has_prefix(word, "keep "))
-		f->keep = size;
-	else if (text_has_prefix(word, "most "))
-		f->most = size;
+	else if (text_has_prefix(word, "keep ") || text_has_prefix(word, "most "))
+		follow_limit(f, word, size, index);
 	else
 		follow_attend(f, word, index);
-	if (text_has_prefix(word, "keep ") || text_has_prefix(word, "most "))
-		console_printf("limits %u keep=%lu most=%lu\n", index, f->keep, f->most);
 	return true;
 }
 
-static void follow_init(unsigned int count)
+/* ---- the test ---- */
+
+static bool follow_init(unsigned int count)
 {
 	for (unsigned int i = 0; i < count; i++) {
 		struct follow *f = &follows[i];
+		uint64_t blocks = devices[i].region_size / devices[i].block_size;
+		struct vmem_bare_config config;
 
-		f->vmem = &devices[i];
-		f->keep = arg_number("keep", 0);
-		f->most = arg_number("most", UINT64_MAX);
-		f->step = arg_number("step", UINT64_MAX);
+		f->port = (struct port){
+			.vmem = &devices[i],
+			.events = &follow_events_fns,
+			.arg = f,
+			.keep = arg_number("keep", 0),
+			.most = arg_number("most", UINT64_MAX),
+			.step = arg_number("step", UINT64_MAX),
+		};
 		f->seen_requested = UINT64_MAX;
-		if (arg_number("restart", 0) == 0 && vmem_plugged(f->vmem) != 0)
-			check_equal(vmem_unplug_all(f->vmem), VMEM_RESP_ACK, "follow-clean");
-		f->plugged = vmem_plugged(f->vmem);
-		mem_map(f->vmem->addr, f->plugged);
+		f->touched = mem_pages(blocks / 8 / MEM_PAGE_BYTES + 1);
+		port_config_init(&config, &devices[i]);
+		config.page_bytes = devices[i].block_size;
+		config.resume = arg_number("restart", 0) != 0;
+		if (!port_init(&f->port, &config))
+			return false;
 	}
-}
-
-static uint64_t follow_events(unsigned int count)
-{
-	uint64_t events = 0;
-
-	for (unsigned int i = 0; i < count; i++)
-		events += devices[i].virtio.config_interrupts;
-	return events;
+	return true;
 }
 
 void test_vmem_follow(void)
 {
 	unsigned int count = vmem_open_all(devices, VMEM_MAX);
 	char line[LINES_MAX];
-	uint64_t seen;
+	bool ready = false, rest;
 
-	if (!check_equal(count, arg_number("devices", 1), "follow-devices"))
+	if (!check_equal(count, arg_number("devices", 1), "follow-devices") || !follow_init(count))
 		return;
 	lines_init(LINES_VECTOR);
-	follow_init(count);
-	while (follow_turn(count))
-		continue;
-	console_printf("follow: ready\n");
-	seen = follow_events(count);
 	for (;;) {
 		/*
 		 * The tick that bounds waits also ends the sleep, but it is not looked at: a change
 		 * that comes without its interrupt stays unseen.
 		 */
+		cpu_interrupts_on();
+		rest = follow_turn(count);
 		cpu_interrupts_off();
+		if (rest && !ready) {
+			ready = true;
+			console_printf("follow: ready\n");
+		}
 		if (lines_get(line)) {
 			if (!follow_order(line, count))
 				return;
-		} else if (devices[0].virtio.irq != VIRTIO_POLL && seen == follow_events(count)) {
+		} else if (!follow_due(count)) {
 			cpu_sleep();
-			continue;
 		}
-		seen = follow_events(count);
-		while (follow_turn(count))
-			continue;
 	}
 }

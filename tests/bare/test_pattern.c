@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * pattern: a guest whose memory changes all the time and which knows what must be in it: each page
- * holds a number made of its address and of how often it was written. It follows what its memory
- * devices ask for, block by block in no order, and checks each page before it writes it again, each
- * block before it gives it up, and that a block is empty when it gets it. So whatever happens to the
- * machine's memory on the way (a move to another host, a file) is noticed.
+ * holds a number made of its address and of how often it was written. It allocates all that the driver
+ * has, and where the device asks for less it frees blocks in no order, which the driver then gives back.
+ * It checks each page before it writes it again, each block before it frees it, and that a block is
+ * empty when it was plugged. So whatever happens to the machine's memory on the way (a move to another
+ * host, a file) is noticed.
  *
  *	devices=N	memory devices (1), of PATTERN_BLOCKS blocks at most
  *	arena=SIZE	boot memory that is written, from PATTERN_ARENA on (8M)
  *	fill=1		all of it is written once before the guest is ready
  *	rate=N		pages written a turn (16); 0: it rests, and only follows
- *	step=N		blocks that come or go in a row (4)
+ *	step=N		blocks that are taken into use or freed in a row (4)
+ *	retry=MS	how long the driver waits before it tries again what was refused (300000)
  *
  * Processors but the first write the arena, each its own pages; the first one the devices' memory.
  * It prints "pattern: ready". Orders, one a line:
@@ -26,11 +28,11 @@
 #include "lib/cpu.h"
 #include "lib/lines.h"
 #include "lib/mem.h"
+#include "lib/port.h"
 #include "lib/power.h"
 #include "lib/smp.h"
 #include "lib/text.h"
 #include "lib/trap.h"
-#include "lib/vmem.h"
 #include "tests.h"
 
 #define LINES_VECTOR   0x28u
@@ -47,10 +49,11 @@ struct area {
 };
 
 struct source {
-	struct vmem *vmem;
+	struct port port;
 	struct area area;
-	uint32_t block_pages, blocks, plugged;
-	bool present[PATTERN_BLOCKS];
+	uint64_t block_size;
+	uint32_t block_pages, blocks, used;
+	bool present[PATTERN_BLOCKS]; /* in use */
 };
 
 static struct vmem devices[VMEM_MAX];
@@ -112,77 +115,104 @@ static void pattern_write(const struct area *a, uint32_t page)
 
 /* ---- blocks ---- */
 
-/* A block that is (not) plugged, the next one from somewhere on; there is one. */
-static uint32_t pattern_find(const struct source *s, bool present, uint64_t *seed)
+/* A block that is in use, the next one from somewhere on; there is one. */
+static uint32_t pattern_find(const struct source *s, uint64_t *seed)
 {
 	uint32_t block = (uint32_t)(pattern_random(seed) % s->blocks);
 
-	while (s->present[block] != present)
+	while (!s->present[block])
 		block = (block + 1) % s->blocks;
 	return block;
 }
 
-static void pattern_plug(struct source *s, uint32_t block)
+/* What a request that was answered did to the content of blocks. */
+static void pattern_answered(void *arg, const struct vmem_req *req, uint16_t answer)
 {
-	uint64_t gpa = s->area.gpa + (uint64_t)block * s->vmem->block_size;
-	uint16_t type = vmem_plug(s->vmem, gpa, 1);
+	struct source *s = arg;
+	uint64_t page = (req->addr - s->area.gpa) / MEM_PAGE_BYTES;
+	uint64_t pages = (uint64_t)req->nb_blocks * s->block_pages;
+	bool lost = req->type == VMEM_REQ_UNPLUG && answer == VMEM_RESP_BUSY;
 
-	if (type == VMEM_RESP_NACK || type == VMEM_RESP_BUSY)
+	if (!lost && (req->type != VMEM_REQ_PLUG || answer != VMEM_RESP_ACK))
 		return;
-	if (type != VMEM_RESP_ACK) {
-		check(false, "pattern-plug", "answer %u for 0x%lx", type, gpa);
-		return;
-	}
-	mem_map(gpa, s->vmem->block_size);
-	s->present[block] = true;
-	s->plugged++;
-	for (uint32_t i = 0; i < s->block_pages; i++) {
-		times[s->area.first + block * s->block_pages + i] = 0;
-		pattern_write(&s->area, block * s->block_pages + i);
+	if (page + pages > s->area.pages)
+		power_die("pattern: a block beyond those that it has numbers for");
+	for (uint64_t i = page; i < page + pages; i++) {
+		uint64_t gpa = s->area.gpa + i * MEM_PAGE_BYTES;
+
+		times[s->area.first + i] = 0;
+		if (lost) {
+			cpu_store64(gpa, 0);
+			cpu_store64(gpa + PATTERN_LAST, 0);
+		}
 	}
 }
 
-static void pattern_unplug(struct source *s, uint32_t block)
-{
-	uint64_t gpa = s->area.gpa + (uint64_t)block * s->vmem->block_size;
-	uint16_t type;
+static const struct port_events pattern_events = {.answered = pattern_answered};
 
+/* The lowest block that is free; false when there is none. */
+static bool pattern_take(struct source *s)
+{
+	uint64_t gpa = vmem_bare_alloc(s->port.bare, s->block_size);
+	uint32_t block = (uint32_t)((gpa - s->area.gpa) / s->block_size);
+
+	if (gpa == 0)
+		return false;
+	if (block >= s->blocks || s->present[block])
+		power_die("pattern: a block that it cannot have");
+	s->present[block] = true;
+	s->used++;
+	for (uint32_t i = 0; i < s->block_pages; i++)
+		pattern_write(&s->area, block * s->block_pages + i);
+	return true;
+}
+
+static void pattern_free(struct source *s, uint32_t block)
+{
 	for (uint32_t i = 0; i < s->block_pages; i++)
 		pattern_check(&s->area, block * s->block_pages + i);
-	type = vmem_unplug(s->vmem, gpa, 1);
-	if (type == VMEM_RESP_BUSY) {
-		/* its content may be lost, as the driver had given it up */
-		for (uint32_t i = 0; i < s->block_pages; i++) {
-			uint64_t page = gpa + (uint64_t)i * MEM_PAGE_BYTES;
-
-			times[s->area.first + block * s->block_pages + i] = 0;
-			cpu_store64(page, 0);
-			cpu_store64(page + PATTERN_LAST, 0);
-		}
-		return;
-	}
-	if (type != VMEM_RESP_ACK) {
-		check(false, "pattern-unplug", "answer %u for 0x%lx", type, gpa);
-		return;
-	}
 	s->present[block] = false;
-	s->plugged--;
+	s->used--;
+	if (vmem_bare_free(s->port.bare, s->area.gpa + (uint64_t)block * s->block_size,
+			   s->block_size))
+		port_kick(&s->port);
+}
+
+/* What it is to have, as last read. */
+static uint32_t pattern_goal(const struct source *s)
+{
+	uint64_t goal = s->port.requested / s->block_size;
+
+	return goal < s->blocks ? (uint32_t)goal : s->blocks;
 }
 
 /* A few blocks towards what is asked for; whether there is more to do. */
 static bool pattern_follow(struct source *s, uint64_t *seed)
 {
-	uint32_t goal = (uint32_t)(vmem_requested(s->vmem) / s->vmem->block_size);
+	uint32_t goal;
 
-	if (goal > s->blocks)
-		goal = s->blocks;
-	for (uint64_t i = 0; i < step && s->plugged != goal; i++) {
-		if (s->plugged < goal)
-			pattern_plug(s, pattern_find(s, false, seed));
-		else
-			pattern_unplug(s, pattern_find(s, true, seed));
+	if (port_due(&s->port))
+		port_work(&s->port);
+	goal = pattern_goal(s);
+	for (uint64_t i = 0; i < step && s->used != goal; i++) {
+		if (s->used > goal)
+			pattern_free(s, pattern_find(s, seed));
+		else if (!pattern_take(s))
+			break;
 	}
-	return s->plugged != goal;
+	/* the next step follows when this one is there */
+	if (port_rests(&s->port) && port_more(&s->port))
+		port_limits_changed(&s->port);
+	return port_due(&s->port) || s->used > goal ||
+	       (s->used < goal && vmem_bare_free_bytes(s->port.bare) != 0);
+}
+
+static bool pattern_due(unsigned int count)
+{
+	for (unsigned int d = 0; d < count; d++)
+		if (port_due(&sources[d].port))
+			return true;
+	return false;
 }
 
 /* ---- processors ---- */
@@ -221,9 +251,9 @@ static uint64_t pattern_turn(unsigned int count, uint64_t *seed, bool *ret_more)
 		struct source *s = &sources[d];
 
 		*ret_more = pattern_follow(s, seed) || *ret_more;
-		for (uint64_t i = 0; i < rate && s->plugged != 0; i++, written++)
+		for (uint64_t i = 0; i < rate && s->used != 0; i++, written++)
 			pattern_write(&s->area,
-				      pattern_find(s, true, seed) * s->block_pages +
+				      pattern_find(s, seed) * s->block_pages +
 					      (uint32_t)(pattern_random(seed) % s->block_pages));
 	}
 	if (smp_count() == 1) {
@@ -235,8 +265,11 @@ static uint64_t pattern_turn(unsigned int count, uint64_t *seed, bool *ret_more)
 
 /* ---- orders ---- */
 
-/* With the other processors at rest, or pages would change while they are looked at. */
-static void pattern_check_all(unsigned int count)
+/*
+ * With the other processors at rest, or pages would change while they are looked at; and when what was
+ * asked for is there.
+ */
+static void pattern_check_all(unsigned int count, uint64_t *seed)
 {
 	uint64_t before = wrong, pages = arena.pages;
 
@@ -245,8 +278,11 @@ static void pattern_check_all(unsigned int count)
 	for (uint32_t i = 0; i < arena.pages; i++)
 		pattern_check(&arena, i);
 	for (unsigned int d = 0; d < count; d++) {
-		const struct source *s = &sources[d];
+		struct source *s = &sources[d];
 
+		do {
+			port_finish(&s->port);
+		} while (pattern_follow(s, seed));
 		for (uint32_t i = 0; i < s->blocks * s->block_pages; i++) {
 			if (!s->present[i / s->block_pages])
 				continue;
@@ -265,8 +301,9 @@ static void pattern_report(unsigned int count, uint64_t turns, uint64_t written)
 	uint64_t plugged = 0, requested = 0;
 
 	for (unsigned int d = 0; d < count; d++) {
-		plugged += sources[d].plugged * sources[d].vmem->block_size;
-		requested += vmem_requested(sources[d].vmem);
+		port_finish(&sources[d].port);
+		plugged += port_plugged(&sources[d].port);
+		requested += vmem_requested(&devices[d]);
 	}
 	console_printf("pattern turns=%lu written=%lu others=%lu wrong=%lu plugged=%lu "
 		       "requested=%lu\n",
@@ -274,7 +311,7 @@ static void pattern_report(unsigned int count, uint64_t turns, uint64_t written)
 }
 
 /* False when the test is to end. */
-static bool pattern_orders(unsigned int count, uint64_t turns, uint64_t written)
+static bool pattern_orders(unsigned int count, uint64_t turns, uint64_t written, uint64_t *seed)
 {
 	char line[LINES_MAX];
 	uint64_t number;
@@ -285,7 +322,7 @@ static bool pattern_orders(unsigned int count, uint64_t turns, uint64_t written)
 		if (strcmp(line, "report") == 0) {
 			pattern_report(count, turns, written);
 		} else if (strcmp(line, "check") == 0) {
-			pattern_check_all(count);
+			pattern_check_all(count, seed);
 		} else if (text_has_prefix(line, "rate ") && text_number(line + 5, &number)) {
 			rate = number;
 			console_printf("rates %lu\n", number);
@@ -306,11 +343,37 @@ static void pattern_area(struct area *a, uint64_t gpa, uint64_t size, uint32_t *
 	*used += a->pages;
 }
 
+/* Units of one block, so that what is freed can go whatever is beside it. */
+static bool pattern_source(struct source *s, struct vmem *vmem, uint32_t *used)
+{
+	struct vmem_bare_config config;
+
+	s->block_size = vmem->block_size;
+	s->block_pages = (uint32_t)(vmem->block_size / MEM_PAGE_BYTES);
+	s->blocks = PATTERN_BLOCKS;
+	if (vmem->region_size / vmem->block_size < PATTERN_BLOCKS)
+		s->blocks = (uint32_t)(vmem->region_size / vmem->block_size);
+	pattern_area(&s->area, vmem->addr, s->blocks * vmem->block_size, used);
+	if (!check_equal(vmem_plugged(vmem), 0, "pattern-clean"))
+		return false;
+	s->port = (struct port){
+		.vmem = vmem,
+		.events = &pattern_events,
+		.arg = s,
+		.most = s->blocks * vmem->block_size,
+		.step = step * vmem->block_size,
+	};
+	port_config_init(&config, vmem);
+	config.page_bytes = config.unit_bytes = vmem->block_size;
+	return port_init(&s->port, &config);
+}
+
 static bool pattern_init(unsigned int count)
 {
 	uint64_t size = arg_number("arena", 0x800000);
 	uint32_t used = 0;
 
+	step = arg_number("step", 4);
 	if (!check(boot_is_ram(PATTERN_ARENA, size), "pattern-arena", "0x%lx bytes are not there",
 		   size))
 		return false;
@@ -318,13 +381,7 @@ static bool pattern_init(unsigned int count)
 	for (unsigned int d = 0; d < count; d++) {
 		struct source *s = &sources[d];
 
-		s->vmem = &devices[d];
-		s->block_pages = (uint32_t)(s->vmem->block_size / MEM_PAGE_BYTES);
-		s->blocks = (uint32_t)(s->vmem->region_size / s->vmem->block_size);
-		if (s->blocks > PATTERN_BLOCKS)
-			s->blocks = PATTERN_BLOCKS;
-		pattern_area(&s->area, s->vmem->addr, s->blocks * s->vmem->block_size, &used);
-		if (!check_equal(vmem_plugged(s->vmem), 0, "pattern-clean"))
+		if (!pattern_source(s, &devices[d], &used))
 			return false;
 	}
 	/* a machine that was reset keeps what was there */
@@ -338,7 +395,6 @@ static bool pattern_init(unsigned int count)
 		for (uint32_t i = 0; i < arena.pages; i++)
 			pattern_write(&arena, i);
 	rate = arg_number("rate", 16);
-	step = arg_number("step", 4);
 	return true;
 }
 
@@ -357,14 +413,13 @@ void test_pattern(void)
 		smp_begin(pattern_other, NULL);
 	console_printf("pattern: ready\n");
 	cpu_interrupts_off();
-	while (pattern_orders(count, turns, written)) {
+	while (pattern_orders(count, turns, written, &seed)) {
+		cpu_interrupts_on();
 		written += pattern_turn(count, &seed, &more);
 		turns++;
-		if (rate == 0 && !more)
-			cpu_sleep();
-		cpu_interrupts_on();
-		cpu_relax();
 		cpu_interrupts_off();
+		if (rate == 0 && !more && !pattern_due(count))
+			cpu_sleep();
 	}
 	over = true;
 	check(smp_count() == 1 || smp_end(), "pattern-end", "a processor does not end");

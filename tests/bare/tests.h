@@ -29,5 +29,6 @@ void test_echo(void);
 void test_powerbutton(void);
 void test_hotplug(void);
 void test_pattern(void);
+void test_driver(void);
 
 #endif
