@@ -139,6 +139,8 @@ static void adding_less_where_all_is_too_much(void **state)
 	rig_expect(&rig, "plug 32+32, add 4+4!, add 4+2!, add 4+1!, unplug 32+32");
 	assert_int_equal(rig_noted(&rig, VMEM_DRIVER_NOTE_ADD_FAILED), 1);
 	assert_int_equal(rig.info.add_failures, 5);
+	assert_int_equal(rig_noted(&rig, VMEM_DRIVER_NOTE_STUCK), 1);
+	assert_int_equal(rig.notes[rig.nr_notes - 1].result, VMEM_DRIVER_NOMEM);
 	rig_fault(&rig, RIG_ADD, 2, 1, VMEM_DRIVER_NOMEM);
 	rig.now_ms += 1000;
 	rig_settle(&rig);
@@ -226,6 +228,15 @@ static void a_host_without_memory(void **state)
 	rig_forget(&rig);
 	rig_settle(&rig);
 	rig_expect(&rig, "plug 16+4, add 2+1");
+	rig_fault(&rig, RIG_PLUG, 0, 4, VMEM_RESP_BUSY);
+	rig_request(&rig, 64);
+	assert_int_equal(rig_run(&rig), 1000);
+	rig.now_ms += 1000;
+	assert_int_equal(rig_run(&rig), 2000);
+	vmem_driver_retry(rig.drv);
+	assert_int_equal(rig_run(&rig), 1000);
+	rig_request(&rig, 63);
+	assert_int_equal(rig_run(&rig), 1000);
 }
 
 static void a_refusal_because_the_size_is_another_by_now(void **state)

@@ -76,8 +76,30 @@ static void movable_before_immovable(void **state)
 	rig_request(&rig, 48);
 	rig_settle(&rig);
 	rig_expect(&rig, "remove 2+2, unplug 16+16");
+	/* What is free in immovable units goes before anything has to be moved. */
 	fill(0, "mmm");
 	fill(8, "mm");
+	rig_request(&rig, 40);
+	rig_settle(&rig);
+	rig_expect(&rig, "remove 7+1, unplug 56+8");
+	rig_request(&rig, 48);
+	rig_settle(&rig);
+	rig_online(&rig, 2, 1);
+	rig_expect(&rig, "plug 16+8, add 2+1");
+	rig_request(&rig, 40);
+	rig_settle(&rig);
+	rig_expect(&rig, "remove 2+1, unplug 16+8");
+	rig_fault(&rig, RIG_ADD, 0, 1, VMEM_DRIVER_NEVER);
+	rig_request(&rig, 48);
+	rig_settle(&rig);
+	rig_expect(&rig, "plug 16+8, add 2+1!, unplug 16+8, plug 24+8, add 3+1");
+	rig_request(&rig, 40);
+	rig_settle(&rig);
+	rig_expect(&rig, "remove 3+1, unplug 24+8");
+	rig_fault(&rig, RIG_ADD, 0, 1, VMEM_DRIVER_NEVER);
+	rig_request(&rig, 48);
+	rig_settle(&rig);
+	rig_expect(&rig, "plug 24+8, add 3+1!, unplug 24+8, plug 56+8, add 7+1");
 	fill(32, "m");
 	fill(40, "m");
 	fill(48, "m");
@@ -256,6 +278,29 @@ static void the_first_chunks_of_a_unit_go_last(void **state)
 	rig_expect(&rig, "remove 2+1, unplug 16+1");
 }
 
+/* What turned out to be plugged in units that are absent goes first, with nothing to take. */
+static void what_nobody_has(void **state)
+{
+	(void)state;
+	start_with(8);
+	rig.disagrees = true;
+	memset(rig.plugged + 16, true, 4);
+	memset(rig.plugged + 24, true, 2);
+	rig.device.plugged_size = 14 * RIG_BLOCK;
+	rig_request(&rig, 40);
+	rig_run(&rig);
+	rig_expect(&rig, "plug 8+32");
+	rig.now_ms += 1000;
+	while (rig.info.plugged_size != 14 * RIG_BLOCK)
+		rig_step(&rig);
+	rig_request(&rig, 5);
+	rig.disagrees = false;
+	rig_forget(&rig);
+	rig_settle(&rig);
+	rig_expect(&rig, "state 26+4, state 30+8, state 38+2, unplug 24+2, unplug 16+4, take 5+3, "
+			 "unplug 5+3");
+}
+
 /* Removing what is left of a unit is tried again after a pause, also where the size is reached. */
 static void empty_units_are_removed_later(void **state)
 {
@@ -268,9 +313,12 @@ static void empty_units_are_removed_later(void **state)
 	assert_int_equal(rig_run(&rig), 1000);
 	rig_expect(&rig, "take 8+8, unplug 8+8, remove 1+1!");
 	assert_int_equal(rig_status(&rig), VMEM_DRIVER_THERE);
+	assert_int_equal(rig.info.retry_ms, 1000);
 	rig.now_ms += 1000;
 	assert_int_equal(rig_run(&rig), 0);
 	rig_expect(&rig, "remove 1+1");
+	assert_int_equal(rig_noted(&rig, VMEM_DRIVER_NOTE_REACHED), 2);
+	assert_int_equal(rig_noted(&rig, VMEM_DRIVER_NOTE_STUCK), 0);
 }
 
 /* The size grows again while chunks are taken, and while the request for them waits. */
@@ -374,6 +422,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(offline_units, setup, teardown),
 		cmocka_unit_test_setup_teardown(the_first_chunks_of_a_unit_go_last, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(what_nobody_has, setup, teardown),
 		cmocka_unit_test_setup_teardown(empty_units_are_removed_later, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_was_taken_is_given_back, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_unit_goes_offline_while_it_is_taken_from, setup,

@@ -83,6 +83,22 @@ static void what_is_on_its_way_counts(void **state)
 	assert_int_equal(rig.device.requested_size, 22 * RIG_BLOCK);
 }
 
+/* As much as the rate allows for now: the rest is asked for when the device said. */
+static void more_later(void **state)
+{
+	(void)state;
+	rig.size_resp.type = VMEM_SIZE_RESP_PARTLY;
+	rig.size_resp.cause = VMEM_SIZE_CAUSE_RATE;
+	rig.size_resp.retry_ms = 3000;
+	assert_true(available(0, 3, VMEM_SIZE_URGENCY_NORMAL));
+	rig_run(&rig);
+	assert_false(available(2999, 3, VMEM_SIZE_URGENCY_CRITICAL));
+	assert_true(available(1, 3, VMEM_SIZE_URGENCY_NORMAL));
+	rig.size_resp.type = VMEM_SIZE_RESP_GRANTED;
+	rig_run(&rig);
+	assert_true(available(1000, 3, VMEM_SIZE_URGENCY_NORMAL));
+}
+
 static void not_too_often(void **state)
 {
 	(void)state;
@@ -278,6 +294,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(enough, setup, teardown),
 		cmocka_unit_test_setup_teardown(asking, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_on_its_way_counts, setup, teardown),
+		cmocka_unit_test_setup_teardown(more_later, setup, teardown),
 		cmocka_unit_test_setup_teardown(not_too_often, setup, teardown),
 		cmocka_unit_test_setup_teardown(answers_that_say_no, setup, teardown),
 		cmocka_unit_test_setup_teardown(answers_that_are_not_trusted, setup, teardown),
