@@ -40,6 +40,8 @@ int main()
 	vmem_device *device = nullptr;
 	vmem_req req = {};
 	vmem_resp resp;
+	vmem_size_req want = {};
+	vmem_size_resp said;
 	vmem_error error;
 	vmem_guard *guard = nullptr;
 	vmem_guard_config nonsense = {};
@@ -47,6 +49,7 @@ int main()
 	ops.grant = ops.revoke = ops.discard = agree;
 	ops.config_changed = changed;
 	config.region_size = config.requested_size = config.block_size = 1 << 21;
+	config.size_requests = true;
 	req.nb_blocks = 1; /* on the little-endian machine of the test */
 	if (vmem_device_new(&config, &ops, nullptr, &device) != 0)
 		return 1;
@@ -59,6 +62,9 @@ int main()
 	    vmem_device_import_plug(device, 0, 1 << 21) != -EEXIST ||
 	    vmem_device_import_sizes(device, 0, 0, 1 << 21) != 0)
 		return 5;
+	if (vmem_device_size_request(device, &want, 0, &said) != VMEM_SIZE_RESP_GRANTED ||
+	    vmem_device_set_request_policy(device, 1, 0) != -EINVAL)
+		return 6;
 	vmem_device_free(device);
 	if (vmem_guard_new(&nonsense, &guard, &error) >= 0 || !error.text[0])
 		return 4;
