@@ -53,6 +53,7 @@
 
 #include <linux/atomic.h>
 #include <linux/cache.h>
+#include <linux/completion.h>
 #include <linux/crash_dump.h>
 #include <linux/list.h>
 #include <linux/mutex.h>
@@ -132,6 +133,7 @@ struct ebb_mem {
 
 	unsigned long flags; /* enum ebb_mem_flag */
 	struct task_struct *worker;
+	struct completion left; /* the worker has nothing more to do */
 	wait_queue_head_t wake;
 	struct timer_list watchdog; /* I3 */
 	atomic_long_t interrupted;  /* how often it, or another size, ended a call */

@@ -109,6 +109,7 @@ static int work(void *data)
 		else
 			rest(mem, min(wait_ms, look_ms));
 	}
+	complete(&mem->left);
 	/* kthread_stop() wants to find the thread. */
 	wait_event_idle(mem->wake, kthread_should_stop());
 	return 0;
@@ -117,6 +118,7 @@ static int work(void *data)
 void ebb_mem_worker_init(struct ebb_mem *mem)
 {
 	init_waitqueue_head(&mem->wake);
+	init_completion(&mem->left);
 	timer_setup(&mem->watchdog, on_time_over, 0);
 }
 
@@ -138,6 +140,7 @@ void ebb_mem_worker_stop(struct ebb_mem *mem)
 	set_bit(EBB_MEM_LEAVING, &mem->flags);
 	mutex_unlock(&mem->lock);
 	ebb_mem_kick(mem);
-	kthread_stop(mem->worker);
-	mem->worker = NULL; /* its memory may be another's soon */
+	wait_for_completion(&mem->left);
+	kthread_stop(mem->worker); /* not before: it counts as a signal, which ends all calls */
+	mem->worker = NULL;        /* its memory may be another's soon */
 }
