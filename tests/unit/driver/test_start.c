@@ -248,6 +248,12 @@ static void accounting_only_resumes(void **state)
 	assert_non_null(strstr(rig.words, "give 4+"));
 	assert_int_equal(rig.info.online_size, 4 * RIG_BLOCK);
 	assert_int_equal(rig_status(&rig), VMEM_DRIVER_THERE);
+	/* Nobody looks at the whole region, nor removes it. */
+	rig_forget(&rig);
+	rig_request(&rig, 0);
+	rig_settle(&rig);
+	rig_expect(&rig, "take 4+4, unplug 4+4");
+	assert_int_equal(rig.samples, 0);
 }
 
 int main(void)
