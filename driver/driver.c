@@ -503,13 +503,18 @@ uint64_t vmem_driver_run(struct vmem_driver *drv, uint64_t now_ms)
 		/* In this order, what changes from now on is told again. */
 		__atomic_store_n(&drv->config_changed, 0, __ATOMIC_RELAXED);
 		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+		/* It may ask for the same size once more: then it knows of something new. */
+		if (__atomic_load_n(&drv->config_told, __ATOMIC_ACQUIRE)) {
+			__atomic_store_n(&drv->config_told, 0, __ATOMIC_RELAXED);
+			drv->woken = true;
+		}
 		driver_read_config(drv);
 	}
 	driver_pause_begin(drv, now_ms);
 	if (driver_is_over(drv))
 		return VMEM_DRIVER_IDLE;
 	if (vd_size_step(drv, now_ms))
-		return VMEM_DRIVER_NOW;
+		return driver_is_over(drv) ? VMEM_DRIVER_IDLE : VMEM_DRIVER_NOW;
 	if (drv->request.purpose != PURPOSE_NONE)
 		return VMEM_DRIVER_IDLE;
 	if (drv->pause == PAUSE_ON && !drv->woken && now_ms < drv->pause_until_ms)
@@ -533,6 +538,7 @@ uint64_t vmem_driver_run(struct vmem_driver *drv, uint64_t now_ms)
 
 void vmem_driver_config_changed(struct vmem_driver *drv)
 {
+	__atomic_store_n(&drv->config_told, 1, __ATOMIC_RELEASE);
 	vd_driver_config_stale(drv);
 }
 

@@ -168,6 +168,7 @@ struct vmem_driver {
 
 	/* the configuration as last read */
 	uint32_t config_changed; /* atomic: written in any context */
+	uint32_t config_told;    /* the same: the device told of it */
 	uint64_t usable_region_size, requested_size, device_plugged_size;
 	uint64_t foreign_size; /* plugged outside of the units, since before the start */
 	uint32_t limit;        /* chunks from here on lie outside of usable_region_size */

@@ -29,8 +29,8 @@
  *     run of chunks is "held": plugged, and neither given to the operating system nor unplugged yet.
  *     (What resume, or a STATE request after an error, found plugged in absent units waits besides.)
  * I5  A failure of any op leaves all other memory in use as it is. The core tries again after a pause
- *     that grows from retry_min_ms to retry_max_ms, and at once when requested_size changes or
- *     vmem_driver_retry() is called.
+ *     that grows from retry_min_ms to retry_max_ms, and at once when the device tells of a change of
+ *     its configuration or vmem_driver_retry() is called.
  * I6  vmem_driver_run() does a bounded piece of work: one request, or one call of add(), remove() or
  *     take(), and what belongs to it.
  * I7  What the device says is not trusted: a configuration that breaks a rule of the standard, or
@@ -251,7 +251,10 @@ int vmem_driver_init(void *arena, size_t arena_bytes, const struct vmem_driver_c
  * again: VMEM_DRIVER_NOW, VMEM_DRIVER_IDLE, or a pause. Calls that come earlier do no harm.
  */
 uint64_t vmem_driver_run(struct vmem_driver *drv, uint64_t now_ms);
-/* The device's configuration changed: the next vmem_driver_run() reads it. Any context. */
+/*
+ * The device's configuration changed: the next vmem_driver_run() reads it, and does not wait for the end
+ * of a pause, even if nothing changed: a device may ask for the same size once more. Any context.
+ */
 void vmem_driver_config_changed(struct vmem_driver *drv);
 /* The answer to a request that is PENDING; NULL: the device is gone. Then call vmem_driver_run(). */
 void vmem_driver_answered(struct vmem_driver *drv, const struct vmem_resp *resp);
