@@ -1,7 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Guests that ask for another size by themselves (guest-requests=on): what they are granted, that the
-owner's word counts more, what monitors are told, and that no guest gets more out of asking badly."""
+owner's word counts more, what monitors are told, and that no guest gets more out of asking badly.
 
+    EBB_SEED=N     the same choices again (a failure prints it)
+    EBB_TURNS=N    how many (60)
+"""
+
+import os
+import random
 import re
 import time
 
@@ -21,6 +27,8 @@ NO_CAUSE, LIMIT, RATE, FLOOR, HOST = range(5)
 NEEDS_RESET = 0x40
 DEVICE = "/machine/peripheral/d0"
 APPEND = "test=vmem-size"
+SEED = int(os.environ.get("EBB_SEED", str(random.SystemRandom().randrange(1 << 32))))
+TURNS = int(os.environ.get("EBB_TURNS", "60"))
 
 
 def args(requested="16M", more=",guest-requests=on"):
@@ -279,6 +287,47 @@ def test_reset(asker):
     asker.quit()
 
 
+def test_any_order(asker):
+    """Whatever guest and owner do one after the other: the guest has the owner's size and what it was
+    granted since, and no more than both bounds allow."""
+    rng = random.Random(SEED)
+    qmp, owner, limit = asker.qmp, 16, 512
+    for turn in range(TURNS):
+        before = get(qmp, "requested-size") // MIB
+        assert before >= owner, (SEED, turn)
+        what = rng.randrange(8)
+        if what == 0:
+            owner = rng.randrange(0, 257, 2)
+            put(qmp, "requested-size", owner * MIB)
+        elif what == 1:
+            limit = rng.randrange(0, 513, 2)
+            put(qmp, "request-limit", limit * MIB)
+        elif what == 2:
+            # It is concluded where the guest is: it plugs nothing, so there is nothing.
+            args = {"device": "d0", "size": 2 * MIB, "job-id": f"job{turn}"}
+            qmp.execute("virtio-mem-resize", **args)
+            assert asker.ask(512 * MIB)[0] != GRANTED, (SEED, turn)
+            qmp.execute("job-cancel", id=args["job-id"])
+            qmp.wait_event("JOB_STATUS_CHANGE", {"id": args["job-id"], "status": "concluded"})
+            owner = 0
+        elif what == 3:
+            asker.start()
+            assert get(qmp, "requested-size") // MIB == before, (SEED, turn)
+        else:
+            size = rng.randrange(0, 513, 2)
+            answer, _, told = asker.ask(size * MIB)
+            assert get(qmp, "requested-size") == told * MIB, (SEED, turn)
+            if answer == GRANTED:
+                assert told == size, (SEED, turn)
+            low, high = sorted((before, size))
+            assert low <= told <= max(high, owner), (SEED, turn)
+            assert told <= max(before, limit), (SEED, turn)
+        assert get(qmp, "requested-size") - get(qmp, "granted-size") == owner * MIB, (SEED, turn)
+    put(qmp, "requested-size", 32 * MIB)
+    assert asker.plug(0, 32 * MIB) == 0
+    asker.quit()
+
+
 # ---- guests that ask badly ----
 
 
@@ -315,6 +364,7 @@ def test_both_queues(folder, ring):
         asker.quit()
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("kind", [WANT, 7])
 def test_flood(asker, kind):
     """A guest that asks without end is answered slowly, and is in nobody's way."""
