@@ -241,7 +241,7 @@ static void calm_begin(struct world *w)
 		struct dev *dev = &w->devs[i];
 
 		dev->left_in_calm = false;
-		if (dev->gone || dev->ended)
+		if (dev->gone || dev->ended || dev->config.query_only)
 			dev_replace(dev);
 		else if (!dev->drv)
 			dev_start(dev, false);

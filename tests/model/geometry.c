@@ -312,6 +312,7 @@ void dev_stop(struct dev *dev)
 	dev->drv = NULL;
 	dev->started = dev->leaving = dev->ended = dev->interrupt = false;
 	dev->unsure_size = 0;
+	dev->broken_config = false;
 	dev->fruitless = 0;
 	dev->next_run_ms = UINT64_MAX;
 	dev->link.state = LINK_IDLE;
@@ -321,6 +322,7 @@ void dev_stop(struct dev *dev)
 static void dev_forget(struct dev *dev)
 {
 	dev_stop(dev);
+	dev->config.query_only = false;
 	pages_forget(dev->area);
 	for (uint64_t i = 0; i < dev->nr_units && dev->config.unit_bytes; i++)
 		dev->units[i] = (struct unit){UNIT_ABSENT, VMEM_DRIVER_MOVABLE, false};

@@ -48,6 +48,19 @@ static void break_config(struct dev *dev, struct vmem_config *config)
 	while (chance(dev->w, 200));
 }
 
+/* Does it break a rule of the standard, or differ in what never changes? */
+static bool config_is_broken(const struct dev *dev, const struct vmem_config *config)
+{
+	uint64_t sizes = config->usable_region_size | config->plugged_size | config->requested_size;
+
+	return config->block_size != dev->device_config.block_size ||
+	       config->addr != dev->device_config.addr ||
+	       config->region_size != dev->device_config.region_size ||
+	       sizes & (config->block_size - 1) ||
+	       config->usable_region_size > config->region_size ||
+	       config->requested_size > config->usable_region_size;
+}
+
 void liar_config(struct dev *dev, struct vmem_config *ret_config)
 {
 	struct world *w = dev->w;
@@ -64,6 +77,7 @@ void liar_config(struct dev *dev, struct vmem_config *ret_config)
 	*ret_config = *lie;
 	if (chance(w, dev->call == CALL_INIT ? 150 : 4))
 		break_config(dev, ret_config);
+	dev->broken_config |= dev->call == CALL_RUN && config_is_broken(dev, ret_config);
 	ret_config->block_size = htole64(ret_config->block_size);
 	ret_config->addr = htole64(ret_config->addr);
 	ret_config->region_size = htole64(ret_config->region_size);

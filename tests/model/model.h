@@ -123,6 +123,7 @@ struct dev {
 	bool gone;      /* vanished */
 	bool interrupt; /* a configuration change that the driver was not told of yet */
 	struct vmem_config lie;
+	bool broken_config; /* it said something that ends the work with it */
 
 	/* the transport */
 	struct link link;

@@ -83,6 +83,7 @@ uint64_t dev_run(struct dev *dev)
 		model_trace(w, "device %u: run() says %lld ms", dev->index, (long long)ms);
 	must(w, dev->heavy <= 1 && dev->config_reads <= 1, "run() did %u pieces of work, %u reads",
 	     dev->heavy, dev->config_reads);
+	must(w, !dev->broken_config || dev->ended, "a configuration that breaks a rule is taken");
 	must(w, !dev->ended || ms == VMEM_DRIVER_IDLE, "run() wants to come back after the end");
 	must(w, !dev->config.query_only || dev->ended || ms == VMEM_DRIVER_IDLE || !dev->heavy,
 	     "run() works in query_only");
@@ -233,13 +234,19 @@ void play_within(struct dev *dev)
 static void event_state(struct dev *dev)
 {
 	struct world *w = dev->w;
-	uint64_t bs = dev->device_config.block_size, first, count, plugged = 0;
+	uint64_t bs = dev->device_config.block_size, usable, first, count, plugged = 0;
+	struct vmem_device_info info;
 	int state, truth;
 
-	if (w->with & (WITH_PENDING | WITH_LIAR) || !dev->seen.usable_region_size || dev->ended)
+	if (w->with & WITH_LIAR || dev->ended)
 		return;
-	first = below(w, dev->seen.usable_region_size / bs);
-	count = 1 + below(w, dev->seen.usable_region_size / bs - first);
+	/* UNPLUG_ALL may have made it smaller than the core knows. */
+	vmem_device_info(dev->engine, &info);
+	usable = min_u64(info.usable_region_size, dev->seen.usable_region_size) / bs;
+	if (!usable)
+		return;
+	first = below(w, usable);
+	count = 1 + below(w, usable - first);
 	dev->call = CALL_STATE;
 	state = vmem_driver_state(dev->drv, dev->area->addr + first * bs, count * bs);
 	dev->call = CALL_NONE;
@@ -248,7 +255,12 @@ static void event_state(struct dev *dev)
 	truth = plugged == count ? VMEM_STATE_PLUGGED
 		: plugged        ? VMEM_STATE_MIXED
 				 : VMEM_STATE_UNPLUGGED;
-	must(w, state == truth || dev->gone, "state() says %d, not %d", state, truth);
+	if (dev->link.state != LINK_IDLE)
+		truth = VMEM_DRIVER_BUSY;
+	if (dev->gone)
+		must(w, state < 0, "state() of a device that is gone says %d", state);
+	else
+		must(w, state == truth, "state() says %d, not %d", state, truth);
 }
 
 /* The driver is unloaded where it may be, and loaded again. */
@@ -275,9 +287,10 @@ void dev_reload(struct dev *dev)
 /* The operating system begins anew: the device may have been told (a reset), or not (kexec). */
 static void event_reboot(struct world *w)
 {
-	bool reset = chance(w, 500);
+	bool reset = chance(w, 500), query_only = chance(w, 200);
 
-	model_trace(w, "the system starts anew%s", reset ? ", after a reset" : "");
+	model_trace(w, "the system starts anew%s%s", reset ? ", after a reset" : "",
+		    query_only ? ", to look only" : "");
 	world_forget(w);
 	for (unsigned int i = 0; i < w->nr_devs; i++) {
 		struct dev *dev = &w->devs[i];
@@ -288,6 +301,7 @@ static void event_reboot(struct world *w)
 			must(w, !rc || w->rates.undo, "a system reset failed: %d", rc);
 			host_learn(dev);
 		}
+		dev->config.query_only = query_only;
 		dev_start(dev, chance(w, 500));
 	}
 }
@@ -320,32 +334,37 @@ static void event_restart(struct world *w)
 	}
 }
 
+static void event_sizes(struct world *w)
+{
+	struct dev *dev = any_dev(w);
+
+	if (dev->drv)
+		sizes_tell(dev);
+}
+
 static void event_driver(struct world *w)
 {
 	struct dev *dev = any_dev(w);
 
 	if (!dev->drv)
 		return;
-	switch (below(w, 3)) {
-	case 0:
-		vmem_driver_retry(dev->drv);
-		dev->next_run_ms = w->now_ms;
-		dev_news(dev);
-		break;
-	case 1:
+	if (chance(w, 500)) {
 		event_state(dev);
-		break;
-	default:
-		if (w->with & WITH_SIZES)
-			sizes_tell(dev);
+		return;
 	}
+	vmem_driver_retry(dev->drv);
+	dev->next_run_ms = w->now_ms;
+	dev_news(dev);
 }
 
 static void world_step(struct world *w)
 {
 	uint64_t what = below(w, 100);
 
-	if (what < 80)
+	/* Systems look at their memory often. */
+	if (w->with & WITH_SIZES && what < 15)
+		event_sizes(w);
+	else if (what < 80)
 		event_anywhere(w);
 	else if (what < 93)
 		event_driver(w);
@@ -371,6 +390,8 @@ static void random_rates(struct world *w)
 	if (w->with & WITH_HOST_FAILURES && chance(w, 800)) {
 		rates->host = (unsigned int)below(w, 300);
 		rates->undo = (unsigned int)below(w, 2) * (unsigned int)below(w, 300);
+		if (chance(w, 150))
+			rates->host = rates->undo = 900;
 	}
 }
 
