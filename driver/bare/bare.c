@@ -28,7 +28,6 @@ struct vmem_bare {
 	uint64_t told_ms; /* when the core was told last what is available */
 	bool mapped, size_policy;
 	bool due[BARE_QUEUES]; /* an answer */
-	bool told;             /* atomic: the device told of a change, in any context */
 	bool paused;           /* the core tries again later: what is freed may let it go on */
 };
 
@@ -49,10 +48,8 @@ static bool bare_is_pow2(uint64_t x)
 }
 
 static void bare_driver_config(const struct vmem_bare_config *config,
-			       const struct vmem_config *device, struct vmem_driver_config *ret)
+			       struct vmem_driver_config *ret)
 {
-	uint64_t block_size = bare_le64(&device->block_size);
-
 	*ret = (struct vmem_driver_config){
 		.unit_bytes = config->unit_bytes,
 		.run_max_bytes = config->run_max_bytes,
@@ -63,8 +60,6 @@ static void bare_driver_config(const struct vmem_bare_config *config,
 		.retry_max_ms = config->retry_max_ms,
 		.size_policy = config->size_policy,
 	};
-	if (config->unit_bytes != 0 && config->unit_bytes < block_size)
-		ret->unit_bytes = block_size;
 }
 
 static size_t bare_round(size_t bytes)
@@ -206,7 +201,7 @@ size_t vmem_bare_bytes(const struct vmem_bare_config *config, const struct vmem_
 	struct vmem_driver_config driver_config;
 	size_t arena;
 
-	bare_driver_config(config, device, &driver_config);
+	bare_driver_config(config, &driver_config);
 	arena = vmem_driver_arena_bytes(&driver_config, device);
 	if (arena == 0 || !bare_is_pow2(config->page_bytes) ||
 	    config->page_bytes > bare_le64(&device->block_size))
@@ -242,7 +237,7 @@ int vmem_bare_init(void *memory, size_t bytes, const struct vmem_bare_config *co
 	vmem_pages_init(&bare->pages, bare_le64(&device.addr), region_size, config->page_bytes,
 			next);
 	next += vmem_pages_bytes(region_size, config->page_bytes);
-	bare_driver_config(config, &device, &driver_config);
+	bare_driver_config(config, &driver_config);
 	result = vmem_driver_init(next, bytes - (size_t)(next - (uint8_t *)memory), &driver_config,
 				  &bare_driver_ops, bare, &bare->driver);
 	if (result != VMEM_DRIVER_OK)
@@ -279,11 +274,6 @@ uint64_t vmem_bare_turn(struct vmem_bare *bare, uint64_t now_ms)
 	uint64_t wait_ms;
 
 	bare_receive(bare);
-	/* Also when the size is the same: somebody asks for it once more. */
-	if (__atomic_load_n(&bare->told, __ATOMIC_ACQUIRE)) {
-		__atomic_store_n(&bare->told, false, __ATOMIC_RELAXED);
-		vmem_driver_retry(bare->driver);
-	}
 	if (bare->size_policy && now_ms - bare->told_ms >= BARE_AVAILABLE_MS) {
 		bare->told_ms = now_ms;
 		(void)vmem_driver_available(bare->driver, now_ms, bare->pages.free_bytes,
@@ -299,7 +289,6 @@ uint64_t vmem_bare_turn(struct vmem_bare *bare, uint64_t now_ms)
 void vmem_bare_config_changed(struct vmem_bare *bare)
 {
 	vmem_driver_config_changed(bare->driver);
-	__atomic_store_n(&bare->told, true, __ATOMIC_RELEASE);
 }
 
 bool vmem_bare_waits(const struct vmem_bare *bare)

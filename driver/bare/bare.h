@@ -68,7 +68,7 @@ struct vmem_bare_ops {
 struct vmem_bare_config {
 	uint64_t page_bytes; /* what is handed out at a time: a power of two, a block or less */
 	/*
-	 * What map() and unmap() are called for, a power of two; a block at least. 0: they are never
+	 * What map() and unmap() are called for, a power of two; a block, if that is more. 0: they are never
 	 * called, and the device's region is used as plugged chunks come and go ("accounting").
 	 */
 	uint64_t unit_bytes;
