@@ -97,7 +97,7 @@ struct virtio_mem_size_request {
 struct virtio_mem_size_stats {
 	bool on; /* the feature is offered */
 	uint64_t requests[VIRTIO_MEM_SIZE_ANSWERS][VMEM_SIZE_URGENCIES][VMEM_SIZE_REASONS];
-	uint64_t total;  /* of them */
+	uint64_t total;  /* of them, as the last one was answered */
 	uint64_t errors; /* made no sense */
 	uint64_t broken; /* stopped the device (I3) */
 	uint64_t granted_bytes, offered_bytes;

@@ -81,16 +81,13 @@ void virtio_mem_size_stats(struct virtio_mem *mem, struct virtio_mem_size_stats 
 		return;
 	/* Before the counters: whoever sees a last one sees it counted. */
 	pthread_mutex_lock(&s->last_lock);
+	ret->total = s->total;
 	ret->last = s->last;
 	pthread_mutex_unlock(&s->last_lock);
-	for (unsigned int a = 0; a < VIRTIO_MEM_SIZE_ANSWERS; a++) {
-		for (unsigned int u = 0; u < VMEM_SIZE_URGENCIES; u++) {
-			for (unsigned int r = 0; r < VMEM_SIZE_REASONS; r++) {
+	for (unsigned int a = 0; a < VIRTIO_MEM_SIZE_ANSWERS; a++)
+		for (unsigned int u = 0; u < VMEM_SIZE_URGENCIES; u++)
+			for (unsigned int r = 0; r < VMEM_SIZE_REASONS; r++)
 				ret->requests[a][u][r] = size_get(&s->requests[a][u][r]);
-				ret->total += ret->requests[a][u][r];
-			}
-		}
-	}
 	ret->errors = size_get(&s->errors);
 	ret->broken = size_get(&s->broken);
 	ret->granted_bytes = size_get(&s->granted_bytes);
@@ -108,6 +105,7 @@ static void size_note(struct mem_size *s, const struct virtio_mem_size_request *
 		size_add(&s->offered_bytes, before - after);
 	size_add(&s->requests[request->answer][request->urgency][request->reason], 1);
 	pthread_mutex_lock(&s->last_lock);
+	s->total++;
 	s->last = *request;
 	pthread_mutex_unlock(&s->last_lock);
 }

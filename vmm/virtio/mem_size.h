@@ -38,7 +38,9 @@ struct mem_size {
 	_Atomic uint64_t errors, broken;
 	_Atomic uint64_t granted_bytes, offered_bytes;
 	pthread_mutex_t last_lock;
-	struct virtio_mem_size_request last; /* guarded by last_lock */
+	/* guarded by last_lock: */
+	uint64_t total; /* of requests that made sense */
+	struct virtio_mem_size_request last;
 };
 
 /* Of a device that has its configuration only, before anything that can fail. */
