@@ -406,7 +406,7 @@ static void driver_left(struct vmem_driver *drv)
 	if (!held.nr || vd_learn_is_on(drv) ||
 	    vd_unit_state(&drv->units[vd_chunk_unit(drv, held.first)]) == UNIT_ABSENT)
 		return;
-	vd_map_unhold(drv, held);
+	vd_map_unhold(drv, held.first + held.nr);
 	vd_driver_give(drv, held);
 }
 

@@ -198,6 +198,7 @@ void vd_grow_answer(struct vmem_driver *drv, uint16_t type)
 static void held_add_undo(struct vmem_driver *drv, struct run units)
 {
 	uint32_t end = units.first + units.nr, tail = end;
+	uint32_t first, last;
 
 	for (uint32_t u = units.first; u < end; u++) {
 		if (!(drv->units[u].flags & UNIT_ADDING)) {
@@ -208,13 +209,11 @@ static void held_add_undo(struct vmem_driver *drv, struct run units)
 		if (tail == end)
 			tail = u;
 	}
-	if (tail < end)
-		end = drv->held.nr ? drv->held.first + drv->held.nr : vd_unit_end(drv, end - 1);
-	if (tail < units.first + units.nr)
-		vd_map_hold(drv, (struct run){
-					 .first = vd_unit_first(drv, tail),
-					 .nr = end - vd_unit_first(drv, tail),
-				 });
+	if (tail == end)
+		return;
+	first = vd_unit_first(drv, tail);
+	last = drv->held.nr ? drv->held.first + drv->held.nr : vd_unit_end(drv, end - 1);
+	vd_map_hold(drv, (struct run){.first = first, .nr = last - first});
 }
 
 static int held_call_add(struct vmem_driver *drv, struct run units)
@@ -226,7 +225,7 @@ static int held_call_add(struct vmem_driver *drv, struct run units)
 	};
 	int r;
 
-	vd_map_unhold(drv, run);
+	vd_map_unhold(drv, run.first + run.nr);
 	for (uint32_t u = units.first; u < end; u++) {
 		vd_unit_set_state(drv, u, UNIT_OFFLINE);
 		drv->units[u].flags |= UNIT_ADDING;
@@ -305,7 +304,7 @@ void vd_held_step(struct vmem_driver *drv)
 		return;
 	}
 	if (!to_go) {
-		vd_map_unhold(drv, held);
+		vd_map_unhold(drv, end);
 		vd_driver_give(drv, held);
 		return;
 	}

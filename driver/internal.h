@@ -228,15 +228,14 @@ uint32_t vd_bits_next(const uint64_t *words, uint32_t from, uint32_t end, bool v
 /* One beyond the last bit of [from, end) that is @value; @from if none. */
 uint32_t vd_bits_last(const uint64_t *words, uint32_t from, uint32_t end, bool value);
 void vd_bits_set(uint64_t *words, uint32_t first, uint32_t nr, bool value);
-bool vd_bit_test(const uint64_t *words, uint32_t bit);
 /* The last run of plugged chunks in [from, end): .nr is 0 if there is none. */
 struct run vd_map_last_plugged(const struct vmem_driver *drv, uint32_t from, uint32_t end);
 /* Plugged chunks of [first, first + nr). */
 uint32_t vd_map_count_plugged(const struct vmem_driver *drv, struct run run);
 /* All plugged chunks of @run are held from now on; nothing was held before, or a part of @run. */
 void vd_map_hold(struct vmem_driver *drv, struct run run);
-/* Chunks of @run are held no more: the beginning or the end of what is held. */
-void vd_map_unhold(struct vmem_driver *drv, struct run run);
+/* Chunks below @to are held no more. */
+void vd_map_unhold(struct vmem_driver *drv, uint32_t to);
 bool vd_run_has(struct run run, uint32_t chunk);
 /* The lowest unit of @class at or above @from, and below @end; @end if none. */
 uint32_t vd_class_next(struct vmem_driver *drv, enum unit_class class, uint32_t from, uint32_t end);

@@ -90,11 +90,6 @@ void vd_bits_set(uint64_t *words, uint32_t first, uint32_t nr, bool value)
 	}
 }
 
-bool vd_bit_test(const uint64_t *words, uint32_t bit)
-{
-	return words[bit / DRIVER_WORD_BITS] >> bit % DRIVER_WORD_BITS & 1;
-}
-
 static uint32_t bits_count(const uint64_t *words, uint32_t from, uint32_t end)
 {
 	uint32_t count = 0;
@@ -252,19 +247,13 @@ void vd_map_hold(struct vmem_driver *drv, struct run run)
 	drv->nr_held = vd_map_count_plugged(drv, drv->held);
 }
 
-void vd_map_unhold(struct vmem_driver *drv, struct run run)
+void vd_map_unhold(struct vmem_driver *drv, uint32_t to)
 {
-	struct run held = drv->held;
-	uint32_t end = held.first + held.nr;
+	uint32_t end = drv->held.first + drv->held.nr;
 
-	if (run.first <= held.first) {
-		uint32_t first = run.first + run.nr < end ? run.first + run.nr : end;
-
-		held = (struct run){.first = first, .nr = end - first};
-	} else if (run.first < end) {
-		held.nr = run.first - held.first;
-	}
-	vd_map_hold(drv, held);
+	if (to > end)
+		to = end;
+	vd_map_hold(drv, (struct run){.first = to, .nr = end - to});
 }
 
 uint32_t vd_class_next(struct vmem_driver *drv, enum unit_class class, uint32_t from, uint32_t end)

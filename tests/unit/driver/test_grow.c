@@ -202,6 +202,45 @@ static void not_more_than_may_wait_offline(void **state)
 	assert_int_equal(rig_status(&rig), VMEM_DRIVER_THERE);
 }
 
+/* Units go offline between a plug and its add; and what an error left in absent units waits likewise. */
+static void more_is_offline_meanwhile(void **state)
+{
+	(void)state;
+	rig.config.offline_max_bytes = 16 * RIG_BLOCK;
+	rig.asynchronous = true;
+	start_with(16);
+	rig_request(&rig, 24);
+	while (!rig.waiting)
+		rig_step(&rig);
+	rig_offline(&rig, 0, 2);
+	rig_run(&rig);
+	rig_expect(&rig, "plug 16+8");
+	assert_int_equal(rig.info.held_size, 8 * RIG_BLOCK);
+	rig_online(&rig, 0, 1);
+	rig_run(&rig);
+	rig_expect(&rig, "add 2+1");
+	rig_online(&rig, 1, 1);
+
+	rig.disagrees = true;
+	rig.plugged[30] = true;
+	rig.device.plugged_size += RIG_BLOCK;
+	rig_request(&rig, 32);
+	rig_run(&rig);
+	rig.now_ms += 1000;
+	while (rig.info.plugged_size != 25 * RIG_BLOCK) {
+		rig_answer(&rig);
+		rig_step(&rig);
+	}
+	rig.disagrees = false;
+	rig_offline(&rig, 0, 2);
+	rig_run(&rig);
+	assert_int_equal(rig_status(&rig), VMEM_DRIVER_WAITING);
+	rig_forget(&rig);
+	rig_online(&rig, 0, 2);
+	rig_run(&rig);
+	rig_expect(&rig, "add 3+1, plug 24+6, give 24+6, plug 31+1, give 31+1");
+}
+
 /* The host has less memory than it asks for: what there is is taken, then a pause. */
 static void a_host_without_memory(void **state)
 {
@@ -401,6 +440,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(adding_in_part, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_unit_that_can_never_be_added, setup, teardown),
 		cmocka_unit_test_setup_teardown(not_more_than_may_wait_offline, setup, teardown),
+		cmocka_unit_test_setup_teardown(more_is_offline_meanwhile, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_host_without_memory, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_refusal_because_the_size_is_another_by_now, setup,
 						teardown),

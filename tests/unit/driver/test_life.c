@@ -315,6 +315,24 @@ static void questions_alone(void **state)
 	assert_int_equal(vmem_driver_state(rig.drv, RIG_ADDR, 4096), VMEM_DRIVER_GONE);
 }
 
+/* No question while a request is under way; a device that is gone is told once. */
+static void questions_meanwhile(void **state)
+{
+	(void)state;
+	rig.asynchronous = true;
+	rig_start(&rig);
+	rig_request(&rig, 16);
+	while (!rig.waiting)
+		rig_step(&rig);
+	assert_int_equal(vmem_driver_state(rig.drv, RIG_ADDR, RIG_BLOCK), VMEM_DRIVER_BUSY);
+	rig_fault(&rig, RIG_CONFIG, 0, 1, VMEM_DRIVER_GONE);
+	vmem_driver_config_changed(rig.drv);
+	rig_step(&rig);
+	vmem_driver_answered(rig.drv, NULL);
+	assert_int_equal(rig_noted(&rig, VMEM_DRIVER_NOTE_GONE), 1);
+	assert_int_equal(rig_status(&rig), VMEM_DRIVER_ENDED);
+}
+
 /* More blocks than one STATE request can be for. */
 static void long_questions(void **state)
 {
@@ -419,6 +437,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(arguments_that_are_wrong, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_may_be_used, setup, teardown),
 		cmocka_unit_test_setup_teardown(questions_alone, setup, teardown),
+		cmocka_unit_test_setup_teardown(questions_meanwhile, setup, teardown),
 		cmocka_unit_test_setup_teardown(long_questions, setup, teardown),
 		cmocka_unit_test_setup_teardown(leaving, setup, teardown),
 		cmocka_unit_test_setup_teardown(leaving_a_device_that_holds_on, setup, teardown),

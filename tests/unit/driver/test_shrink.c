@@ -390,6 +390,22 @@ static void without_used(void **state)
 			 "take 12+4, unplug 12+4");
 }
 
+/* Somebody takes a unit offline: what could not be given back can be now. */
+static void a_unit_goes_offline_in_a_pause(void **state)
+{
+	(void)state;
+	start_with(16);
+	fill(0, "PPPPPPPP");
+	fill(8, "PPPPPPPP");
+	rig_request(&rig, 0);
+	assert_int_equal(rig_run(&rig), 1000);
+	rig_forget(&rig);
+	rig_offline(&rig, 1, 1);
+	assert_int_not_equal(rig_run(&rig), 0);
+	assert_int_equal(rig_plugged(&rig), 8);
+	assert_non_null(strstr(rig.words, "remove 1+1, unplug 8+8, "));
+}
+
 /* More chunks than one request can be for. */
 static void small_blocks(void **state)
 {
@@ -429,6 +445,7 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(looking_is_bounded, setup, teardown),
 		cmocka_unit_test_setup_teardown(without_used, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_unit_goes_offline_in_a_pause, setup, teardown),
 		cmocka_unit_test_setup_teardown(small_blocks, setup, teardown),
 	};
 
