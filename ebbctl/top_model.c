@@ -239,6 +239,9 @@ void top_machine_take_virtio_mem(struct top_machine *machine, const json_t *list
 		if (!device)
 			continue;
 		top_set_text(&device->reason, top_request_reason(why, status));
+		device->granted_bytes = 0;
+		(void)device_number(json_object_get(element, "guest-requests"), "granted-size",
+				    &device->granted_bytes);
 		if (!device_number(violations, "writes", &writes) ||
 		    !device_number(violations, "reads", &reads))
 			continue;

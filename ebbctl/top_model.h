@@ -41,7 +41,8 @@ struct top_device {
 	size_t nr_cells;
 	bool requests_known, violations_known;
 	uint64_t requests, violations;
-	char *reason; /* why it is not where it shall be; NULL: nobody said */
+	uint64_t granted_bytes; /* of what is asked for: the guest asked for it by itself */
+	char *reason;           /* why it is not where it shall be; NULL: nobody said */
 };
 
 struct top_machine {

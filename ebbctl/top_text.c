@@ -55,11 +55,17 @@ const char *top_state_text(const struct top_device *device, uint64_t now_ms, cha
 	enum top_state state = top_device_state(device, now_ms);
 
 	int percent = top_device_percent(device);
+	char granted[TOP_TEXT_MAX];
+	size_t used;
 
 	if (state == TOP_STEADY || percent < 0)
 		snprintf(buf, TOP_TEXT_MAX, "%s", top_state_name(state));
 	else
 		snprintf(buf, TOP_TEXT_MAX, "%s %d %%", top_state_name(state), percent);
+	used = strlen(buf);
+	if (device->granted_bytes)
+		snprintf(buf + used, TOP_TEXT_MAX - used, ", %.32s granted",
+			 top_size_text(device->granted_bytes, granted));
 	return buf;
 }
 
@@ -112,6 +118,8 @@ char *top_line(const struct top_machine *machine, const struct top_device *devic
 	fprintf(out, " node=%" PRId64, device->node);
 	top_put_size(out, "plugged", device->plugged_bytes);
 	top_put_size(out, "requested", device->requested_bytes);
+	if (device->granted_bytes)
+		top_put_size(out, "granted", device->granted_bytes);
 	top_put_size(out, "max", device->max_bytes);
 	fprintf(out, " rate=%s", top_rate_text(top_device_rate(device, now_ms), rate));
 	if (device->requests_known)

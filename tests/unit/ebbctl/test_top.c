@@ -374,6 +374,16 @@ static void test_texts(void **state)
 			    "requested=2147483649 max=4096M rate=+1M/s violations=1 "
 			    "state=growing progress=0% reason=\"the guest has no driver for it\"");
 	free(line);
+	/* What the guest asked for by itself, as long as it is so. */
+	take_text(machine, top_machine_take_virtio_mem,
+		  "[{\"id\": \"a\", \"guest-requests\": {\"granted-size\": 1048576}}]");
+	line = top_line(machine, machine->devices[0], 2000);
+	assert_non_null(strstr(line, " requested=2147483649 granted=1M max=4096M "));
+	free(line);
+	assert_string_equal(top_state_text(machine->devices[0], 2000, buf),
+			    "growing 0 %, 1M granted");
+	take_text(machine, top_machine_take_virtio_mem, "[{\"id\": \"a\"}]");
+	assert_string_equal(top_state_text(machine->devices[0], 2000, buf), "growing 0 %");
 	top_machine_set_problem(machine, "say \"no\"");
 	line = top_problem_line(machine);
 	assert_string_equal(line, "machine=vm1_\\x1b.sock problem=\"say 'no'\"");
