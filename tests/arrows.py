@@ -39,14 +39,14 @@ ARROWS = {
 }
 # Rooms of programs that stand for themselves: their quoted includes lie beside the file.
 APART_ROOMS = ("examples",)
-SILENT_ROOMS = ("base", "device", "include", "driver")
+SILENT_ROOMS = ("base", "device", "include", "driver", "driver/bare")
 C_HEADERS = {
     *("assert.h", "ctype.h", "endian.h", "errno.h", "inttypes.h", "limits.h", "stdalign.h"),
     *("stdarg.h", "stdatomic.h", "stdbool.h", "stddef.h", "stdint.h", "stdio.h", "stdlib.h"),
     "string.h",
 }
 # Of a room that stands without a C library, the only ones.
-BARE_HEADERS = {"driver": {"stdbool.h", "stddef.h", "stdint.h"}}
+BARE_HEADERS = {room: {"stdbool.h", "stddef.h", "stdint.h"} for room in ("driver", "driver/bare")}
 # A header that is one room's business -> that room.
 KNOWLEDGE = {
     "linux/userfaultfd.h": "guard",
@@ -143,6 +143,11 @@ def symbols(archive):
     return defined, needed
 
 
+def functions_of(header):
+    """What HEADER declares."""
+    return set(re.findall(r"^[a-z].*?\b(\w+)\(", header.read_text(), re.M))
+
+
 def check_symbols(build, rooms, allowed=ALLOWED_SYMBOLS):
     defined, needed = set(), {}
     for room in rooms:
@@ -171,6 +176,10 @@ def main():
         checks["symbols base"] = check_symbols(build, ("base",))
         checks["symbols libvmem"] = check_symbols(build, ("base", "device"))
         checks["symbols driver"] = check_symbols(build, ("driver",), BARE_SYMBOLS)
+        checks["symbols driver/bare"] = check_symbols(build, ("driver", "driver/bare"), BARE_SYMBOLS)
+        skeleton = "examples/driver-skeleton"
+        allowed = BARE_SYMBOLS | functions_of(ROOT / skeleton / "kernel.h")
+        checks["symbols driver-skeleton"] = check_symbols(build, ("driver", skeleton), allowed)
     failed = 0
     for name, findings in checks.items():
         broken = list(findings)
