@@ -89,10 +89,13 @@ struct ebb_mem_pressure {
 	struct vmem_driver_size_policy policy;
 	unsigned int look_ms; /* between two looks at how much memory is left */
 	unsigned int oom_ms;  /* the OOM killer waits no longer than that */
-	u64 next_look_ms, last_look_ms;
+	bool automatic;       /* the watermarks follow the size of the memory */
+	u64 last_look_ms;
 	u64 available_bytes; /* at the last look */
 	u16 urgency;
-	bool critical_seen; /* the core knows of EBB_MEM_CRITICAL */
+	bool critical_seen;                    /* the core knows of EBB_MEM_CRITICAL */
+	bool refused;                          /* the last request that was answered */
+	u64 answers, refusals, answers_before; /* counted: all, and when it got critical */
 
 	/* without the lock */
 	bool opened;

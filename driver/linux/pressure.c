@@ -13,6 +13,9 @@
  *                normal     less is free than the watermarks at which the system starts to reclaim
  *                low        otherwise
  *
+ * Watermarks that nobody has set are parts of the memory that there is just now: what is asked for grows
+ * with what is used, and what is offered is halved each time, down to what is needed.
+ *
  * I1  Who is in reclaim, or asks as the OOM killer, takes no lock here. The latter waits for oom_ms at
  *     most, and for no longer than the core has something to do about it.
  * I2  While the OOM killer waits, the worker may use the memory that is kept for those who free some:
@@ -35,10 +38,7 @@
 #define EBB_MEM_LOOK_MIN_MS 50
 #define EBB_MEM_IDLE_MS     30000
 #define EBB_MEM_OOM_MS      5000
-/* Watermarks of a system that nobody has set: parts of the memory that it has without the device. */
-#define EBB_MEM_LOW_PART    8
-#define EBB_MEM_TARGET_PART 4
-#define EBB_MEM_HIGH_PART   2
+#define EBB_MEM_INTERVAL_MS 200
 
 static u16 urgency_now(bool critical, bool stalled)
 {
@@ -64,46 +64,88 @@ static u16 urgency_now(bool critical, bool stalled)
 	return free < low ? VMEM_SIZE_URGENCY_NORMAL : VMEM_SIZE_URGENCY_LOW;
 }
 
+/* The watermarks are an eighth, a half and three quarters of all memory. */
+static void adapt_watermarks(struct ebb_mem *mem)
+{
+	struct vmem_driver_size_policy *policy = &mem->pressure.policy;
+	u64 part = PFN_PHYS((u64)totalram_pages()) / 8;
+
+	if (!mem->pressure.automatic || policy->low_bytes == part)
+		return;
+	policy->low_bytes = part;
+	policy->target_bytes = 4 * part;
+	policy->high_bytes = 6 * part;
+	vmem_driver_set_size_policy(mem->drv, policy);
+}
+
+static u64 count_answers(const struct vmem_driver_info *info)
+{
+	u64 sum = 0;
+	int i;
+
+	for (i = 0; i < VMEM_SIZE_RESP_TYPES; i++)
+		sum += info->size_answers[i];
+	return sum;
+}
+
+static void look(struct ebb_mem *mem, u64 now_ms, bool critical)
+{
+	bool stalled = test_and_clear_bit(EBB_MEM_STALLED, &mem->flags);
+	struct ebb_mem_pressure *pressure = &mem->pressure;
+	struct vmem_driver_info info;
+
+	clear_bit(EBB_MEM_SHORT, &mem->flags);
+	if (critical && !pressure->critical_seen) {
+		vmem_driver_info(mem->drv, &info);
+		pressure->answers_before = count_answers(&info);
+	}
+	pressure->critical_seen = critical;
+	adapt_watermarks(mem);
+	/* Whatever the figure is, it is of no use to who waits for the OOM killer. */
+	pressure->available_bytes = critical ? 0 : PFN_PHYS((u64)max(si_mem_available(), 0l));
+	pressure->urgency = urgency_now(critical, stalled);
+	pressure->last_look_ms = now_ms;
+	vmem_driver_available(mem->drv, now_ms, pressure->available_bytes, pressure->urgency,
+			      critical ? VMEM_SIZE_REASON_OOM : VMEM_SIZE_REASON_PRESSURE);
+}
+
 u64 ebb_mem_pressure_look(struct ebb_mem *mem, u64 now_ms)
 {
 	struct ebb_mem_pressure *pressure = &mem->pressure;
-	bool critical, stalled;
-	u16 reason;
+	bool critical = test_bit(EBB_MEM_CRITICAL, &mem->flags);
+	bool hurry = critical || test_bit(EBB_MEM_SHORT, &mem->flags);
+	u64 next_ms = pressure->last_look_ms + (hurry ? EBB_MEM_LOOK_MIN_MS : pressure->look_ms);
 
 	if (!pressure->policy.on)
 		return VMEM_DRIVER_IDLE;
-	critical = test_bit(EBB_MEM_CRITICAL, &mem->flags);
-	if (!critical && now_ms < pressure->next_look_ms) {
-		if (!test_bit(EBB_MEM_SHORT, &mem->flags))
-			return pressure->next_look_ms - now_ms;
-		if (now_ms - pressure->last_look_ms < EBB_MEM_LOOK_MIN_MS)
-			return pressure->last_look_ms + EBB_MEM_LOOK_MIN_MS - now_ms;
-	}
-	clear_bit(EBB_MEM_SHORT, &mem->flags);
-	pressure->critical_seen = critical;
-	stalled = test_and_clear_bit(EBB_MEM_STALLED, &mem->flags);
-	pressure->available_bytes = PFN_PHYS((u64)max(si_mem_available(), 0l));
-	pressure->urgency = urgency_now(critical, stalled);
-	pressure->last_look_ms = now_ms;
-	pressure->next_look_ms = now_ms + pressure->look_ms;
-	reason = critical ? VMEM_SIZE_REASON_OOM : VMEM_SIZE_REASON_PRESSURE;
-	vmem_driver_available(mem->drv, now_ms, pressure->available_bytes, pressure->urgency,
-			      reason);
-	return pressure->look_ms;
+	if (now_ms < next_ms && critical == pressure->critical_seen)
+		return next_ms - now_ms;
+	look(mem, now_ms, critical);
+	return critical ? EBB_MEM_LOOK_MIN_MS : pressure->look_ms;
 }
 
+/* I1: the OOM killer waits on while the core works on it, or has not been able to ask yet. */
 void ebb_mem_pressure_rest(struct ebb_mem *mem)
 {
+	struct ebb_mem_pressure *pressure = &mem->pressure;
 	struct vmem_driver_info info;
+	bool asked;
 
-	if (!mem->pressure.critical_seen)
+	if (!pressure->policy.on)
 		return;
 	vmem_driver_info(mem->drv, &info);
-	if (info.status == VMEM_DRIVER_WORKING)
+	if (count_answers(&info) != pressure->answers) {
+		pressure->answers = count_answers(&info);
+		pressure->refused = info.size_answers[VMEM_SIZE_RESP_REFUSED] != pressure->refusals;
+		pressure->refusals = info.size_answers[VMEM_SIZE_RESP_REFUSED];
+	}
+	asked = pressure->answers != pressure->answers_before;
+	if (!pressure->critical_seen || info.status == VMEM_DRIVER_WORKING ||
+	    (!asked && !pressure->refused))
 		return;
-	mem->pressure.critical_seen = false;
+	pressure->critical_seen = false;
 	clear_bit(EBB_MEM_CRITICAL, &mem->flags);
-	wake_up_all(&mem->pressure.added);
+	wake_up_all(&pressure->added);
 }
 
 static unsigned long on_reclaim(struct ebb_mem *mem)
@@ -211,16 +253,13 @@ static int on_oom(struct notifier_block *nb, unsigned long unused, void *data)
 
 void ebb_mem_pressure_defaults(struct ebb_mem *mem)
 {
-	u64 total = PFN_PHYS((u64)totalram_pages());
-
 	mem->pressure.look_ms = EBB_MEM_LOOK_MS;
 	mem->pressure.oom_ms = EBB_MEM_OOM_MS;
+	mem->pressure.automatic = true;
 	mem->pressure.policy = (struct vmem_driver_size_policy){
 		.on = virtio_has_feature(mem->vdev, VMEM_F_SIZE_REQUEST),
-		.low_bytes = total / EBB_MEM_LOW_PART,
-		.target_bytes = total / EBB_MEM_TARGET_PART,
-		.high_bytes = total / EBB_MEM_HIGH_PART,
 		.idle_ms = EBB_MEM_IDLE_MS,
+		.interval_ms = EBB_MEM_INTERVAL_MS,
 	};
 	init_waitqueue_head(&mem->pressure.added);
 }
@@ -232,7 +271,7 @@ int ebb_mem_pressure_set(struct ebb_mem *mem, const struct vmem_driver_size_poli
 	if (vmem_driver_set_size_policy(mem->drv, policy) != VMEM_DRIVER_OK)
 		return -EINVAL;
 	mem->pressure.policy = *policy;
-	mem->pressure.next_look_ms = 0;
+	mem->pressure.last_look_ms = 0;
 	return 0;
 }
 

@@ -218,11 +218,13 @@ static const struct attribute_group stats_group = {.name = "stats", .attrs = sta
 
 /* size_policy/ */
 static ssize_t policy_store(struct device *dev, const struct vmem_driver_size_policy *policy,
-			    size_t len)
+			    bool automatic, size_t len)
 {
 	struct ebb_mem *mem = to_mem(dev);
 	int error = ebb_mem_pressure_set(mem, policy);
 
+	if (!error)
+		mem->pressure.automatic = automatic;
 	mutex_unlock(&mem->lock);
 	if (error)
 		return error;
@@ -258,7 +260,7 @@ static ssize_t enabled_store(struct device *dev, struct device_attribute *attr, 
 	if (error)
 		return error;
 	policy.on = on;
-	return policy_store(dev, &policy, len);
+	return policy_store(dev, &policy, to_mem(dev)->pressure.automatic, len);
 }
 static DEVICE_ATTR_RW(enabled);
 
@@ -270,6 +272,8 @@ static ssize_t watermarks_show(struct device *dev, struct device_attribute *attr
 	if (error)
 		return error;
 	mutex_unlock(&to_mem(dev)->lock);
+	if (to_mem(dev)->pressure.automatic)
+		return sysfs_emit(buf, "auto\n");
 	return sysfs_emit(buf, "%llu %llu %llu\n", policy.low_bytes, policy.target_bytes,
 			  policy.high_bytes);
 }
@@ -278,10 +282,11 @@ static ssize_t watermarks_store(struct device *dev, struct device_attribute *att
 				size_t len)
 {
 	struct vmem_driver_size_policy policy;
-	u64 low, target, high;
+	bool automatic = sysfs_streq(buf, "auto");
+	u64 low = 0, target = 0, high = 0;
 	int error;
 
-	if (sscanf(buf, "%llu %llu %llu", &low, &target, &high) != 3)
+	if (!automatic && sscanf(buf, "%llu %llu %llu", &low, &target, &high) != 3)
 		return -EINVAL;
 	error = policy_begin(dev, &policy);
 	if (error)
@@ -289,7 +294,7 @@ static ssize_t watermarks_store(struct device *dev, struct device_attribute *att
 	policy.low_bytes = low;
 	policy.target_bytes = target;
 	policy.high_bytes = high;
-	return policy_store(dev, &policy, len);
+	return policy_store(dev, &policy, automatic, len);
 }
 static DEVICE_ATTR_RW(watermarks);
 
@@ -312,7 +317,7 @@ static DEVICE_ATTR_RW(watermarks);
 		if (error)                                                                        \
 			return error;                                                             \
 		policy.field = value;                                                             \
-		return policy_store(dev, &policy, len);                                           \
+		return policy_store(dev, &policy, to_mem(dev)->pressure.automatic, len);          \
 	}                                                                                         \
 	static DEVICE_ATTR_RW(field)
 
