@@ -43,6 +43,25 @@ static bool truth_is(const struct dev *dev, uint64_t addr, uint64_t size, bool p
 	return true;
 }
 
+/* Units in use are filled before others are added. */
+static void check_filled(struct dev *dev)
+{
+	uint64_t usable_end = dev->area->addr + dev->seen.usable_region_size;
+
+	for (uint64_t i = 0; i < dev->nr_units; i++) {
+		uint64_t addr = dev->first_unit + i * dev->unit_bytes;
+		uint64_t end = min_u64(addr + dev->unit_bytes, usable_end);
+
+		for (; dev->units[i].state == UNIT_ONLINE && addr + dev->chunk_bytes <= end;
+		     addr += dev->chunk_bytes)
+			must(dev->w,
+			     is_open(dev, addr, dev->chunk_bytes) ||
+				     truth_is(dev, addr, dev->chunk_bytes, true),
+			     "PLUG for a new unit, and %#llx of one in use is unplugged",
+			     (unsigned long long)addr);
+	}
+}
+
 static void check_plug(struct dev *dev, uint64_t addr, uint64_t size)
 {
 	struct world *w = dev->w;
@@ -59,6 +78,8 @@ static void check_plug(struct dev *dev, uint64_t addr, uint64_t size)
 	     "PLUG beyond the usable region");
 	if (!honest)
 		return;
+	if (dev_unit(dev, addr)->state == UNIT_ABSENT)
+		check_filled(dev);
 	must(w, truth_is(dev, addr, size, false), "PLUG of what is plugged");
 	must(w, host_plugged_size(dev) + size <= dev->seen.requested_size,
 	     "PLUG beyond requested_size: %#llx and %#llx",

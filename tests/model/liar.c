@@ -43,6 +43,11 @@ static void break_config(struct dev *dev, struct vmem_config *config)
 				    &config->region_size,  &config->usable_region_size,
 				    &config->plugged_size, &config->requested_size};
 
+	/* A device that is another one, sound by itself. */
+	if (chance(dev->w, 400)) {
+		*fields[below(dev->w, 3)] += dev->device_config.block_size;
+		return;
+	}
 	do
 		*fields[below(dev->w, 6)] = any_number(dev);
 	while (chance(dev->w, 200));
@@ -75,7 +80,7 @@ void liar_config(struct dev *dev, struct vmem_config *ret_config)
 		lie->plugged_size = min_u64(any_size(dev), lie->usable_region_size);
 	}
 	*ret_config = *lie;
-	if (chance(w, dev->call == CALL_INIT ? 150 : 4))
+	if (chance(w, dev->call == CALL_INIT ? 150 : 6))
 		break_config(dev, ret_config);
 	dev->broken_config |= dev->call == CALL_RUN && config_is_broken(dev, ret_config);
 	ret_config->block_size = htole64(ret_config->block_size);

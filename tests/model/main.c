@@ -18,8 +18,18 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+/* A sanitizer for threads makes it slow, and has nothing to look at. */
+#ifdef __SANITIZE_THREAD__
+#define WORLDS_DEFAULT 5
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define WORLDS_DEFAULT 5
+#endif
+#endif
+#ifndef WORLDS_DEFAULT
 #define WORLDS_DEFAULT 60
-#define FAILURES       (WITH_OS_FAILURES | WITH_HOST_FAILURES)
+#endif
+#define FAILURES (WITH_OS_FAILURES | WITH_HOST_FAILURES)
 #define EVERYTHING \
 	(FAILURES | WITH_PENDING | WITH_TWO | WITH_RESTARTS | WITH_MIGRATION | WITH_LIMITS)
 
