@@ -333,6 +333,8 @@ static void kernel_step(struct kernel *k)
 /* Turn until the device has what it asks for; as many as that may take. */
 static void kernel_calm(struct kernel *k, uint64_t size)
 {
+	struct vmem_driver_info info;
+
 	k->map_failures = 0;
 	assert_int_equal(vmem_device_resize(k->device, size), 0);
 	for (unsigned int i = 0; i < CALM && (kernel_plugged(k) != size || k->waits); i++) {
@@ -342,6 +344,8 @@ static void kernel_calm(struct kernel *k, uint64_t size)
 			k->now_ms += wait_ms == VMEM_DRIVER_IDLE ? 1 : wait_ms;
 	}
 	assert_int_equal(kernel_plugged(k), size);
+	vmem_driver_info(vmem_bare_driver(k->bare), &info);
+	assert_int_equal(info.offline_size, 0);
 }
 
 static void port_story(uint64_t unit_bytes)
