@@ -202,37 +202,50 @@ static bool shrink_stages(struct vmem_driver *drv, uint32_t to_go)
 	return false;
 }
 
-/* Rank of a unit in use among those to take from, smaller is sooner: step 5, or 6 with @whole. */
-static bool shrink_rank(const struct vmem_driver *drv, const struct unit *unit, uint32_t to_go,
-			bool breaking, uint32_t *ret_rank)
+/*
+ * Of a unit in use among those to take from: smaller is sooner. RANK_IMMOVABLE is added to the others;
+ * what must be broken comes after all else.
+ */
+enum shrink_rank {
+	RANK_PARTLY = 0,
+	RANK_WHOLE = 1,
+	RANK_IMMOVABLE = 2,
+	RANK_BREAKING = 4,
+	RANK_NONE = 8,
+};
+
+static uint32_t shrink_rank(const struct vmem_driver *drv, const struct unit *unit, uint32_t to_go)
 {
-	bool full = unit->nr_plugged == drv->chunks_per_unit;
+	uint32_t rank = RANK_PARTLY;
 
 	if (!vd_unit_is_online(unit) || !unit->nr_plugged || (unit->flags & UNIT_TRIED_ALL))
-		return false;
-	if (full && !breaking && ((unit->flags & UNIT_TRIED_WHOLE) || drv->chunks_per_unit > to_go))
-		return false;
-	*ret_rank = (vd_unit_state(unit) == UNIT_IMMOVABLE ? 2u : 0u) + full;
-	return true;
+		return RANK_NONE;
+	if (unit->nr_plugged == drv->chunks_per_unit)
+		rank = (unit->flags & UNIT_TRIED_WHOLE) || drv->chunks_per_unit > to_go
+			       ? RANK_BREAKING
+			       : RANK_WHOLE;
+	return vd_unit_state(unit) == UNIT_IMMOVABLE ? rank + RANK_IMMOVABLE : rank;
 }
 
-/* The unit to take from next, plus 1; 0 if none. */
-static uint32_t shrink_choose(struct vmem_driver *drv, uint32_t to_go, bool breaking)
+/* The unit to take from next, plus 1, and its rank; 0 if none. */
+static uint32_t shrink_choose(struct vmem_driver *drv, uint32_t to_go, uint32_t *ret_rank)
 {
 	uint32_t budget = DRIVER_SAMPLES_MAX;
-	uint32_t best = 0, best_rank = 0, best_used = 0;
+	uint32_t best = 0, best_used = 0;
 
+	*ret_rank = RANK_NONE - 1;
 	for (uint32_t u = drv->nr_units; u-- > 0;) {
 		const struct unit *unit = &drv->units[u];
-		uint32_t rank, used;
+		uint32_t rank = shrink_rank(drv, unit, to_go);
+		uint32_t used;
 
-		if (!shrink_rank(drv, unit, to_go, breaking, &rank) || (best && rank > best_rank))
+		if (rank > *ret_rank)
 			continue;
 		used = unit->used == UNIT_USED_UNKNOWN ? shrink_sample(drv, u, &budget)
 						       : unit->used;
-		if (!best || rank < best_rank || used < best_used) {
+		if (!best || rank < *ret_rank || used < best_used) {
 			best = u + 1;
-			best_rank = rank;
+			*ret_rank = rank;
 			best_used = used;
 		}
 	}
@@ -242,23 +255,21 @@ static uint32_t shrink_choose(struct vmem_driver *drv, uint32_t to_go, bool brea
 static bool shrink_used(struct vmem_driver *drv, uint32_t to_go)
 {
 	struct taking *taking = &drv->taking;
-	uint32_t u = shrink_choose(drv, to_go, false);
-	bool breaking = !u;
+	uint32_t rank, u = shrink_choose(drv, to_go, &rank);
 
-	if (breaking)
-		u = shrink_choose(drv, to_go, true);
 	if (!u)
 		return false;
 	u--;
 	*taking = (struct taking){
 		.on = true,
-		.whole = !breaking && drv->units[u].nr_plugged == drv->chunks_per_unit,
+		.whole = rank < RANK_BREAKING && (rank & RANK_WHOLE),
 		.unit = u,
 		.end = vd_unit_end(drv, u),
 		.head = drv->head,
 		.limit = drv->chunks_per_unit,
 	};
-	if (breaking && (drv->units[u].flags & UNIT_TRIED_WHOLE) && taking->limit > 1)
+	/* All of it at once was tried already. */
+	if ((drv->units[u].flags & UNIT_TRIED_WHOLE) && taking->limit > 1)
 		taking->limit /= 2;
 	return true;
 }
