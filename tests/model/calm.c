@@ -95,6 +95,15 @@ static void check_result(struct dev *dev, uint64_t goal)
 		     "unit %llu is still there, and empty", (unsigned long long)i);
 }
 
+static bool is_reached(struct dev *dev)
+{
+	uint64_t plugged = 0;
+
+	for (uint64_t i = 0; i < dev->nr_units; i++)
+		plugged += unit_chunks(dev, i);
+	return plugged == chunks_to_have(dev);
+}
+
 /* Everything that waits outside of the core is done. False: there was nothing. */
 static bool settle(struct dev *dev, bool online)
 {
@@ -166,6 +175,8 @@ static bool is_calm(struct world *w, uint64_t *moved)
 {
 	bool progress = world_moved(w) != *moved, calm = true;
 
+	if (progress)
+		w->moved_ms = w->now_ms;
 	*moved = world_moved(w);
 	for (unsigned int i = 0; i < w->nr_devs; i++) {
 		struct dev *dev = &w->devs[i];
@@ -179,10 +190,12 @@ static bool is_calm(struct world *w, uint64_t *moved)
 
 static void calm_down(struct world *w, bool online)
 {
-	uint64_t patience = 2000, moved = UINT64_MAX, next;
+	uint64_t patience = 2000, moved = world_moved(w), next;
 
-	for (unsigned int i = 0; i < w->nr_devs; i++)
+	for (unsigned int i = 0; i < w->nr_devs; i++) {
+		w->devs[i].pauses = 0;
 		patience += 60 * (w->devs[i].nr_units + dev_chunks(&w->devs[i]));
+	}
 	while (next = calm_round(w, online, &patience), !is_calm(w, &moved)) {
 		must(w, next > w->now_ms, "the core wants to be called again, and has no work");
 		world_pass(w, next - w->now_ms);
@@ -272,27 +285,44 @@ static void calm_reload(struct world *w)
 			dev_reload(&w->devs[i]);
 }
 
+/*
+ * Ask for other sizes. What can be reached is reached at once, without a pause: nothing fails, and nobody
+ * else makes room or takes it.
+ */
+static void calm_resize(struct world *w, bool to_nothing, bool online)
+{
+	uint64_t begin_ms = w->moved_ms = w->now_ms;
+	bool changed = true;
+
+	for (unsigned int i = 0; i < w->nr_devs; i++) {
+		struct dev *dev = &w->devs[i];
+		struct vmem_device_info info;
+		uint64_t blocks = to_nothing ? 0 : below(w, dev->nr_blocks + 1);
+
+		vmem_device_info(dev->engine, &info);
+		changed &= info.requested_size != blocks * dev->device_config.block_size;
+		host_resize(dev, blocks * dev->device_config.block_size);
+	}
+	calm_down(w, online);
+	check_all(w);
+	if (!changed || w->nr_devs > 1 || w->with & WITH_SIZES || w->devs[0].leaving ||
+	    !w->devs[0].drv)
+		return;
+	must(w, w->moved_ms == begin_ms || !is_reached(&w->devs[0]),
+	     "what can be done took %llu ms", (unsigned long long)(w->moved_ms - begin_ms));
+}
+
 void world_calm(struct world *w)
 {
 	calm_begin(w);
 	model_trace(w, "calm");
 	calm_down(w, true);
 	check_all(w);
-	/* To a random size, with as much free as there is. */
-	for (unsigned int i = 0; i < w->nr_devs; i++) {
-		struct dev *dev = &w->devs[i];
-
-		host_resize(dev, below(w, dev->nr_blocks + 1) * dev->device_config.block_size);
-	}
-	calm_down(w, true);
-	check_all(w);
-	/* Down to nothing, and with all memory free. */
+	calm_resize(w, false, true);
+	/* Down to nothing, now and then with all memory free. */
 	if (chance(w, 500))
 		pages_drop(w, UINT64_MAX);
-	for (unsigned int i = 0; i < w->nr_devs; i++)
-		host_resize(&w->devs[i], 0);
-	calm_down(w, chance(w, 500));
-	check_all(w);
+	calm_resize(w, true, chance(w, 500));
 	if (chance(w, 300))
 		calm_reload(w);
 }

@@ -170,6 +170,7 @@ struct rates {
 
 struct world {
 	uint64_t seed, random, step, now_ms;
+	uint64_t moved_ms; /* when a core last got ahead, in a calm */
 	uint64_t steps_max;
 	unsigned int with;
 	bool trace, calm;
