@@ -71,46 +71,6 @@ static void link_answer(struct dev *dev, const struct vmem_req *req, struct vmem
 		dev->fruitless = 0;
 }
 
-static int link_submit(void *os, const struct vmem_req *req, struct vmem_resp *ret_resp)
-{
-	struct dev *dev = os;
-	struct world *w = dev->w;
-	int rc = VMEM_DRIVER_OK;
-
-	must(w, dev->link.state == LINK_IDLE, "a request while another one is under way");
-	check_request(dev, req);
-	dev->heavy++;
-	op_begin(dev, "submit", false);
-	if (!dev->gone && dev->call != CALL_STATE && chance(w, w->rates.pending)) {
-		link_trace(dev, req, "waits", 0);
-		dev->link.state = LINK_SENT;
-		dev->link.req = req;
-		dev->link.copy = *req;
-		if (dev->unsure_reset && le16toh(req->type) != VMEM_REQ_STATE)
-			dev->unsure_size = 0;
-		rc = VMEM_DRIVER_PENDING;
-	} else if (!dev->gone) {
-		link_answer(dev, req, ret_resp);
-	}
-	op_end(dev);
-	if (dev->gone && rc == VMEM_DRIVER_OK)
-		rc = VMEM_DRIVER_GONE;
-	return rc;
-}
-
-bool link_process(struct dev *dev)
-{
-	struct link *link = &dev->link;
-
-	if (link->state != LINK_SENT || dev->gone)
-		return false;
-	must(dev->w, memcmp(link->req, &link->copy, sizeof(link->copy)) == 0,
-	     "a request changed while it was under way");
-	link_answer(dev, link->req, &link->resp);
-	link->state = LINK_PROCESSED;
-	return true;
-}
-
 bool link_range(const struct dev *dev, uint64_t *ret_addr, uint64_t *ret_size)
 {
 	const struct vmem_req *req = &dev->link.copy;
@@ -139,13 +99,58 @@ static void link_let_go(struct dev *dev, bool reset)
 	dev->link.state = LINK_IDLE;
 }
 
+static int link_submit(void *os, const struct vmem_req *req, struct vmem_resp *ret_resp)
+{
+	struct dev *dev = os;
+	struct world *w = dev->w;
+	int rc = VMEM_DRIVER_OK;
+
+	must(w, dev->link.state == LINK_IDLE, "a request while another one is under way");
+	check_request(dev, req);
+	dev->heavy++;
+	op_begin(dev, "submit", false);
+	if (!dev->gone && dev->call != CALL_STATE && chance(w, w->rates.pending)) {
+		link_trace(dev, req, "waits", 0);
+		dev->link.state = LINK_SENT;
+		dev->link.req = req;
+		dev->link.copy = *req;
+		if (dev->unsure_reset && le16toh(req->type) != VMEM_REQ_STATE)
+			dev->unsure_size = 0;
+		rc = VMEM_DRIVER_PENDING;
+	} else if (!dev->gone) {
+		link_answer(dev, req, ret_resp);
+	}
+	op_end(dev);
+	if (dev->gone && rc == VMEM_DRIVER_OK) {
+		/* Done or not, nobody knows. */
+		dev->link.copy = *req;
+		dev->link.state = LINK_PROCESSED;
+		link_let_go(dev, true);
+		rc = VMEM_DRIVER_GONE;
+	}
+	return rc;
+}
+
+bool link_process(struct dev *dev)
+{
+	struct link *link = &dev->link;
+
+	if (link->state != LINK_SENT || dev->gone)
+		return false;
+	must(dev->w, memcmp(link->req, &link->copy, sizeof(link->copy)) == 0,
+	     "a request changed while it was under way");
+	link_answer(dev, link->req, &link->resp);
+	link->state = LINK_PROCESSED;
+	return true;
+}
+
 bool link_deliver(struct dev *dev)
 {
 	bool gone = dev->gone && dev->link.state != LINK_IDLE;
 
 	if (!dev->drv || dev->call || (dev->link.state != LINK_PROCESSED && !gone))
 		return false;
-	link_let_go(dev, false);
+	link_let_go(dev, gone);
 	model_trace(dev->w, "device %u: the answer comes%s", dev->index, gone ? ": gone" : "");
 	dev->call = CALL_ANSWERED;
 	dev->heavy = 0;
@@ -164,7 +169,7 @@ void link_reset(struct dev *dev)
 	if (dev->link.state != LINK_IDLE)
 		link_let_go(dev, true);
 	dev->size_link.state = LINK_IDLE;
-	dev->interrupt = false;
+	dev->interrupt = dev->gone = dev->ended = false;
 	if (!dev->drv)
 		return;
 	vmem_driver_restarted(dev->drv);

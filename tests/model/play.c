@@ -89,7 +89,8 @@ uint64_t dev_run(struct dev *dev)
 	     "run() works in query_only");
 	dev->next_run_ms = ms == VMEM_DRIVER_IDLE ? UINT64_MAX : w->now_ms + ms;
 	/* What an answer said is dealt with; after a reset, once the core rests. */
-	if (!dev->unsure_reset || (ms != VMEM_DRIVER_NOW && dev->link.state == LINK_IDLE))
+	if (!dev->gone &&
+	    (!dev->unsure_reset || (ms != VMEM_DRIVER_NOW && dev->link.state == LINK_IDLE)))
 		dev->unsure_size = 0;
 	return ms;
 }
@@ -312,7 +313,10 @@ static void event_restart(struct world *w)
 	uint64_t what = below(w, 10);
 
 	if (dev->gone && chance(w, 300)) {
-		dev_replace(dev);
+		if (chance(w, 500))
+			dev_replace(dev);
+		else
+			link_reset(dev);
 	} else if (!dev->drv) {
 		dev_start(dev, chance(w, 500));
 	} else if (dev->ended && chance(w, 300)) {
