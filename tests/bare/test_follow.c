@@ -161,6 +161,16 @@ static bool follow_due(unsigned int count)
 	return false;
 }
 
+/* What the host sees already, the driver is to have seen, too. */
+static void follow_settle(unsigned int count)
+{
+	uint64_t start = cpu_ticks();
+
+	while (!follow_turn(count) && cpu_ticks() - start < CPU_PATIENCE)
+		if (!follow_due(count))
+			virtio_idle(&devices[0].virtio);
+}
+
 /* ---- orders ---- */
 
 /* Orders about whether there is a driver, and whether it listens. */
@@ -212,6 +222,8 @@ static bool follow_order(const char *line, unsigned int count)
 		return true;
 	}
 	f = &follows[index];
+	if (text_has_prefix(word, "touch ") || text_has_prefix(word, "verify "))
+		follow_settle(count);
 	if (text_has_prefix(word, "touch "))
 		follow_touch(f, index);
 	else if (text_has_prefix(word, "verify "))
