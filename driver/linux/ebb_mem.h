@@ -103,7 +103,6 @@ struct ebb_mem_pressure {
 	struct shrinker *shrinker;
 	wait_queue_head_t added;   /* memory came, or will not come */
 	atomic_long_t added_pages; /* in all */
-	atomic_t nr_waiting;       /* in the OOM killer's notifier */
 	atomic_long_t oom_looks, oom_helped;
 };
 
@@ -222,6 +221,8 @@ void ebb_mem_pressure_close(struct ebb_mem *mem);
  * to look again.
  */
 u64 ebb_mem_pressure_look(struct ebb_mem *mem, u64 now_ms);
+/* Work is held up for want of memory, or about to fail; with the lock held. */
+bool ebb_mem_pressure_is_high(struct ebb_mem *mem);
 /* The core has nothing to do just now; with the lock held. */
 void ebb_mem_pressure_rest(struct ebb_mem *mem);
 /* The watermarks are in order: they are used from now on. With the lock held. */

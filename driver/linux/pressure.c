@@ -18,8 +18,8 @@
  *
  * I1  Who is in reclaim, or asks as the OOM killer, takes no lock here. The latter waits for oom_ms at
  *     most, and for no longer than the core has something to do about it.
- * I2  While the OOM killer waits, the worker may use the memory that is kept for those who free some:
- *     struct pages have to come from somewhere.
+ * I2  While the OOM killer waits, or is to be expected, the worker may use the memory that is kept for
+ *     those who free some: struct pages have to come from somewhere.
  */
 #include <linux/jiffies.h>
 #include <linux/mm.h>
@@ -39,6 +39,7 @@
 #define EBB_MEM_IDLE_MS     30000
 #define EBB_MEM_OOM_MS      5000
 #define EBB_MEM_INTERVAL_MS 200
+#define EBB_MEM_LOW_BYTES   SZ_64M
 
 static u16 urgency_now(bool critical, bool stalled)
 {
@@ -64,15 +65,18 @@ static u16 urgency_now(bool critical, bool stalled)
 	return free < low ? VMEM_SIZE_URGENCY_NORMAL : VMEM_SIZE_URGENCY_LOW;
 }
 
-/* The watermarks are an eighth, a half and three quarters of all memory. */
+/*
+ * The watermarks are an eighth, a half and three quarters of all memory; a system with little asks
+ * earlier.
+ */
 static void adapt_watermarks(struct ebb_mem *mem)
 {
 	struct vmem_driver_size_policy *policy = &mem->pressure.policy;
 	u64 part = PFN_PHYS((u64)totalram_pages()) / 8;
 
-	if (!mem->pressure.automatic || policy->low_bytes == part)
+	if (!mem->pressure.automatic || policy->target_bytes == 4 * part)
 		return;
-	policy->low_bytes = part;
+	policy->low_bytes = max(part, min_t(u64, 3 * part, EBB_MEM_LOW_BYTES));
 	policy->target_bytes = 4 * part;
 	policy->high_bytes = 6 * part;
 	vmem_driver_set_size_policy(mem->drv, policy);
@@ -107,6 +111,12 @@ static void look(struct ebb_mem *mem, u64 now_ms, bool critical)
 	pressure->last_look_ms = now_ms;
 	vmem_driver_available(mem->drv, now_ms, pressure->available_bytes, pressure->urgency,
 			      critical ? VMEM_SIZE_REASON_OOM : VMEM_SIZE_REASON_PRESSURE);
+}
+
+bool ebb_mem_pressure_is_high(struct ebb_mem *mem)
+{
+	return mem->pressure.policy.on && (test_bit(EBB_MEM_CRITICAL, &mem->flags) ||
+					   mem->pressure.urgency >= VMEM_SIZE_URGENCY_HIGH);
 }
 
 u64 ebb_mem_pressure_look(struct ebb_mem *mem, u64 now_ms)
@@ -235,14 +245,12 @@ static int on_oom(struct notifier_block *nb, unsigned long unused, void *data)
 	if (!READ_ONCE(pressure->policy.on) || current == mem->worker)
 		return NOTIFY_OK;
 	atomic_long_inc(&pressure->oom_looks);
-	atomic_inc(&pressure->nr_waiting);
 	set_bit(EBB_MEM_CRITICAL, &mem->flags);
 	ebb_mem_kick(mem);
 	wait_event_timeout(pressure->added,
 			   atomic_long_read(&pressure->added_pages) != before ||
 				   !test_bit(EBB_MEM_CRITICAL, &mem->flags),
 			   msecs_to_jiffies(READ_ONCE(pressure->oom_ms)));
-	atomic_dec(&pressure->nr_waiting);
 	came = atomic_long_read(&pressure->added_pages) - before;
 	if (came > 0) {
 		atomic_long_inc(&pressure->oom_helped);

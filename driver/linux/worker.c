@@ -69,14 +69,14 @@ static bool is_over(struct ebb_mem *mem)
 /* pressure.c, I2 */
 static u64 run(struct ebb_mem *mem, u64 now_ms)
 {
-	bool is_critical = atomic_read(&mem->pressure.nr_waiting) > 0;
+	bool is_high = ebb_mem_pressure_is_high(mem);
 	unsigned int saved = 0;
 	u64 wait_ms;
 
-	if (is_critical)
+	if (is_high)
 		saved = memalloc_noreclaim_save();
 	wait_ms = vmem_driver_run(mem->drv, now_ms);
-	if (is_critical)
+	if (is_high)
 		memalloc_noreclaim_restore(saved);
 	if (wait_ms != VMEM_DRIVER_NOW)
 		ebb_mem_pressure_rest(mem);
