@@ -88,7 +88,7 @@ static void unit_begin(struct dev *dev, uint64_t index)
 	uint64_t size = dev->record_pages * dev->w->page_bytes;
 
 	dev->units[index].state = UNIT_OFFLINE;
-	if (size && range_plugged(dev, unit_addr(dev, index), size))
+	if (size && vmem_driver_plugged(dev->drv, unit_addr(dev, index), size))
 		pages_record(dev->w, dev->area, units_page(dev, index), dev->record_pages);
 }
 
