@@ -38,7 +38,7 @@ struct follow {
 	struct port port;
 	uint64_t plugged; /* as told, compared with the device's own figure */
 	uint64_t seen_requested;
-	uint64_t *touched; /* a bit a block */
+	uint64_t *has, *touched; /* a bit a block */
 	bool deaf;
 };
 
@@ -52,40 +52,64 @@ static uint64_t follow_block_size(const struct follow *f)
 	return f->port.vmem->block_size;
 }
 
-static bool follow_has(const struct follow *f, uint64_t block)
+static void follow_mark(const struct follow *f, uint64_t *map, uint64_t addr, uint64_t size,
+			bool set)
 {
-	return vmem_driver_usable(vmem_bare_driver(f->port.bare),
-				  f->port.vmem->addr + block * follow_block_size(f),
-				  follow_block_size(f));
-}
+	uint64_t block = (addr - f->port.vmem->addr) / follow_block_size(f);
+	uint64_t end = block + size / follow_block_size(f);
 
-static bool follow_is_touched(const struct follow *f, uint64_t block)
-{
-	return (f->touched[block / 64] >> block % 64 & 1) != 0;
+	while (block < end) {
+		bool word = block % 64 == 0 && end - block >= 64;
+		uint64_t mask = word ? ~0ull : 1ull << block % 64;
+
+		map[block / 64] = set ? map[block / 64] | mask : map[block / 64] & ~mask;
+		block += word ? 64 : 1;
+	}
 }
 
 /* A block that was plugged is empty. */
 static void follow_answered(void *arg, const struct vmem_req *req, uint16_t answer)
 {
 	struct follow *f = arg;
-	uint64_t block = (req->addr - f->port.vmem->addr) / follow_block_size(f);
 
 	if (req->type == VMEM_REQ_PLUG && answer == VMEM_RESP_ACK)
-		for (uint64_t i = block; i < block + req->nb_blocks; i++)
-			f->touched[i / 64] &= ~(1ull << i % 64);
+		follow_mark(f, f->touched, req->addr, req->nb_blocks * follow_block_size(f), false);
 }
 
-static const struct port_events follow_events_fns = {.answered = follow_answered};
+static void follow_came(void *arg, uint64_t addr, uint64_t size)
+{
+	struct follow *f = arg;
+
+	follow_mark(f, f->has, addr, size, true);
+}
+
+static void follow_goes(void *arg, uint64_t addr, uint64_t size)
+{
+	struct follow *f = arg;
+
+	follow_mark(f, f->has, addr, size, false);
+}
+
+static const struct port_events follow_events_fns = {
+	.answered = follow_answered, .came = follow_came, .goes = follow_goes};
+
+/* The next block from @block on that it has; false without. */
+static bool follow_next(const struct follow *f, uint64_t *block)
+{
+	uint64_t blocks = f->port.vmem->region_size / follow_block_size(f);
+
+	while (*block < blocks && (f->has[*block / 64] >> *block % 64 & 1) == 0)
+		*block += f->has[*block / 64] == 0 ? 64 - *block % 64 : 1;
+	return *block < blocks;
+}
 
 static void follow_touch(struct follow *f, unsigned int index)
 {
-	uint64_t blocks = f->port.vmem->region_size / follow_block_size(f), pages = 0;
+	uint64_t pages = 0;
 
-	for (uint64_t block = 0; block < blocks; block++) {
+	for (uint64_t block = 0; follow_next(f, &block); block++) {
 		uint64_t gpa = f->port.vmem->addr + block * follow_block_size(f);
 
-		if (!follow_has(f, block))
-			continue;
 		f->touched[block / 64] |= 1ull << block % 64;
 		pages += follow_block_size(f) / MEM_PAGE_BYTES;
 		for (uint64_t end = gpa + follow_block_size(f); gpa < end; gpa += MEM_PAGE_BYTES)
@@ -96,14 +120,12 @@ static void follow_touch(struct follow *f, unsigned int index)
 
 static void follow_verify(const struct follow *f, unsigned int index)
 {
-	uint64_t blocks = f->port.vmem->region_size / follow_block_size(f), wrong = 0;
+	uint64_t wrong = 0;
 
-	for (uint64_t block = 0; block < blocks; block++) {
+	for (uint64_t block = 0; follow_next(f, &block); block++) {
 		uint64_t gpa = f->port.vmem->addr + block * follow_block_size(f);
-		uint64_t mask = follow_is_touched(f, block) ? ~0ull : 0;
+		uint64_t mask = (f->touched[block / 64] >> block % 64 & 1) != 0 ? ~0ull : 0;
 
-		if (!follow_has(f, block))
-			continue;
 		for (uint64_t end = gpa + follow_block_size(f); gpa < end; gpa += MEM_PAGE_BYTES)
 			wrong += cpu_load64(gpa) != ((gpa ^ 0x5a5a5a5a5a5a5a5aull) & mask);
 	}
@@ -253,6 +275,7 @@ static bool follow_init(unsigned int count)
 			.step = arg_number("step", UINT64_MAX),
 		};
 		f->seen_requested = UINT64_MAX;
+		f->has = mem_pages(blocks / 8 / MEM_PAGE_BYTES + 1);
 		f->touched = mem_pages(blocks / 8 / MEM_PAGE_BYTES + 1);
 		port_config_init(&config, &devices[i]);
 		config.page_bytes = devices[i].block_size;

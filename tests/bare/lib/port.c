@@ -13,8 +13,10 @@
 #include "text.h"
 
 #define PORT_UNIT_MAX (128ull << 20)
-#define PORT_RUN_MAX  (1ull << 40)
-#define PORT_ADDR_MAX ((1ull << 47) - 1) /* what mem_map() reaches */
+/* A unit that is plugged in part is looked at block by block. */
+#define PORT_UNIT_BLOCKS 512u
+#define PORT_RUN_MAX     (1ull << 40)
+#define PORT_ADDR_MAX    ((1ull << 47) - 1) /* what mem_map() reaches */
 
 /* requested_size within the port's limits, for a driver that has @plugged. */
 static uint64_t port_goal(const struct port *port, uint64_t requested, uint64_t plugged)
@@ -152,7 +154,8 @@ static const struct vmem_bare_ops port_ops = {
 void port_config_init(struct vmem_bare_config *config, const struct vmem *vmem)
 {
 	uint32_t retry_ms = (uint32_t)arg_number("retry", 300000);
-	uint64_t places = vmem->addr | vmem->region_size | PORT_UNIT_MAX;
+	uint64_t places = vmem->addr | vmem->region_size | PORT_UNIT_MAX |
+			  vmem->block_size * PORT_UNIT_BLOCKS;
 
 	*config = (struct vmem_bare_config){
 		.page_bytes = MEM_PAGE_BYTES,

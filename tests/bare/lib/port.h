@@ -48,8 +48,8 @@ struct port {
 };
 
 /*
- * Page by page, in units that fill the region of the device, 128 MiB at most; no size requests. Of the
- * command line: retry=MS (300000).
+ * Page by page, in units that fill the region of the device, of 512 blocks and 128 MiB at most; no size
+ * requests. Of the command line: retry=MS (300000).
  */
 void port_config_init(struct vmem_bare_config *config, const struct vmem *vmem);
 /*
