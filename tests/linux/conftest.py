@@ -69,6 +69,17 @@ def add_attackers(files, folder):
         files[f"{kernel}/{guests.ATTACK_DISK}"] = image
 
 
+def add_attacked_driver(files, folder):
+    """The attackers' disk for the newest kernel, with our driver in both of its kernels."""
+    kernel = guests.NEWEST
+    driver = built.driver_module(kernel)
+    image = folder / f"{kernel}.attack-driver"
+    (folder / "ours").mkdir()
+    more = attack.guest_files(kernel, folder / "ours", driver)
+    initrd.build_guest(kernel, image, files=more, driver=driver)
+    files[f"{kernel}/{guests.ATTACK_DRIVER_DISK}"] = image
+
+
 def add_holder(files, folder):
     """A disk with the program that holds memory of the kernel."""
     image = folder / "hold"
@@ -86,6 +97,27 @@ def add_dirtier(files, folder):
         files[f"{kernel}/{guests.DIRTY_DISK}"] = image
 
 
+def add_drivers(files, folder):
+    """A disk with our driver, a second one for a second kernel, and what uses memory."""
+    files["qemu"] = ebbcache.part_dir("qemu")
+    programs = {
+        "bin/kexec_load": built.program(HERE / "attack" / "kexec_load.c"),
+        "bin/hold": built.program(HERE / "hold.c"),
+        "stress-ng": ebbcache.part_dir("stress-ng"),
+    }
+    for kernel in guests.DRIVEN:
+        driver = built.driver_module(kernel)
+        second, image = folder / f"{kernel}.driver2", folder / f"{kernel}.driver"
+        initrd.build_guest(kernel, second, driver=driver)
+        again = {
+            attack.SECOND_KERNEL: ebbcache.kernel_dir(kernel) / "vmlinuz",
+            attack.SECOND_INITRD: second,
+        }
+        initrd.build_guest(kernel, image, files={**programs, **again}, driver=driver)
+        files[f"{kernel}/{guests.DRIVER_DISK}"] = image
+        files[f"{kernel}/{guests.ASKING_DISK}"] = second
+
+
 @pytest.fixture(scope="session")
 def keeper(tmp_path_factory):
     for program in (EBB, EBBCTL):
@@ -96,8 +128,10 @@ def keeper(tmp_path_factory):
         parts["files"][guests.VMLINUX] = ebbcache.kernel_dir(guests.NEWEST) / "vmlinux"
         folder = tmp_path_factory.mktemp("disks")
         add_attackers(parts["files"], folder)
+        add_attacked_driver(parts["files"], folder)
         add_holder(parts["files"], folder)
         add_dirtier(parts["files"], folder)
+        add_drivers(parts["files"], folder)
         keeper = Keeper(parts)
         yield keeper
         keeper.discard()

@@ -9,6 +9,8 @@ NEWEST = "6.12-cloud"
 OLDEST = "6.1-cloud"
 # The disk with the attacking module, beside each kernel.
 ATTACK_DISK = "attack"
+# The same with our driver instead of the kernel's, beside the newest kernel.
+ATTACK_DRIVER_DISK = "attack-driver"
 # The disk with the program "hold" (hold.c), beside the newest kernel.
 HOLD_DISK = "hold"
 # The disk with the program "dirty" (dirty.c), beside each of MOVED.
@@ -18,6 +20,8 @@ MOVED = (NEWEST, OLDEST)
 # kernel needs, beside each of DRIVEN.
 DRIVER_DISK = "driver"
 DRIVEN = (NEWEST, OLDEST)
+# The disk with ebb_mem and nothing else.
+ASKING_DISK = "asking"
 QEMU = "qemu/run"
 # Its ELF image, in the host's folder.
 VMLINUX = f"{NEWEST}/vmlinux"

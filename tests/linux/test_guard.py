@@ -18,7 +18,17 @@ import pytest
 import attack
 import nest
 import scenario
-from guests import APPEND, ATTACK_DISK, END_TIMEOUT_S, MIB, NEWEST, OLDEST, machine, power_off
+from guests import (
+    APPEND,
+    ATTACK_DISK,
+    ATTACK_DRIVER_DISK,
+    END_TIMEOUT_S,
+    MIB,
+    NEWEST,
+    OLDEST,
+    machine,
+    power_off,
+)
 
 MEMORY_MIB = 768
 STEP = 512 * 1024
@@ -53,7 +63,16 @@ MANY_SLOTS = Device("vm1", 1280, 160, ",memslot-size=128M")
 class Victim:
     """A machine with DEVICES whose guest has the attacking module. Leave it as a context."""
 
-    def __init__(self, host, *devices, kernel=NEWEST, cpus=2, append=APPEND, memory_mib=MEMORY_MIB):
+    def __init__(
+        self,
+        host,
+        *devices,
+        kernel=NEWEST,
+        cpus=2,
+        append=APPEND,
+        memory_mib=MEMORY_MIB,
+        disk=ATTACK_DISK,
+    ):
         words = ["-smp", str(cpus)]
         for d in devices:
             words += ["-object", f"memory-backend-ram,id=mem-{d.name},size={d.size_mib}M"]
@@ -65,7 +84,7 @@ class Victim:
             *words,
             memory=f"{memory_mib}M,maxmem=8G",
             append=append,
-            disk=ATTACK_DISK,
+            disk=disk,
             log=LOG,
         )
         self.host = host
@@ -281,17 +300,21 @@ def test_kexec(host):
         power_off(victim.vm)
 
 
-@pytest.mark.parametrize("words", [NO_DRIVER, "nr_cpus=1"], ids=["no driver", "driver"])
-def test_crash_dump(host, words):
+@pytest.mark.parametrize(
+    "words, disk",
+    [(NO_DRIVER, ATTACK_DISK), ("nr_cpus=1", ATTACK_DISK), ("nr_cpus=1", ATTACK_DRIVER_DISK)],
+    ids=["no driver", "stock driver", "our driver"],
+)
+def test_crash_dump(host, words, disk):
     """The guest crashes; a kernel that it had loaded for this dumps what the first one took for
     memory of the device, plugged or not: the dump is whole, with zeros where nothing was plugged.
 
     A memory block of the guest's kernel is 128 MiB, so with 2 MiB plugged the dump holds 126 MiB
-    that are not: the stock driver in the second kernel leaves them out, without it they are read.
+    that are not: a driver in the second kernel leaves them out, without one they are read.
     """
     device = ONE_SLOT._replace(plugged_mib=2)
     append = f"{APPEND} crashkernel=224M"
-    with Victim(host, device, append=append, memory_mib=1152) as victim:
+    with Victim(host, device, append=append, memory_mib=1152, disk=disk) as victim:
         victim.boot()
         done = victim.vm.console.run(second_kernel("crash", f"{APPEND} {words}"), 120)
         assert done.status == 0, done.output
@@ -307,6 +330,8 @@ def test_crash_dump(host, words):
         done = victim.vm.console.run(dump, END_TIMEOUT_S)
         assert done.output.split()[0] == "0"
         assert f"\n{size // DUMP_PIECE}+0 records out\n" in done.output
+        if words != NO_DRIVER:
+            assert victim.violations(device) == (0, 0)
         assert victim.held(device).resident <= device.plugged_mib * MIB
         power_off(victim.vm)
 

@@ -38,13 +38,13 @@ ONLINE_TIMEOUT_S = 120
 LOOK_EVERY_S = 0.25  # nothing tells when a guest changed its mind: look again
 
 
-def guest_files(kernel, folder=None):
+def guest_files(kernel, folder=None, driver=None):
     """{name in the guest: file here}: the module and, with a FOLDER to make its disk in, all that
-    is needed to start the same kernel a second time."""
+    is needed to start the same kernel a second time, with DRIVER if it is not to have its own."""
     files = {MODULE: built.module(kernel, HERE)}
     if folder is not None:
         image = pathlib.Path(folder) / f"{kernel}.second"
-        initrd.build_guest(kernel, image, files=dict(files))
+        initrd.build_guest(kernel, image, files=dict(files), driver=driver)
         files[SECOND_KERNEL] = ebbcache.kernel_dir(kernel) / "vmlinuz"
         files[SECOND_INITRD] = image
         files["bin/kexec_load"] = built.program(HERE / "kexec_load.c")
