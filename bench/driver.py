@@ -5,17 +5,18 @@
     driver.py --ebb PROGRAM [--monitor ebb|qemu] [--kernel NAME] [--gib N] [--fill MIB] [--rounds N]
               [--case NAME]... [--json FILE]
 
-One host, one image, one processor, 2 GiB of boot memory, a device of N GiB. Each case boots the guest
-with one driver, then with the other:
+One host, one image, one processor, 2 GiB of boot memory, a device of N GiB. Each case boots the
+guest with one driver, then with the other:
 
-    idle       0 -> N GiB -> 0, nothing else going on; then once more beside a program that takes note
-               of when it does not get to run (stall.c)
+    idle       0 -> N GiB -> 0, nothing else going on; then once more beside a program that notes
+               when it does not get to run (stall.c)
     movable    memory as it is after a while of use (fragment.c), all of it movable: N GiB -> 0
     kernel     the same where the kernel may use the new memory too: some of it cannot be given back
 
 Times are from asking until the monitor says that the guest is there; where it does not get there,
-until the last change. "peak" is how much memory of the host the shrink itself took at most. Where the
-host is emulated, only the ratios mean anything.
+until the last change. "peak" is the host memory that the shrink itself took at most: Debian's
+kernels clear what a driver takes out of use page by page, and so have it made. Where the host is
+emulated, only the ratios mean anything.
 """
 
 import argparse

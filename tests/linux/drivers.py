@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Guests whose driver is chosen, under a monitor that is chosen: what the tests of the drivers share.
+"""Guests whose driver is chosen, under a monitor that is chosen: what tests of drivers share.
 
-Both monitors take the same command line and the same words; sizes are asked of "info memory-devices",
-and what is true is read in the guest.
+Both monitors take the same command line and the same words; sizes are asked of
+"info memory-devices", and what is true is read in the guest.
 """
 
 import re
@@ -12,7 +12,7 @@ import attack
 import initrd
 import nest
 import scenario
-from guests import APPEND, DRIVER_DISK, END_TIMEOUT_S, MIB, QEMU, machine, power_off
+from guests import APPEND, DRIVER_DISK, MIB, QEMU, machine, power_off
 
 EBB_MEM, STOCK = "ebb_mem", "virtio_mem"
 MONITORS = {"ebb": "ebb", "qemu": QEMU}
@@ -22,7 +22,8 @@ STILL_S = 6  # nothing changed for so long: the guest did what it could
 LOOK_EVERY_S = 0.1  # a monitor cannot be waited on: look again
 # What a kernel says when something is wrong in it.
 COMPLAINTS = (
-    "BUG:|Oops|WARNING:|Call Trace|lockup|stalls on|orrupt|blocked for more|Bad page|ebb_mem.*refused"
+    "BUG:|Oops|WARNING:|Call Trace|lockup|stalls on|orrupt|blocked for more|Bad page"
+    "|ebb_mem.*refused"
 )
 BLOCKS = "/sys/devices/system/memory"
 DRIVER_STATE = (
@@ -32,7 +33,7 @@ DRIVER_STATE = (
 
 
 class Guest:
-    """A machine of KERNEL with DRIVER under MONITOR, and one device, reg0. Leave it as a context."""
+    """A machine of KERNEL with DRIVER under MONITOR, and a device, reg0. Leave it as a context."""
 
     def __init__(self, host, kernel, driver=EBB_MEM, monitor="ebb", append=APPEND):
         self.driver = driver
@@ -84,8 +85,8 @@ class Guest:
         self.run(f"insmod /{name}")
 
     def boot(self):
-        """Wait for the guest and its driver; what it has besides the device is known since the first
-        time, when nothing is plugged."""
+        """Wait for the guest and its driver; what it has besides the device is known since the
+        first time, when nothing is plugged."""
         self.vm.boot()
         if self.driver == STOCK:
             self.load()
@@ -146,8 +147,8 @@ class Guest:
         assert "successful run" in done.output and "fail:" not in done.output, done.output
 
     def second_kernel(self, mib):
-        """Start the same kernel again, from memory, with the same driver: what is plugged then is not
-        what it asks for. It comes to the MIB MiB that are requested, and gives them back."""
+        """Start the same kernel again, from memory, with the same driver: what is plugged then is
+        not what it asks for. It comes to the MIB MiB that are requested, and gives them back."""
         words = f"/{attack.SECOND_KERNEL} /{attack.SECOND_INITRD} '{self.append}'"
         self.ask(mib)
         self.vm.process.write(f"kexec_load run {words}\n")

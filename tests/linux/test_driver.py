@@ -2,8 +2,8 @@
 """The guest's half: our driver, ebb_mem, with Debian's kernels, under ebb and under QEMU; with
 EBB_ALL=1 also the stock driver, every pair of kernel and monitor, and many more resizes.
 
-What is plugged is what the monitor says, what came of it is read in the guest, and whether memory is
-what it was is told by programs that look.
+What is plugged is what the monitor says, what came of it is read in the guest, and whether memory
+is what it was is told by programs that look.
 """
 
 import os
@@ -59,8 +59,8 @@ def reloads(guest):
 
 
 def resumes(guest):
-    """Memory that the kernel sits in stays when the driver is unloaded; the next load finds it, uses
-    it on, and gives it back when it is free."""
+    """Memory that the kernel sits in stays when the driver is unloaded; the next load finds it,
+    uses it on, and gives it back when it is free."""
     guest.resize(0)
     guest.run(f"echo online_kernel > {BLOCKS}/auto_online_blocks")
     guest.resize(512)
@@ -82,8 +82,8 @@ def resumes(guest):
 
 
 def random_resizes(guest, count, seed):
-    """Whatever is asked for, the guest never has more than that or what it had, it mostly gets there,
-    and its load finds nothing wrong."""
+    """Whatever is asked for, the guest never has more than that or what it had, it mostly gets
+    there, and its load finds nothing wrong."""
     print(f"seed {seed}")
     chosen = random.Random(seed)
     guest.resize(512)
@@ -131,7 +131,7 @@ def test_scenario(host, kernel):
 
 
 class Asking:
-    """A guest with little memory of its own, which may ask for more: memory that is added holds its own
+    """A guest with little memory of its own, which may ask for more. What is added holds its own
     struct pages, or there would be no place for them. Leave it as a context."""
 
     MEMORY_MIB, JOB_MIB = 256, 2048
@@ -177,7 +177,8 @@ def test_asking(host, kernel):
         guest.run(f"cd {guest.GROUP} && echo 1000 > idle_ms && echo 100 > look_ms; cd")
         # It takes its first memory no faster than a program does that has something to do.
         slowly = "dd if=/dev/urandom of=/fill/file bs=1M count=512"
-        guest.run(f"{slowly} && dd if=/dev/zero bs=1M count={guest.JOB_MIB - 512} >>/fill/file", 240)
+        rest = f"dd if=/dev/zero bs=1M count={guest.JOB_MIB - 512} >>/fill/file"
+        guest.run(f"{slowly} && {rest}", 240)
         assert vm.plugged()[0] >= (guest.JOB_MIB - guest.MEMORY_MIB) * MIB
         assert int(guest.run("stat -c %s /fill/file")) == guest.JOB_MIB * MIB
         guest.run("unfill")
