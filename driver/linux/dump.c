@@ -32,10 +32,15 @@ static bool is_plugged(struct ebb_mem *mem, u64 addr)
 {
 	struct ebb_mem_dump *dump = &mem->dump;
 	u64 first = ALIGN_DOWN(addr, mem->unit_bytes), end = first + mem->unit_bytes;
+	struct vmem_driver_info info;
 	int state;
 
+	/* The unit at the end of what can be plugged may be cut short. */
+	vmem_driver_info(mem->drv, &info);
 	first = max(first, mem->addr);
-	end = min(end, mem->addr + mem->region_size);
+	end = min(end, mem->addr + info.usable_region_size);
+	if (addr >= end)
+		return false;
 	state = ask(mem, first, end - first, &dump->unit, &dump->unit_state);
 	if (state == VMEM_STATE_MIXED)
 		state = ask(mem, ALIGN_DOWN(addr, mem->block_size), mem->block_size, &dump->block,

@@ -190,6 +190,8 @@ int ebb_mem_add(void *os, uint64_t addr, uint64_t size);
 int ebb_mem_remove(void *os, uint64_t addr, uint64_t size);
 /* Whether any of [addr, addr + size) holds struct pages of the memory block it lies in. */
 bool ebb_mem_holds_memmap(const struct ebb_mem *mem, u64 addr, u64 size);
+/* How much of [addr, addr + size), in one memory block, its own struct pages take; at @addr. */
+u64 ebb_mem_memmap_in(const struct ebb_mem *mem, u64 addr, u64 size);
 /* Tell the core about the memory blocks of a unit that Linux has: online, or offline. */
 void ebb_mem_tell_unit(struct ebb_mem *mem, u64 addr);
 /* Linux has memory of the device's region. */

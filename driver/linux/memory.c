@@ -80,6 +80,14 @@ static bool is_self_hosted(const struct ebb_mem *mem, u64 block)
 }
 #endif
 
+u64 ebb_mem_memmap_in(const struct ebb_mem *mem, u64 addr, u64 size)
+{
+	u64 block = ALIGN_DOWN(addr, mem->memory_block_bytes);
+	u64 end = block + memmap_bytes(mem);
+
+	return addr < end && is_self_hosted(mem, block) ? min(end - addr, size) : 0;
+}
+
 bool ebb_mem_holds_memmap(const struct ebb_mem *mem, u64 addr, u64 size)
 {
 	u64 block;
@@ -192,8 +200,8 @@ int ebb_mem_remove(void *os, uint64_t addr, uint64_t size)
 
 	if (!READ_ONCE(ebb_mem_unplug_online) && is_any_online(mem, addr, size))
 		return VMEM_DRIVER_BUSY;
-	if (!EBB_MEM_MEMMAP_RUNS && mem->memmap == EBB_MEM_MEMMAP_ON && size > mem->unit_bytes)
-		return VMEM_DRIVER_BUSY; /* I3 */
+	if (!EBB_MEM_MEMMAP_RUNS && size > mem->unit_bytes && ebb_mem_holds_memmap(mem, addr, size))
+		return VMEM_DRIVER_BUSY; /* I3: also what an earlier load added */
 	mutex_unlock(&mem->lock);
 	ebb_mem_watch_begin(mem);
 	error = offline_and_remove_memory(addr, size);

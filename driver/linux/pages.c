@@ -66,9 +66,9 @@ static void count_added(struct ebb_mem *mem, unsigned long nr_pages)
 	wake_up(&mem->pressure.added);
 }
 
-void ebb_mem_give(void *os, uint64_t addr, uint64_t size)
+/* Pages of one memory block, or of one that is going online. */
+static void give_pages(struct ebb_mem *mem, u64 addr, u64 size)
 {
-	struct ebb_mem *mem = os;
 	unsigned long pfn = PHYS_PFN(addr), end = PHYS_PFN(addr + size);
 
 	while (pfn < end) {
@@ -79,6 +79,25 @@ void ebb_mem_give(void *os, uint64_t addr, uint64_t size)
 		cond_resched();
 	}
 	count_added(mem, PHYS_PFN(size));
+}
+
+/*
+ * What lies in a memory block that is offline, of a unit of several, is left: it is given when that
+ * block goes online.
+ */
+void ebb_mem_give(void *os, uint64_t addr, uint64_t size)
+{
+	struct ebb_mem *mem = os;
+	u64 end = addr + size;
+
+	while (addr < end) {
+		u64 block_end = ALIGN_DOWN(addr, mem->memory_block_bytes) + mem->memory_block_bytes;
+		u64 piece = min(end, block_end) - addr;
+
+		if (pfn_to_online_page(PHYS_PFN(addr)))
+			give_pages(mem, addr, piece);
+		addr += piece;
+	}
 }
 
 void ebb_mem_pages_online(struct ebb_mem *mem, struct page *page, unsigned int order)
@@ -94,7 +113,7 @@ void ebb_mem_pages_online(struct ebb_mem *mem, struct page *page, unsigned int o
 		u64 size = min(end, ALIGN_DOWN(addr, mem->chunk_bytes) + mem->chunk_bytes) - addr;
 
 		if (vmem_driver_usable(mem->drv, addr, size))
-			ebb_mem_give(mem, addr, size);
+			give_pages(mem, addr, size);
 		else if (!EBB_MEM_BORN_OFFLINE)
 			mark_kept(PHYS_PFN(addr), PHYS_PFN(size));
 		addr += size;
@@ -214,10 +233,10 @@ uint64_t ebb_mem_used(void *os, uint64_t addr, uint64_t size)
 
 	for (piece = addr; piece < end; piece += piece_bytes(mem)) {
 		unsigned long pfn = PHYS_PFN(piece), nr_pages = PHYS_PFN(piece_bytes(mem));
-		unsigned long done = 0;
+		unsigned long done = PHYS_PFN(ebb_mem_memmap_in(mem, piece, piece_bytes(mem)));
 
 		if (!vmem_driver_usable(mem->drv, piece, piece_bytes(mem)) ||
-		    !pfn_to_online_page(pfn) || ebb_mem_holds_memmap(mem, piece, piece_bytes(mem)))
+		    !pfn_to_online_page(pfn))
 			continue;
 		while (done < nr_pages) {
 			bool is_free;
