@@ -129,6 +129,7 @@ struct ebb_mem {
 	/* never change while the worker runs */
 	u64 addr, region_size, block_size, unit_bytes, chunk_bytes;
 	u64 memory_block_bytes;
+	u64 end; /* of the region, or of the addresses that Linux has, if that is less */
 	int nid, mgid;
 	const char *resource_name;
 	struct resource *region;
@@ -184,6 +185,11 @@ int ebb_mem_submit_size(void *os, const struct vmem_size_req *req, struct vmem_s
 int ebb_mem_memory_open(struct ebb_mem *mem, u16 node_id);
 /* Units that are still there keep what they need. */
 void ebb_mem_memory_close(struct ebb_mem *mem);
+/*
+ * The core is done, or the device is gone: units that are still offline and not plugged as a whole are
+ * removed without them, by the worker with the lock held; see I4.
+ */
+void ebb_mem_drop_offline(struct ebb_mem *mem);
 /* How many units one add() or remove() should be for, in bytes. */
 u64 ebb_mem_run_max_bytes(const struct ebb_mem *mem);
 int ebb_mem_add(void *os, uint64_t addr, uint64_t size);

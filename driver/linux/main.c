@@ -40,10 +40,21 @@ bool ebb_mem_size_requests;
 module_param_named(size_requests, ebb_mem_size_requests, bool, 0444);
 MODULE_PARM_DESC(size_requests, "ask the device for memory, and offer it (default: no)");
 
+/* With less, nothing that is in use could be given back; with more, the header's I3 says nothing. */
+#define EBB_MEM_MOVE_MIN_MS 10
+#define EBB_MEM_MOVE_MAX_MS 3600000
+
+static int move_ms_set(const char *text, const struct kernel_param *param)
+{
+	return param_set_uint_minmax(text, param, EBB_MEM_MOVE_MIN_MS, EBB_MEM_MOVE_MAX_MS);
+}
+
+static const struct kernel_param_ops move_ms_ops = {.set = move_ms_set, .get = param_get_uint};
+
 unsigned int ebb_mem_move_ms = 10000;
-module_param_named(move_ms, ebb_mem_move_ms, uint, 0644);
-MODULE_PARM_DESC(move_ms, "milliseconds that moving pages out of one piece of memory may take "
-			  "(default: 10000)");
+module_param_cb(move_ms, &move_ms_ops, &ebb_mem_move_ms, 0644);
+MODULE_PARM_DESC(move_ms, "milliseconds that moving pages out of one piece of memory may take, "
+			  "10 to 3600000 (default: 10000)");
 
 static void note(void *os, const struct vmem_driver_note *what)
 {
@@ -101,6 +112,8 @@ static const struct vmem_driver_ops ops = {
 /* What Linux adds, takes and gives at a time, for a device with such blocks. */
 static int choose_sizes(struct ebb_mem *mem, const struct vmem_config *device)
 {
+	struct range usable = mhp_get_pluggable_range(true);
+
 	mem->addr = le64_to_cpu((__force __le64)device->addr);
 	mem->region_size = le64_to_cpu((__force __le64)device->region_size);
 	mem->block_size = le64_to_cpu((__force __le64)device->block_size);
@@ -108,6 +121,13 @@ static int choose_sizes(struct ebb_mem *mem, const struct vmem_config *device)
 		dev_err(&mem->vdev->dev, "the device's block_size or region is not valid\n");
 		return -EINVAL;
 	}
+	if (mem->addr > usable.end) {
+		dev_err(&mem->vdev->dev, "the device's region, at %#llx, is beyond all addresses\n",
+			mem->addr);
+		return -ERANGE;
+	}
+	/* What is looked through block by block has an end that the device does not choose. */
+	mem->end = min(mem->addr + mem->region_size, usable.end + 1);
 	mem->memory_block_bytes = memory_block_size_bytes();
 	mem->unit_bytes = max(mem->block_size, mem->memory_block_bytes);
 	mem->chunk_bytes = max_t(u64, mem->block_size, PFN_PHYS(pageblock_nr_pages));
@@ -155,7 +175,7 @@ static void tell_all(struct ebb_mem *mem)
 	u64 unit = ALIGN_DOWN(mem->addr, mem->unit_bytes);
 
 	mutex_lock(&mem->lock);
-	for (; unit < mem->addr + mem->region_size; unit += mem->unit_bytes)
+	for (; unit < mem->end; unit += mem->unit_bytes)
 		ebb_mem_tell_unit(mem, unit);
 	clear_bit(EBB_MEM_OPENING, &mem->flags);
 	mutex_unlock(&mem->lock);

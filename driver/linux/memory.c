@@ -210,6 +210,17 @@ int ebb_mem_remove(void *os, uint64_t addr, uint64_t size)
 	return result_of(error);
 }
 
+void ebb_mem_drop_offline(struct ebb_mem *mem)
+{
+	u64 unit = ALIGN(mem->addr, mem->unit_bytes);
+
+	for (; unit + mem->unit_bytes <= mem->end; unit += mem->unit_bytes) {
+		if (pfn_valid(PHYS_PFN(unit)) && !is_any_online(mem, unit, mem->unit_bytes) &&
+		    !vmem_driver_usable(mem->drv, unit, mem->unit_bytes))
+			ebb_mem_remove(mem, unit, mem->unit_bytes);
+	}
+}
+
 /* The node that the device names, if this system knows it; else the one that the address belongs to. */
 static int find_node(struct ebb_mem *mem, u16 node_id)
 {
@@ -228,11 +239,27 @@ bool ebb_mem_is_any_there(const struct ebb_mem *mem)
 {
 	u64 block = ALIGN(mem->addr, mem->memory_block_bytes);
 
-	for (; block < mem->addr + mem->region_size; block += mem->memory_block_bytes) {
+	for (; block < mem->end; block += mem->memory_block_bytes) {
 		if (pfn_valid(PHYS_PFN(block)))
 			return true;
 	}
 	return false;
+}
+
+static int is_foreign(struct resource *ram, void *unused)
+{
+	return !(ram->flags & IORESOURCE_SYSRAM_DRIVER_MANAGED);
+}
+
+/*
+ * Memory that no driver has added lies in the region: it would be taken for what an earlier load left,
+ * and be given away.
+ */
+static bool is_any_foreign(const struct ebb_mem *mem)
+{
+	return walk_iomem_res_desc(IORES_DESC_NONE, IORESOURCE_SYSTEM_RAM | IORESOURCE_BUSY,
+				   mem->addr, mem->addr + mem->region_size - 1, NULL,
+				   is_foreign) > 0;
 }
 
 /* The region is the device's, and memory may be added in it. */
@@ -249,7 +276,7 @@ static int claim_region(struct ebb_mem *mem)
 		return 0;
 	}
 	kfree(name);
-	if (ebb_mem_is_any_there(mem))
+	if (ebb_mem_is_any_there(mem) && !is_any_foreign(mem))
 		return 0; /* I1: it is claimed since an earlier load */
 	dev_err(&mem->vdev->dev, "the device's region, %#llx to %#llx, is in use by others\n",
 		mem->addr, mem->addr + mem->region_size - 1);

@@ -8,6 +8,7 @@
  */
 #include <linux/device.h>
 #include <linux/kstrtox.h>
+#include <linux/slab.h>
 #include <linux/stddef.h>
 #include <linux/string.h>
 #include <linux/sysfs.h>
@@ -278,17 +279,36 @@ static ssize_t watermarks_show(struct device *dev, struct device_attribute *attr
 			  policy.high_bytes);
 }
 
+/* Three numbers, each after the first behind one or more spaces, and nothing else. */
+static int parse_watermarks(const char *text, u64 *const ret_numbers[3])
+{
+	char *copy = kstrdup(text, GFP_KERNEL), *rest, *word;
+	int nr = 0, error = 0;
+
+	if (!copy)
+		return -ENOMEM;
+	rest = strim(copy);
+	while (!error && (word = strsep(&rest, " \t"))) {
+		if (!*word)
+			continue;
+		error = nr < 3 ? kstrtou64(word, 0, ret_numbers[nr]) : -EINVAL;
+		nr++;
+	}
+	kfree(copy);
+	return !error && nr != 3 ? -EINVAL : error;
+}
+
 static ssize_t watermarks_store(struct device *dev, struct device_attribute *attr, const char *buf,
 				size_t len)
 {
 	struct vmem_driver_size_policy policy;
 	bool automatic = sysfs_streq(buf, "auto");
 	u64 low = 0, target = 0, high = 0;
-	int error;
+	u64 *const numbers[3] = {&low, &target, &high};
+	int error = automatic ? 0 : parse_watermarks(buf, numbers);
 
-	if (!automatic && sscanf(buf, "%llu %llu %llu", &low, &target, &high) != 3)
-		return -EINVAL;
-	error = policy_begin(dev, &policy);
+	if (!error)
+		error = policy_begin(dev, &policy);
 	if (error)
 		return error;
 	policy.low_bytes = low;
@@ -325,7 +345,7 @@ POLICY_ATTR(idle_ms, u32, kstrtou32);
 POLICY_ATTR(interval_ms, u32, kstrtou32);
 POLICY_ATTR(max_bytes, u64, kstrtou64);
 
-#define PRESSURE_ATTR(field, least)                                                               \
+#define PRESSURE_ATTR(field, least, most)                                                         \
 	static ssize_t field##_show(struct device *dev, struct device_attribute *attr, char *buf) \
 	{                                                                                         \
 		return sysfs_emit(buf, "%u\n", READ_ONCE(to_mem(dev)->pressure.field));           \
@@ -338,7 +358,7 @@ POLICY_ATTR(max_bytes, u64, kstrtou64);
                                                                                                   \
 		if (error)                                                                        \
 			return error;                                                             \
-		if (value < (least))                                                              \
+		if (value < (least) || value > (most))                                            \
 			return -ERANGE;                                                           \
 		WRITE_ONCE(to_mem(dev)->pressure.field, value);                                   \
 		ebb_mem_kick(to_mem(dev));                                                        \
@@ -346,8 +366,8 @@ POLICY_ATTR(max_bytes, u64, kstrtou64);
 	}                                                                                         \
 	static DEVICE_ATTR_RW(field)
 
-PRESSURE_ATTR(look_ms, 10);
-PRESSURE_ATTR(oom_ms, 0);
+PRESSURE_ATTR(look_ms, 10, 3600000);
+PRESSURE_ATTR(oom_ms, 0, 60000);
 
 static ssize_t available_bytes_show(struct device *dev, struct device_attribute *attr, char *buf)
 {

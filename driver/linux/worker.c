@@ -100,6 +100,7 @@ static int work(void *data)
 		look_ms = leaving ? VMEM_DRIVER_IDLE : ebb_mem_pressure_look(mem, now_ms);
 		wait_ms = run(mem, now_ms);
 		if (leaving && is_over(mem)) {
+			ebb_mem_drop_offline(mem);
 			mutex_unlock(&mem->lock);
 			break;
 		}
