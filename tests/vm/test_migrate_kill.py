@@ -19,7 +19,7 @@ from qmp import QmpClosed, QmpError, QmpTimeout
 MIB = 1 << 20
 KILLS = int(os.environ.get("EBB_KILLS", "25"))
 SEED = int(os.environ.get("EBB_SEED", str(random.SystemRandom().randrange(1 << 32))))
-APPEND = "test=pattern arena=4M rate=4 step=8"
+APPEND = "test=pattern arena=4M fill=1 rate=4 step=8"
 ARGS = ["-m", "48M,maxmem=512M", *memory_devices(("32M", "8M", "1M", 0))]
 # So that a migration takes long enough for a moment to be chosen.
 BANDWIDTH = 24 * MIB
