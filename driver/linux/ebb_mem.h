@@ -28,7 +28,9 @@
  * I4  A module that is unloaded leaves no unit offline which is plugged in part: without our notifier
  *     such a unit could come into use as a whole. A unit that stays online with unplugged chunks
  *     cannot go offline any more, because of I1's references, until the module is loaded again.
- * I5  What the device says passes through the core; the glue itself takes from it the node alone, as
+ * I5  Nothing is taken from a system that would have to end programs then: it keeps what it has until
+ *     there is more to spare.
+ * I6  What the device says passes through the core; the glue itself takes from it the node alone, as
  *     a number to look up.
  *
  * Threads and locks. The order, outermost first:
@@ -37,6 +39,9 @@
  *                                               offlines memory
  *     ebb_mem.lock                              a mutex: the caller's lock of <vmem/driver.h>
  *     locks of the page allocator, of reclaim   inside take() and give()
+ *
+ * Whoever only wants to know how things are waits for none of these: ebb_mem.info is a copy, made after
+ * each step of the core.
  *
  * The worker alone runs the core. It holds ebb_mem.lock over vmem_driver_run(); add() and remove()
  * give it up before they call Linux, which takes device_hotplug_lock. The notifier takes ebb_mem.lock
@@ -59,6 +64,7 @@
 #include <linux/mutex.h>
 #include <linux/notifier.h>
 #include <linux/sched.h>
+#include <linux/spinlock.h>
 #include <linux/timer.h>
 #include <linux/types.h>
 #include <linux/virtio.h>
@@ -124,6 +130,8 @@ struct ebb_mem {
 	struct mutex lock; /* guards the core, and what says so */
 	struct vmem_driver *drv;
 	void *arena;
+	spinlock_t info_lock;         /* innermost; guards info */
+	struct vmem_driver_info info; /* the core's, as of its last step */
 	struct vmem_driver_ops ops;
 
 	/* never change while the worker runs */
@@ -171,6 +179,10 @@ int ebb_mem_worker_start(struct ebb_mem *mem);
 void ebb_mem_worker_stop(struct ebb_mem *mem);
 /* Any context. */
 void ebb_mem_kick(struct ebb_mem *mem);
+/* Let others see how the core is; with the lock held. */
+void ebb_mem_publish(struct ebb_mem *mem);
+/* How the core was after its last step. Never waits for one. */
+void ebb_mem_info(struct ebb_mem *mem, struct vmem_driver_info *ret_info);
 /* I3: between begin and end, a signal comes when time is over. The worker alone. */
 void ebb_mem_watch_begin(struct ebb_mem *mem);
 void ebb_mem_watch_end(struct ebb_mem *mem);
@@ -207,6 +219,11 @@ bool ebb_mem_is_any_there(const struct ebb_mem *mem);
 int ebb_mem_take(void *os, uint64_t addr, uint64_t size);
 void ebb_mem_give(void *os, uint64_t addr, uint64_t size);
 uint64_t ebb_mem_used(void *os, uint64_t addr, uint64_t size);
+/*
+ * Whether the system goes on with so much less, free or in use: what is left beyond that can be had
+ * without ending programs.
+ */
+bool ebb_mem_can_spare(u64 bytes);
 /* Pages that Linux is about to use for the first time: all of them, or those of usable chunks. */
 void ebb_mem_pages_online(struct ebb_mem *mem, struct page *page, unsigned int order);
 /* I1: pages that are kept leave their references to Linux, and get them back. */

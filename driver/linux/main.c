@@ -166,6 +166,7 @@ static int core_open(struct ebb_mem *mem, const struct vmem_config *device)
 		kvfree(mem->arena);
 		return -EINVAL;
 	}
+	ebb_mem_publish(mem);
 	return 0;
 }
 
@@ -256,6 +257,7 @@ static int probe(struct virtio_device *vdev)
 	mem->vdev = vdev;
 	vdev->priv = mem;
 	mutex_init(&mem->lock);
+	spin_lock_init(&mem->info_lock);
 	init_waitqueue_head(&mem->answered);
 	ebb_mem_worker_init(mem);
 	set_bit(EBB_MEM_OPENING, &mem->flags);

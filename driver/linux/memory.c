@@ -193,6 +193,19 @@ static bool is_any_online(const struct ebb_mem *mem, u64 addr, u64 size)
 	return false;
 }
 
+/* Of [addr, addr + size), what Linux uses: plugged chunks of memory blocks that are online. */
+static u64 online_bytes(const struct ebb_mem *mem, u64 addr, u64 size)
+{
+	u64 step = min(mem->chunk_bytes, mem->memory_block_bytes), sum = 0, piece;
+
+	for (piece = addr; piece < addr + size; piece += step) {
+		if (pfn_to_online_page(PHYS_PFN(piece)) &&
+		    vmem_driver_usable(mem->drv, piece, step))
+			sum += step;
+	}
+	return sum;
+}
+
 int ebb_mem_remove(void *os, uint64_t addr, uint64_t size)
 {
 	struct ebb_mem *mem = os;
@@ -200,6 +213,8 @@ int ebb_mem_remove(void *os, uint64_t addr, uint64_t size)
 
 	if (!READ_ONCE(ebb_mem_unplug_online) && is_any_online(mem, addr, size))
 		return VMEM_DRIVER_BUSY;
+	if (!ebb_mem_can_spare(online_bytes(mem, addr, size)))
+		return VMEM_DRIVER_NOMEM;
 	if (!EBB_MEM_MEMMAP_RUNS && size > mem->unit_bytes && ebb_mem_holds_memmap(mem, addr, size))
 		return VMEM_DRIVER_BUSY; /* I3: also what an earlier load added */
 	mutex_unlock(&mem->lock);

@@ -71,6 +71,7 @@ static int change_begin(struct ebb_mem *mem)
 static void change_end(struct ebb_mem *mem)
 {
 	mem->changing = false;
+	ebb_mem_publish(mem);
 	mutex_unlock(&mem->lock);
 	ebb_mem_kick(mem);
 }

@@ -14,6 +14,7 @@
 #include <linux/mm.h>
 #include <linux/page-flags.h>
 #include <linux/sizes.h>
+#include <linux/swap.h>
 
 #include "driver/linux/compat.h"
 #include "driver/linux/ebb_mem.h"
@@ -180,6 +181,13 @@ static bool find_zone(const struct ebb_mem *mem, u64 addr, u64 size, struct zone
 	return zone != NULL;
 }
 
+bool ebb_mem_can_spare(u64 bytes)
+{
+	u64 left_pages = max(si_mem_available(), 0l) + max(get_nr_swap_pages(), 0l);
+
+	return PFN_PHYS(left_pages) >= bytes;
+}
+
 int ebb_mem_take(void *os, uint64_t addr, uint64_t size)
 {
 	struct ebb_mem *mem = os;
@@ -191,6 +199,8 @@ int ebb_mem_take(void *os, uint64_t addr, uint64_t size)
 		return VMEM_DRIVER_NEVER;
 	if (!READ_ONCE(ebb_mem_unplug_online) || !find_zone(mem, addr, size, &zone))
 		return VMEM_DRIVER_BUSY;
+	if (!ebb_mem_can_spare(size))
+		return VMEM_DRIVER_NOMEM;
 	tries = zone_idx(zone) == ZONE_MOVABLE ? EBB_MEM_TAKE_TRIES : 1;
 	ebb_mem_watch_begin(mem);
 	for (; tries > 0 && error && error != -ENOMEM && error != -EINTR; tries--)

@@ -3,8 +3,8 @@
  * Attributes of a device, in /sys/bus/virtio/drivers/ebb_mem/virtioN/: what docs/linux-driver.md lists,
  * one value a file. Sizes are in bytes.
  *
- * Threads: any; the device's lock is held while the core is read or told something, and waited for in
- * a way that a signal ends.
+ * Threads: any. Figures are those of the core's last step; the device's lock is held while the core is
+ * told something, and waited for in a way that a signal ends.
  */
 #include <linux/device.h>
 #include <linux/kstrtox.h>
@@ -27,25 +27,12 @@ static struct ebb_mem *to_mem(struct device *dev)
 	return dev_to_virtio(dev)->priv;
 }
 
-static int read_info(struct device *dev, struct vmem_driver_info *ret_info)
-{
-	struct ebb_mem *mem = to_mem(dev);
-
-	if (mutex_lock_interruptible(&mem->lock) != 0)
-		return -ERESTARTSYS;
-	vmem_driver_info(mem->drv, ret_info);
-	mutex_unlock(&mem->lock);
-	return 0;
-}
-
 static ssize_t info_show(struct device *dev, struct device_attribute *attr, char *buf)
 {
 	const struct info_attribute *info_attr = container_of(attr, struct info_attribute, base);
 	struct vmem_driver_info info;
-	int error = read_info(dev, &info);
 
-	if (error)
-		return error;
+	ebb_mem_info(to_mem(dev), &info);
 	return sysfs_emit(buf, "%llu\n", *(const u64 *)((const char *)&info + info_attr->offset));
 }
 
@@ -76,10 +63,8 @@ static ssize_t state_show(struct device *dev, struct device_attribute *attr, cha
 		[VMEM_DRIVER_ENDED] = "ended",
 	};
 	struct vmem_driver_info info;
-	int error = read_info(dev, &info);
 
-	if (error)
-		return error;
+	ebb_mem_info(to_mem(dev), &info);
 	return sysfs_emit(buf, "%s\n", names[info.status]);
 }
 static DEVICE_ATTR_RO(state);
@@ -87,10 +72,8 @@ static DEVICE_ATTR_RO(state);
 static ssize_t retry_ms_show(struct device *dev, struct device_attribute *attr, char *buf)
 {
 	struct vmem_driver_info info;
-	int error = read_info(dev, &info);
 
-	if (error)
-		return error;
+	ebb_mem_info(to_mem(dev), &info);
 	return sysfs_emit(buf, "%u\n", info.retry_ms);
 }
 static DEVICE_ATTR_RO(retry_ms);

@@ -28,6 +28,23 @@ void ebb_mem_kick(struct ebb_mem *mem)
 	wake_up(&mem->wake);
 }
 
+void ebb_mem_publish(struct ebb_mem *mem)
+{
+	struct vmem_driver_info info;
+
+	vmem_driver_info(mem->drv, &info);
+	spin_lock(&mem->info_lock);
+	mem->info = info;
+	spin_unlock(&mem->info_lock);
+}
+
+void ebb_mem_info(struct ebb_mem *mem, struct vmem_driver_info *ret_info)
+{
+	spin_lock(&mem->info_lock);
+	*ret_info = mem->info;
+	spin_unlock(&mem->info_lock);
+}
+
 static void on_time_over(struct timer_list *timer)
 {
 	struct ebb_mem *mem = container_of(timer, struct ebb_mem, watchdog);
@@ -80,6 +97,7 @@ static u64 run(struct ebb_mem *mem, u64 now_ms)
 		memalloc_noreclaim_restore(saved);
 	if (wait_ms != VMEM_DRIVER_NOW)
 		ebb_mem_pressure_rest(mem);
+	ebb_mem_publish(mem);
 	return wait_ms;
 }
 
