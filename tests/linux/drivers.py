@@ -16,6 +16,7 @@ from guests import APPEND, DRIVER_DISK, MIB, QEMU, machine, power_off
 
 EBB_MEM, STOCK = "ebb_mem", "virtio_mem"
 MONITORS = {"ebb": "ebb", "qemu": QEMU}
+MEMORY_MIB = 1024
 REGION_MIB = 2048
 RESIZE_TIMEOUT_S = 120
 STILL_S = 6  # nothing changed for so long: the guest did what it could
@@ -47,7 +48,7 @@ class Guest:
             host,
             kernel,
             *words,
-            memory="1G,maxmem=4G",
+            memory=f"{MEMORY_MIB}M,maxmem=4G",
             append=self.append,
             disk=DRIVER_DISK,
             program=MONITORS[monitor],

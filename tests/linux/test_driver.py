@@ -14,12 +14,13 @@ import pytest
 
 import initrd
 import scenario
-from drivers import BLOCKS, EBB_MEM, LOOK_EVERY_S, MIB, REGION_MIB, STOCK, Guest
+from drivers import BLOCKS, EBB_MEM, LOOK_EVERY_S, MEMORY_MIB, MIB, REGION_MIB, STOCK, Guest
 from guests import APPEND, ASKING_DISK, DRIVER_DISK, NEWEST, OLDEST, machine, power_off
 
 ALL = os.environ.get("EBB_ALL") == "1"
 RESIZES = 200 if ALL else 40
 LOAD = "--vm 2 --vm-bytes 384M --mmap 1 --mmap-bytes 96M --fork 1"
+NEEDED_MIB = 1792
 HELD_MIB = 1100  # more than the boot memory
 LEFT_MIB = 128  # what a kernel may sit in for good, of memory that was its own
 FOLLOW_S = 3 if ALL else 1  # how long a random resize is watched
@@ -81,6 +82,21 @@ def resumes(guest):
     assert guest.await_still() <= LEFT_MIB * MIB
 
 
+def keeps_what_it_needs(guest):
+    """Asked for memory that it cannot do without, the guest gives what it can spare, and no program
+    is ended for it; the rest follows when it is free."""
+    guest.resize(1536)
+    guest.run(f"fill {NEEDED_MIB}", 120)
+    guest.ask(0)
+    left = guest.await_still()
+    print(f"{NEEDED_MIB} MiB in use: {left // MIB} MiB stay")
+    assert (NEEDED_MIB - MEMORY_MIB) * MIB < left < 1536 * MIB
+    assert int(guest.run("stat -c %s /fill/file")) == NEEDED_MIB * MIB
+    assert guest.vm.console.run("dmesg | grep -iE 'out of memory|oom-kill'").output.strip() == ""
+    guest.run("unfill")
+    guest.resize(0)
+
+
 def random_resizes(guest, count, seed):
     """Whatever is asked for, the guest never has more than that or what it had, it mostly gets
     there, and its load finds nothing wrong."""
@@ -113,6 +129,8 @@ def test_life(host, kernel, driver, monitor):
         reloads(guest)
         full = ALL or (kernel, monitor) == (NEWEST, "ebb")
         random_resizes(guest, RESIZES if full else RESIZES // 2, 7)
+        if driver == EBB_MEM and full:
+            keeps_what_it_needs(guest)
         if driver == EBB_MEM and (ALL or monitor == "ebb"):
             resumes(guest)
         guest.second_kernel(514)
