@@ -60,6 +60,9 @@ LAST_WORDS = re.compile(
 # The processes of parts that run, and whether all is to end.
 RUNNING = set()
 ENDING = threading.Event()
+# The plain build, once it is made.
+GCC_LOCK = threading.Lock()
+GCC_FOLDERS = []
 
 
 class PartFailed(Exception):
@@ -248,8 +251,16 @@ def pytest(tally, paths, build_folder, more_env=None, before=(), chosen=()):
         tally.failed.append(f"pytest ended with status {status}")
 
 
+def gcc_build(tally):
+    """The folder of the plain build, which the first part that needs it brings up to date."""
+    with GCC_LOCK:
+        if not GCC_FOLDERS:
+            GCC_FOLDERS.append(build(tally, "gcc", "gcc"))
+    return GCC_FOLDERS[0]
+
+
 def part_gcc(tally):
-    meson_test(tally, build(tally, "gcc", "gcc"), "unit")
+    meson_test(tally, gcc_build(tally), "unit")
 
 
 def part_clang(tally):
@@ -269,12 +280,6 @@ def part_clang(tally):
 def part_tsan(tally):
     folder = build(tally, "tsan", "clang", "-Db_sanitize=thread", "-Db_lundef=false")
     meson_test(tally, folder, "unit", TSAN_ENV, slower=10, before=steady_addresses())
-
-
-def gcc_build(tally):
-    """The folder of the plain build, made when part gcc did not."""
-    folder = CHECK / "gcc"
-    return folder if (folder / PROGRAM).exists() else build(tally, "gcc", "gcc")
 
 
 def checks_of(tally, script, *words):
@@ -329,7 +334,7 @@ PARTS = {
 SLOW_PARTS = ("linux",)
 # Runs while the parts behind it in this list do: a machine within an emulated machine keeps one
 # processor busy and has patience. What measures time runs before, alone.
-BESIDE = ("linux", "cross", "bare", "clang", "tsan")
+BESIDE = ("linux", "gcc", "cross", "bare", "clang", "tsan")
 
 
 def run_part(name):
