@@ -9,11 +9,6 @@
  */
 #include "driver/internal.h"
 
-static uint32_t min32(uint32_t a, uint32_t b)
-{
-	return a < b ? a : b;
-}
-
 /* Units that may be added before too much waits to be used; 0: it does so already. */
 static uint32_t grow_room_units(const struct vmem_driver *drv)
 {
@@ -43,7 +38,7 @@ static struct run grow_in_class(struct vmem_driver *drv, enum unit_class class)
 
 	for (uint32_t u = vd_class_next(drv, class, 0, units); u < units;
 	     u = vd_class_next(drv, class, u + 1, units)) {
-		uint32_t end = min32(vd_unit_end(drv, u), drv->limit);
+		uint32_t end = vd_min32(vd_unit_end(drv, u), drv->limit);
 		uint32_t first = vd_bits_next(drv->plugged, vd_unit_first(drv, u), end, false);
 
 		if (first < end)
@@ -93,13 +88,13 @@ static struct run grow_absent(struct vmem_driver *drv, uint32_t max_units)
 	first = vd_unit_first(drv, u);
 	return (struct run){
 		.first = first,
-		.nr = min32(vd_unit_end(drv, end - 1), drv->limit) - first,
+		.nr = vd_min32(vd_unit_end(drv, end - 1), drv->limit) - first,
 	};
 }
 
 static bool grow_plug(struct vmem_driver *drv, uint32_t to_go)
 {
-	uint32_t max = min32(to_go, min32(drv->plug_cap, vd_request_chunks_max(drv)));
+	uint32_t max = vd_min32(to_go, vd_min32(drv->plug_cap, vd_request_chunks_max(drv)));
 	uint32_t room = grow_room_units(drv);
 	struct run run;
 
@@ -107,14 +102,14 @@ static bool grow_plug(struct vmem_driver *drv, uint32_t to_go)
 		return false;
 	run = grow_in_units(drv);
 	if (!run.nr) {
-		run = grow_absent(drv, min32(drv->run_max, room));
+		run = grow_absent(drv, vd_min32(drv->run_max, room));
 		if (run.nr && !room)
 			return grow_wait(drv);
 		/* A request that cannot be for all of it ends where a unit does. */
 		if (run.nr > max && max < to_go && max > drv->chunks_per_unit)
 			max &= ~(drv->chunks_per_unit - 1);
 	}
-	run.nr = min32(run.nr, max);
+	run.nr = vd_min32(run.nr, max);
 	if (run.nr)
 		vd_request_send_run(drv, PURPOSE_PLUG, VMEM_REQ_PLUG, run);
 	return run.nr;
@@ -131,7 +126,7 @@ static bool grow_leftover(struct vmem_driver *drv)
 		return false;
 	if (!room)
 		return grow_wait(drv);
-	while (end < drv->nr_units && end - first < min32(drv->run_max, room) &&
+	while (end < drv->nr_units && end - first < vd_min32(drv->run_max, room) &&
 	       drv->units[end].class == UNIT_ABSENT_SOME)
 		end++;
 	vd_map_hold(drv, (struct run){
@@ -167,7 +162,7 @@ void vd_grow_answer(struct vmem_driver *drv, uint16_t type)
 		vd_map_set_plugged(drv, run, true);
 		drv->stats.plugged_bytes += vd_chunks_bytes(drv, run.nr);
 		drv->moved = true;
-		drv->plug_cap = min32(drv->plug_cap * 2, drv->nr_chunks);
+		drv->plug_cap = vd_min32(drv->plug_cap * 2, drv->nr_chunks);
 		if (drv->units[vd_chunk_unit(drv, run.first)].class == UNIT_ABSENT_SOME)
 			vd_map_hold(drv, run);
 		else
@@ -259,7 +254,7 @@ static void held_add(struct vmem_driver *drv)
 	r = held_call_add(drv, (struct run){.first = first, .nr = nr});
 	if (r == VMEM_DRIVER_OK) {
 		drv->stats.adds++;
-		drv->add_cap = min32(drv->add_cap * 2, drv->run_max);
+		drv->add_cap = vd_min32(drv->add_cap * 2, drv->run_max);
 		return;
 	}
 	drv->stats.add_failures++;
@@ -290,11 +285,11 @@ void vd_held_step(struct vmem_driver *drv)
 	uint32_t u = vd_chunk_unit(drv, held.first);
 	bool absent = vd_unit_state(&drv->units[u]) == UNIT_ABSENT;
 	uint32_t end = held.first + held.nr;
-	uint32_t to_go = min32(vd_shrink_to_go(drv), drv->nr_held);
+	uint32_t to_go = vd_min32(vd_shrink_to_go(drv), drv->nr_held);
 	struct run run;
 
 	if (absent && (drv->units[u].flags & UNIT_NEVER)) {
-		end = min32(end, vd_unit_end(drv, u));
+		end = vd_min32(end, vd_unit_end(drv, u));
 		to_go = held.nr;
 	} else if (absent && drv->add_failed) {
 		to_go = held.nr;
@@ -309,7 +304,7 @@ void vd_held_step(struct vmem_driver *drv)
 		return;
 	}
 	run = vd_map_last_plugged(drv, held.first, end);
-	to_go = min32(to_go, vd_request_chunks_max(drv));
+	to_go = vd_min32(to_go, vd_request_chunks_max(drv));
 	if (run.nr > to_go) {
 		run.first += run.nr - to_go;
 		run.nr = to_go;

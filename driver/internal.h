@@ -211,6 +211,11 @@ struct vmem_driver {
 	struct vmem_driver_info stats; /* its counters */
 };
 
+static inline uint32_t vd_min32(uint32_t a, uint32_t b)
+{
+	return a < b ? a : b;
+}
+
 /* map.c */
 uint64_t vd_chunk_addr(const struct vmem_driver *drv, uint32_t chunk);
 uint32_t vd_chunk_unit(const struct vmem_driver *drv, uint32_t chunk);

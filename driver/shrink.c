@@ -18,11 +18,6 @@
  */
 #include "driver/internal.h"
 
-static uint32_t min32(uint32_t a, uint32_t b)
-{
-	return a < b ? a : b;
-}
-
 uint32_t vd_shrink_to_go(const struct vmem_driver *drv)
 {
 	uint32_t want = vd_driver_want(drv);
@@ -339,7 +334,7 @@ static void taking_step(struct vmem_driver *drv, uint32_t to_go)
 {
 	struct taking *taking = &drv->taking;
 	struct run run = taking_rest(drv);
-	uint32_t nr = min32(min32(run.nr, taking->limit), to_go - drv->nr_held);
+	uint32_t nr = vd_min32(vd_min32(run.nr, taking->limit), to_go - drv->nr_held);
 	int r;
 
 	if (taking->whole) {
@@ -355,7 +350,7 @@ static void taking_step(struct vmem_driver *drv, uint32_t to_go)
 	if (r == VMEM_DRIVER_OK) {
 		taking->end = run.first;
 		if (++taking->wins > 1)
-			taking->limit = min32(taking->limit * 2, drv->chunks_per_unit);
+			taking->limit = vd_min32(taking->limit * 2, drv->chunks_per_unit);
 		return;
 	}
 	taking->wins = 0;
