@@ -10,22 +10,27 @@
 #include "vmm/virtio/mem_state.h"
 #include "vmm/virtio/virtio.h"
 
-int virtio_mem_check_size(const struct virtio_mem *mem, uint64_t requested_size, struct err **err)
+/* Can @bytes be plugged in the device? @what names them in the sentence. */
+static int virtio_mem_check_bytes(const struct virtio_mem *mem, const char *what, uint64_t bytes,
+				  struct err **err)
 {
 	const struct vmem_device_config *c = &mem->config.device;
 
-	if (!num_is_aligned(requested_size, c->block_size))
+	if (!num_is_aligned(bytes, c->block_size))
 		return err_set(err, EINVAL,
-			       "requested size %llu is not a multiple of the block size of '%s', "
-			       "%llu bytes",
-			       (unsigned long long)requested_size, mem->config.id,
+			       "%s %llu is not a multiple of the block size of '%s', %llu bytes",
+			       what, (unsigned long long)bytes, mem->config.id,
 			       (unsigned long long)c->block_size);
-	if (requested_size > c->region_size)
-		return err_set(err, EINVAL,
-			       "requested size %llu is beyond the size of '%s', %llu bytes",
-			       (unsigned long long)requested_size, mem->config.id,
+	if (bytes > c->region_size)
+		return err_set(err, EINVAL, "%s %llu is beyond the size of '%s', %llu bytes", what,
+			       (unsigned long long)bytes, mem->config.id,
 			       (unsigned long long)c->region_size);
 	return 0;
+}
+
+int virtio_mem_check_size(const struct virtio_mem *mem, uint64_t requested_size, struct err **err)
+{
+	return virtio_mem_check_bytes(mem, "requested size", requested_size, err);
 }
 
 /* Have the device's thread look at the size that is wanted. */
@@ -94,24 +99,11 @@ void virtio_mem_info(const struct virtio_mem *mem, struct vmem_device_info *ret_
 
 static int virtio_mem_check_limit(const struct virtio_mem *mem, uint64_t limit, struct err **err)
 {
-	const struct vmem_device_config *c = &mem->config.device;
-
 	if (!mem->size.on)
 		return err_set(err, EINVAL,
 			       "'%s' takes no requests of the guest (guest-requests=on)",
 			       mem->config.id);
-	if (!num_is_aligned(limit, c->block_size))
-		return err_set(err, EINVAL,
-			       "request limit %llu is not a multiple of the block size of '%s', "
-			       "%llu bytes",
-			       (unsigned long long)limit, mem->config.id,
-			       (unsigned long long)c->block_size);
-	if (limit > c->region_size)
-		return err_set(err, EINVAL,
-			       "request limit %llu is beyond the size of '%s', %llu bytes",
-			       (unsigned long long)limit, mem->config.id,
-			       (unsigned long long)c->region_size);
-	return 0;
+	return virtio_mem_check_bytes(mem, "request limit", limit, err);
 }
 
 int virtio_mem_set_request_policy(struct virtio_mem *mem, uint64_t request_limit,
