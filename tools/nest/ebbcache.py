@@ -10,9 +10,11 @@ reader needs no lock:
     qemu/               run (start this), bin/, lib/, share/, version
     busybox/            busybox, applets
     stress-ng/          run (start this), bin/, lib/
+    libvirt/NAME/       run (start this, see libvirt_run.sh), bin/, lib/, drivers/, share/, version,
+                        helpers as links to run; NAME is one of LIBVIRTS
     work/               things made from the parts (relay), named by what they were made from
 
-NAME is one of KERNELS. A part that is missing is reported as MissingPart, whose text names the
+Any other NAME is one of KERNELS. A part that is missing is reported as MissingPart, whose text names the
 command that fetches it.
 """
 
@@ -29,6 +31,9 @@ KERNELS = {
 
 # Those that modules are compiled for.
 HEADERS = ("6.12-cloud", "6.1-cloud")
+
+# Name of a libvirt -> the release that it comes from.
+LIBVIRTS = {"9.0": "bookworm", "11.3": "bookworm-backports"}
 
 # The kernel that the emulated host runs, and the parts that every nested run needs.
 HOST_KERNEL = "6.12-cloud"

@@ -5,8 +5,8 @@
     fetch.py [--update] [--list] [PART...]
 
 Parts: qemu, busybox, stress-ng, kernel/6.12-cloud, kernel/6.12-generic, kernel/6.1-cloud,
-kernel/6.1-generic, headers/6.12-cloud, headers/6.1-cloud, or "all"; without any: what every nested
-run needs. A part that is already there is left alone unless --update asks for the newest one.
+kernel/6.1-generic, headers/6.12-cloud, headers/6.1-cloud, libvirt/9.0, libvirt/11.3, or "all";
+without any: what every nested run needs. A part that is already there is left alone unless --update asks for the newest one.
 Headers are those of the kernel that is there; where the mirror has them no more, the kernel is
 fetched anew with them.
 
@@ -14,7 +14,9 @@ Packages come from the Debian mirror that this machine itself uses, through an a
 own (lists, archives, an empty status file) inside the cache folder: the system's own package
 lists are neither needed nor changed, and no right beyond writing to the cache folder is needed.
 QEMU is Debian 12's backport of version 10 with every library it needs, down to the C library;
-where the mirror has no backports, Debian 12's own QEMU 7.2 is taken instead and said so.
+where the mirror has no backports, Debian 12's own QEMU 7.2 is taken instead and said so. libvirt/9.0
+is Debian 12's libvirt and libvirt/11.3 that of its backports, each with its libraries; how they are
+started without being installed is said in libvirt_run.sh.
 
 Two fetches at once are safe: one lock file covers the whole run, and a part appears by one
 rename when it is complete. Invariants:
@@ -39,10 +41,12 @@ import ebbcache
 RELEASE = "bookworm"
 KEYRING = pathlib.Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 ARCH_LIBS = ("lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu")
+LIBVIRT_RUN = pathlib.Path(__file__).resolve().parent / "libvirt_run.sh"
 ALL_PARTS = (
     *("busybox", "qemu", "stress-ng"),
     *("kernel/" + name for name in ebbcache.KERNELS),
     *("headers/" + name for name in ebbcache.HEADERS),
+    *("libvirt/" + name for name in ebbcache.LIBVIRTS),
 )
 
 
@@ -290,7 +294,7 @@ def assemble_program(root, made, program, others=()):
     paths = ":".join(str(p) for p in libs)
     loader = next(p for p in (lib / "ld-linux-x86-64.so.2" for lib in libs) if p.exists())
     for sub in ("bin", "lib"):
-        (made / sub).mkdir(parents=True)
+        (made / sub).mkdir(parents=True, exist_ok=True)
     shutil.copy2(loader, made / "lib")
     for needing in (shutil.copy2(root / program, made / "bin"), *others):
         for lib in needed_libraries(loader, paths, pathlib.Path(needing)):
@@ -351,6 +355,47 @@ def fetch_stress_ng(apt, tmp):
     return made
 
 
+LIBVIRT_PROGRAMS = ("usr/sbin/libvirtd", "usr/sbin/virtlogd", "usr/bin/virsh")
+LIBVIRT_HELPERS = ("libvirt_iohelper",)
+
+
+def assemble_libvirt(root, made):
+    """Copy from the unpacked packages ROOT what libvirt runs with, into the folder MADE: programs,
+    the driver of QEMU's guests, helpers that it starts by fixed paths, its data."""
+    for sub in ("drivers", "bin"):
+        (made / sub).mkdir(parents=True)
+    drivers = root / "usr/lib/x86_64-linux-gnu/libvirt/connection-driver"
+    shutil.copy2(drivers / "libvirt_driver_qemu.so", made / "drivers")
+    main, *others = LIBVIRT_PROGRAMS
+    others += [f"usr/lib/libvirt/{name}" for name in LIBVIRT_HELPERS]
+    others = [shutil.copy2(root / path, made / "bin") for path in others]
+    assemble_program(root, made, main, [*others, made / "drivers/libvirt_driver_qemu.so"])
+    shutil.copytree(root / "usr/share/libvirt", made / "share")
+    shutil.copy2(LIBVIRT_RUN, made / "run")
+    for name in LIBVIRT_HELPERS:
+        (made / name).symlink_to("run")
+
+
+def fetch_libvirt(apt, tmp, name):
+    """Make the part libvirt/NAME: daemons, client, driver, data, with all their libraries."""
+    release = ebbcache.LIBVIRTS[name]
+    if "backports" in release and not apt.has_backports:
+        raise FetchError(f"libvirt/{name} comes from {release}, which the mirror does not have")
+    packages = ("libvirt-daemon", "libvirt-clients")
+    words = {word for package in packages for word in apt.closure(package, release)}
+    versions = dict(word.split("=", 1) for word in words)
+    versions["libvirt-daemon-driver-qemu"] = versions["libvirt-daemon"]
+    # What is no library is for a machine that libvirt is installed on.
+    words = [f"{n}={v}" for n, v in sorted(versions.items()) if n.startswith("lib")]
+    say(f"libvirt/{name}: {len(words)} packages")
+    unpack(apt.download(words, tmp / "deb"), tmp / "root")
+    made = tmp / "libvirt"
+    assemble_libvirt(tmp / "root", made)
+    version = run([str(made / "run"), "virsh", "--version"]).strip()
+    (made / "version").write_text(version + "\n")
+    return made
+
+
 @contextlib.contextmanager
 def locked(folder):
     """Hold the cache's lock, waiting for another fetch to end."""
@@ -378,6 +423,8 @@ def fetch_part(apt, part):
             made = fetch_stress_ng(apt, tmp)
         elif kind == "kernel":
             made = fetch_kernel(apt, tmp, name)
+        elif kind == "libvirt":
+            made = fetch_libvirt(apt, tmp, name)
         else:
             made = fetch_headers(apt, tmp, name)
         publish(made, part)
