@@ -13,7 +13,8 @@ build='gcc libc6-dev binutils meson ninja-build pkg-config libuv1-dev libjansson
 	libncurses-dev libzstd-dev acpica-tools python3 util-linux'
 check='clang libclang-rt-14-dev libcmocka-dev python3-pytest g++ make libelf1 mandoc groff-base
 	qemu-system-x86 socat curl tmux gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-riscv64-linux-gnu
-	libc6-dev-riscv64-cross gcc-s390x-linux-gnu libc6-dev-s390x-cross qemu-user-static'
+	libc6-dev-riscv64-cross gcc-s390x-linux-gnu libc6-dev-s390x-cross qemu-user-static libvirt-daemon
+	libvirt-daemon-driver-qemu libvirt-clients python3-libvirt'
 
 fail() {
 	printf 'setup: %s\n' "$1" >&2

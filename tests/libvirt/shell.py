@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""One virsh for many commands, as people sit at it: commands go to its standard input.
+
+Each command is followed by an `echo` of a number, whose line is the end of the command's output; what
+virsh says of a failure comes before it, as errors and output are one pipe.
+"""
+
+import itertools
+import os
+import re
+import subprocess
+
+from ebbvm import TIMEOUT_S, Stream
+
+PROMPT = re.compile(r"^(?:virsh [#>] )+", re.M)
+
+
+class Shell:
+    def __init__(self, argv):
+        self._process = subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "LC_ALL": "C"},
+        )
+        self._text = Stream(self._process.stdout.fileno())
+        self._numbers = itertools.count(1)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._process.stdin.close()
+        try:
+            self._process.wait(TIMEOUT_S)
+        finally:
+            self._process.kill()
+            self._process.wait()
+            self._text.finish()
+            self._process.stdout.close()
+
+    def run(self, command, timeout=None):
+        """What virsh said to COMMAND: (its text, whether that is an error)."""
+        mark = f"end-of-{next(self._numbers)}"
+        begin = len(self._text.text)
+        self._process.stdin.write(f"{command}\necho {mark}\n".encode())
+        self._process.stdin.flush()
+        self._text.expect(rf"(?:^|# |> ){mark}$", timeout)
+        said = PROMPT.sub("", self._text.text[begin:]).partition(mark)[0].strip()
+        return said, bool(re.search(r"^error: ", said, re.M))
