@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from ebbvm import memory_devices
+from ebbvm import TIMEOUT_S, memory_devices
 from migrating import Guest, WAYS, capabilities, ended, prepare, succeed, wait_running
 from pattern import Pattern
 from qmp import QmpError
@@ -108,6 +108,20 @@ def test_stopped_when_it_arrives(guest):
     assert status(qmp) == "paused"
     qmp.execute("cont")
     guest.became(target, qmp)
+    lives(guest)
+
+
+def test_a_guest_that_was_not_let_go_returns(guest):
+    """Whoever started the target with -S has not run the guest there: it may go on at the source."""
+    target, qmp, uri = prepare(guest, "unix:HERE", {}, {})
+    qmp.execute("stop")
+    qmp.execute("migrate-incoming", uri=uri)
+    guest.qmp.execute("migrate", uri=uri)
+    assert succeed(guest.qmp) == "completed" and succeed(qmp) == "completed"
+    assert status(guest.qmp) == "postmigrate"
+    target.process.kill()
+    target.process.wait(TIMEOUT_S)
+    guest.qmp.execute("cont")
     lives(guest)
 
 

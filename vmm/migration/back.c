@@ -25,7 +25,7 @@ struct back {
 	pthread_t thread;
 	pthread_mutex_t lock; /* guards the following */
 	pthread_cond_t changed;
-	bool ready, may_run, running, done;
+	bool ready, may_run, running, held, done;
 	enum back_end end;
 	char *why;
 };
@@ -64,9 +64,16 @@ static int back_failed(const struct record *record, struct err **err)
 	return err_set(err, EREMOTEIO, "the target gave up: %s", text);
 }
 
+static uint32_t back_flags(enum record_type type)
+{
+	return type == RECORD_RUNNING ? RECORD_RUNNING_HELD : 0;
+}
+
 static int back_take(struct back *back, const struct record_reader *reader,
 		     const struct record *record, struct err **err)
 {
+	if (record->flags & ~back_flags(record->type))
+		return record_damaged(reader, record, "unknown flags", err);
 	switch ((int)record->type) {
 	case RECORD_READY:
 		if (back_is(back, &back->ready))
@@ -76,6 +83,9 @@ static int back_take(struct back *back, const struct record_reader *reader,
 	case RECORD_RUNNING:
 		if (!back_is(back, &back->may_run) || back_is(back, &back->running))
 			return record_unexpected(reader, record, err);
+		pthread_mutex_lock(&back->lock);
+		back->held = record->flags & RECORD_RUNNING_HELD;
+		pthread_mutex_unlock(&back->lock);
 		back_change(back, &back->running);
 		return 0;
 	case RECORD_DONE:
@@ -226,6 +236,11 @@ static bool *back_flag(struct back *back, enum record_type type)
 bool back_came(struct back *back, enum record_type type)
 {
 	return back_is(back, back_flag(back, type));
+}
+
+bool back_held(struct back *back)
+{
+	return back_is(back, &back->held);
 }
 
 static struct timespec back_deadline(int timeout_ms)

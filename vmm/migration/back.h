@@ -3,7 +3,8 @@
  * The way back of a migration, at the source: a thread of its own that hears what the target says,
  * whatever the sender is doing.
  *
- *	READY	all is loaded		RUNNING	the guest is about to run there
+ *	READY	all is loaded		RUNNING	the guest is about to run there, or (held) would, but
+ *						waits for somebody to let it go on
  *	FAILED	a sentence: it gives up. The sender's cancel is raised, unless RUNNING came before
  *	WANT, HAVE, DONE		postcopy
  *
@@ -58,6 +59,8 @@ void back_expect_running(struct back *back);
 int back_wait(struct back *back, enum record_type type, int timeout_ms, struct err **err);
 /* Did @type come (READY, RUNNING, DONE)? */
 bool back_came(struct back *back, enum record_type type);
+/* RUNNING came: does the guest wait there for somebody to let it go on? */
+bool back_held(struct back *back);
 /* Wait at most so long for its end. */
 enum back_end back_wait_end(struct back *back, int timeout_ms);
 /* Why it ended: the target's words, or what was wrong; a copy for the caller to free(), or NULL. */

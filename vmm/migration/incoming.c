@@ -172,16 +172,39 @@ static int incoming_load_all(struct incoming *in, struct err **err)
 
 /* ---- whose guest it is (I1) ---- */
 
-int incoming_say(struct incoming *in, enum record_type type, const void *bytes, size_t size,
-		 struct err **err)
+int incoming_say(struct incoming *in, enum record_type type, uint32_t flags, const void *bytes,
+		 size_t size, struct err **err)
 {
 	int ret = -ENOTCONN;
 
 	pthread_mutex_lock(&in->back_lock);
 	if (in->writer)
-		ret = record_write_bytes(in->writer, type, 0, bytes, size, err);
+		ret = record_write_bytes(in->writer, type, flags, bytes, size, err);
 	pthread_mutex_unlock(&in->back_lock);
 	return ret;
+}
+
+struct incoming_held {
+	const struct vm *vm;
+	bool held;
+};
+
+static void incoming_ask_held(void *opaque)
+{
+	struct incoming_held *ask = opaque;
+
+	ask->held = vm_incoming_is_held(ask->vm);
+}
+
+/* RUNNING, as whoever started the machine wants it. */
+static int incoming_say_running(struct incoming *in)
+{
+	struct incoming_held ask = {.vm = in->config.vm};
+	int ret = onmain_call(in->config.onmain, incoming_ask_held, &ask);
+
+	return ret ? ret
+		   : incoming_say(in, RECORD_RUNNING, ask.held ? RECORD_RUNNING_HELD : 0, NULL, 0,
+				  NULL);
 }
 
 static int incoming_take_over(struct incoming *in, struct err **err)
@@ -195,7 +218,7 @@ static int incoming_take_over(struct incoming *in, struct err **err)
 		return err_set(err, EINVAL,
 			       "%s: the source waits for answers, and there is no way back",
 			       channel_name(in->channel));
-	ret = incoming_say(in, RECORD_READY, NULL, 0, err);
+	ret = incoming_say(in, RECORD_READY, 0, NULL, 0, err);
 	if (ret)
 		return ret;
 	ret = record_read(in->reader, -1, &record, err);
@@ -206,8 +229,9 @@ static int incoming_take_over(struct incoming *in, struct err **err)
 		return ret;
 	if (record.type != RECORD_GO)
 		return record_unexpected(in->reader, &record, err);
-	if (!incoming_say(in, RECORD_RUNNING, NULL, 0, NULL))
-		return 0;
+	ret = incoming_say_running(in);
+	if (!ret || ret == -ECANCELED)
+		return ret;
 	/* A source that has ended cannot go on with the guest; one that cannot be reached could. */
 	if (!record_read(in->reader, 0, &record, NULL))
 		return 0;
@@ -239,7 +263,7 @@ void incoming_last_words(struct incoming *in, const struct err *err)
 	if (in->writer)
 		record_writer_set_timeout(in->writer, INCOMING_LAST_WORDS_MS);
 	pthread_mutex_unlock(&in->back_lock);
-	incoming_say(in, RECORD_FAILED, words, strlen(words), NULL);
+	incoming_say(in, RECORD_FAILED, 0, words, strlen(words), NULL);
 }
 
 /*

@@ -103,8 +103,8 @@ void incoming_end_runner(struct incoming *in);
 /* incoming.c */
 
 /* One short record on the way back. -ENOTCONN without a sentence: there is none. */
-int incoming_say(struct incoming *in, enum record_type type, const void *bytes, size_t size,
-		 struct err **err);
+int incoming_say(struct incoming *in, enum record_type type, uint32_t flags, const void *bytes,
+		 size_t size, struct err **err);
 /* Tell the source why this is the end, if it still listens. */
 void incoming_last_words(struct incoming *in, const struct err *err);
 int incoming_set_status(struct incoming *in, enum migration_status status, const char *error);

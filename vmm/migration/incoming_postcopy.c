@@ -71,7 +71,7 @@ static void incoming_want(void *opaque, size_t block, uint64_t page, uint64_t nr
 	uint8_t bytes[POSTCOPY_WANT_BYTES];
 
 	postcopy_want_encode(block, page, nr, bytes);
-	incoming_say(in, RECORD_WANT, bytes, sizeof(bytes), NULL);
+	incoming_say(in, RECORD_WANT, 0, bytes, sizeof(bytes), NULL);
 }
 
 static uint64_t *incoming_block_pages(const struct incoming *in, struct err **err)
@@ -183,12 +183,12 @@ static int incoming_bring_up(struct incoming *in, struct err **err)
 	if (!ret)
 		ret = incoming_load_kept(in, err);
 	if (!ret)
-		ret = incoming_say(in, RECORD_READY, NULL, 0, err);
+		ret = incoming_say(in, RECORD_READY, 0, NULL, 0, err);
 	if (!ret)
 		ret = incoming_await_go(in);
 	/* From here on it is this process's guest, or nobody's. */
 	if (!ret)
-		ret = incoming_say(in, RECORD_RUNNING, NULL, 0, err);
+		ret = incoming_say(in, RECORD_RUNNING, 0, NULL, 0, err);
 	return ret;
 }
 
@@ -276,7 +276,7 @@ int incoming_finish(struct incoming *in, const struct record *record, struct err
 	lazy_stats(later_lazy(in->later), &stats);
 	if (stats.missing_bytes)
 		return record_damaged(in->reader, record, "pages are still missing", err);
-	ret = incoming_say(in, RECORD_DONE, NULL, 0, err);
+	ret = incoming_say(in, RECORD_DONE, 0, NULL, 0, err);
 	if (!ret)
 		in->step = INCOMING_ENDED;
 	return ret;
@@ -330,7 +330,7 @@ static int incoming_await_recover(struct incoming *in, struct channel_listener *
 
 static int incoming_emit_have(void *opaque, const void *bytes, size_t size, struct err **err)
 {
-	return incoming_say(opaque, RECORD_HAVE, bytes, size, err);
+	return incoming_say(opaque, RECORD_HAVE, 0, bytes, size, err);
 }
 
 /* A new connection: is it the same source, and what does it have to send? */
@@ -364,7 +364,7 @@ static int incoming_reconnect(struct incoming *in, struct channel_listener *list
 	ret = postcopy_receive_have(later_lazy(in->later), pages, in->nr_blocks, incoming_emit_have,
 				    in, err);
 	free(pages);
-	return ret ? ret : incoming_say(in, RECORD_READY, NULL, 0, err);
+	return ret ? ret : incoming_say(in, RECORD_READY, 0, NULL, 0, err);
 }
 
 /* One try with what somebody said. The listener is gone afterwards. */

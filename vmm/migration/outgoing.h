@@ -10,6 +10,8 @@
  *     written and is where it belongs). From then on the other side's, with one exception: it ended
  *     without having said RUNNING, so it never started the guest. Where that cannot be told the guest
  *     stays stopped here, and the sentence says so.
+ *     A guest that waits at the other side for somebody to let it go on (-S) is not run there by
+ *     this: whoever has both monitors may let it go on here instead, where it is VM_POSTMIGRATE.
  * I2  Until then any failure, and outgoing_cancel(), leave the machine as it was.
  * I3  Everything that was made for it (connections, commands, threads, the log of writes) is gone when
  *     its last status is told.

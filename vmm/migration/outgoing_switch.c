@@ -183,7 +183,7 @@ static int outgoing_hand_over(struct outgoing *o, enum vm_migration_outcome *ret
 		return ret;
 	}
 	outgoing_downtime(o);
-	*ret_outcome = VM_MIGRATION_HANDED_OVER;
+	*ret_outcome = back_held(o->back) ? VM_MIGRATION_SAVED : VM_MIGRATION_HANDED_OVER;
 	return 0;
 }
 

@@ -111,6 +111,9 @@ enum record_type {
 	RECORD_DONE,
 };
 
+/* Flag of RUNNING: the guest waits at the target until somebody there lets it go on. */
+#define RECORD_RUNNING_HELD 1u
+
 /* "PAGES"; "?" for one that there is not. Static. */
 const char *record_type_name(uint32_t type);
 

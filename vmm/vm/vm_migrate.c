@@ -161,6 +161,11 @@ void vm_incoming_end(struct vm *vm)
 	}
 }
 
+bool vm_incoming_is_held(const struct vm *vm)
+{
+	return !vm->run_loaded;
+}
+
 /* ---- memory that arrives while the guest runs ---- */
 
 void vm_memory_arrives(struct vm *vm, void (*release)(void *opaque), void *opaque)

@@ -46,6 +46,9 @@ void vm_migration_end(struct vm *vm, enum vm_migration_outcome outcome);
  */
 void vm_incoming_end(struct vm *vm);
 
+/* Shall it stand still then, whatever it did at the source: -S, or vm_stop()? */
+bool vm_incoming_is_held(const struct vm *vm);
+
 /*
  * I4, from before the guest runs to vm_memory_arrived(). @release is called once, when the machine ends
  * earlier, before anything waits for a vCPU: it lets everybody go who waits for memory.
