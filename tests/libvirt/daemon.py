@@ -107,13 +107,9 @@ def wait_gone(pid, what, timeout=TIMEOUT_S):
         os.close(fd)
 
 
-def programs(version):
-    """(libvirtd, virsh, folders to bind over the machine's) of VERSION."""
-    if version == INSTALLED:
-        return pathlib.Path("/usr/sbin/libvirtd"), pathlib.Path("/usr/bin/virsh"), {}
-    tree = ebbcache.part_dir(f"libvirt/{version}")
-    wanted = ("usr/lib/libvirt", "usr/share/libvirt")
-    return tree / "libvirtd", tree / "virsh", {tree / name: f"/{name}" for name in wanted}
+def fetched(version):
+    """The folder of VERSION where it is not the installed one (tools/nest/libvirt_run.sh is its run)."""
+    return None if version == INSTALLED else ebbcache.part_dir(f"libvirt/{version}")
 
 
 def conf_text(settings):
@@ -130,7 +126,8 @@ class Daemon:
         self.session = session or os.geteuid() != 0
         self.user = user
         self.events = None
-        self._libvirtd, self._virsh, self._binds = programs(version)
+        self._part = fetched(version)
+        self._virsh = [str(self._part / "run"), "virsh"] if self._part else ["/usr/bin/virsh"]
         self._qemu_conf = dict(qemu_conf)
         self._libvirtd_conf = dict(libvirtd_conf)
         self._consoles = []
@@ -228,14 +225,31 @@ class Daemon:
         for name, path in PLACES.items():
             pathlib.Path(path).mkdir(parents=True, exist_ok=True)
             order("mount", self.folder / name, path)
-        for tree, path in self._binds.items():
-            order("mount", tree, path)
+        if self._part:
+            self._mount_part()
         self._add_user("passwd", f"{USER}:x:{USER_ID}:{USER_ID}::/nonexistent:/usr/sbin/nologin")
         self._add_user("group", f"{USER}:x:{USER_ID}:")
         order("kvm")
         if self.session:
             for path in (self.home, *self.home.rglob("*"), self.folder / "log"):
                 os.chown(path, USER_ID, USER_ID)
+
+    def _mount_part(self):
+        """A fetched libvirt where every user reaches it, and where it looks for its parts."""
+        order = self._warden.order
+        place = self.folder / "libvirt"
+        place.mkdir()
+        order("mount", self._part, place)
+        order("mount", self._part, "/usr/lib/libvirt")
+        order("mount", self._part / "share", "/usr/share/libvirt")
+        if pathlib.Path("/usr/sbin/virtlogd").exists():
+            order("mount", self._part / "run", "/usr/sbin/virtlogd")
+
+    def _libvirtd(self):
+        if not self._part:
+            return ["/usr/sbin/libvirtd"]
+        inside = self.folder / "libvirt"
+        return [(inside if inside.exists() else self._part) / "run", "libvirtd"]
 
     def _add_user(self, file, line):
         lines = pathlib.Path("/etc", file).read_text().splitlines()
@@ -263,7 +277,7 @@ class Daemon:
         if owner:
             os.chown(self.home / "run", owner, owner)
         pid_file = self.home / "libvirtd.pid" if self.session else self.folder / "run/libvirtd.pid"
-        argv = [self._libvirtd, "--daemon", "--config", self._conf, "--pid-file", pid_file]
+        argv = [*self._libvirtd(), "--daemon", "--config", self._conf, "--pid-file", pid_file]
         log = self.folder / "start.log"
         order = [list(map(str, argv)), self._environment(), owner, owner, str(log)]
         (status,) = self._warden.order("run", *order)
@@ -288,7 +302,7 @@ class Daemon:
     # Its client.
 
     def _run(self, words, timeout):
-        argv = [str(self._virsh), "-q", "-c", self.uri, *map(str, words)]
+        argv = [*self._virsh, "-q", "-c", self.uri, *map(str, words)]
         return subprocess.run(
             argv,
             stdin=subprocess.DEVNULL,
@@ -342,7 +356,7 @@ class Daemon:
 
     def shell(self):
         """One virsh for many commands, over one connection."""
-        return Shell([str(self._virsh), "-q", "-c", self.uri])
+        return Shell([*self._virsh, "-q", "-c", self.uri])
 
     def console(self, name):
         """The console of guest NAME, closed with the daemon at the latest."""
