@@ -99,6 +99,7 @@ struct migration_ram_info {
 	uint64_t pages_per_second;
 	uint64_t postcopy_requests;
 	uint64_t precopy_bytes, downtime_bytes, postcopy_bytes;
+	uint64_t hinted; /* pages that were left out: the guest said that they are free */
 };
 
 #define MIGRATION_LISTENING_MAX 272u

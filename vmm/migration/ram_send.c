@@ -97,7 +97,7 @@ struct ram_send *ram_send_new(const struct ram_send_config *config, struct err *
 	if (!s->notes)
 		goto fail;
 	s->sent = pages_map_new(config->blocks, config->nr_blocks, err);
-	if (!s->sent || ram_send_lanes(s, err))
+	if (!s->sent || ram_send_first_init(s, err) || ram_send_lanes(s, err))
 		goto fail;
 	return s;
 fail:
@@ -113,6 +113,7 @@ void ram_send_free(struct ram_send *s)
 	lane_free(s->lane);
 	notes_free(s->notes);
 	pages_map_free(s->sent);
+	ram_send_first_done(s);
 	if (ram_send_throttle(s))
 		s->config.throttle(s->config.opaque, 0);
 	pthread_mutex_destroy(&s->lock);
@@ -199,7 +200,7 @@ int ram_send_tell(struct ram_send *s, struct err **err)
 
 /* ---- a pass over what is marked ---- */
 
-static uint64_t ram_send_gpa(const struct ram_send *s, size_t block, uint64_t page)
+uint64_t ram_send_gpa(const struct ram_send *s, size_t block, uint64_t page)
 {
 	return s->config.blocks[block].ram.gpa.start + page * PAGE_BYTES;
 }
@@ -222,7 +223,8 @@ static uint64_t ram_send_count(const struct ram_send *s)
 
 		while (notes_told_run(s->notes, i, range_end(run), &run))
 			pages += gm_dirty_count(s->config.gm, ram_send_gpa(s, i, run.start),
-						run.size * PAGE_BYTES);
+						run.size * PAGE_BYTES) +
+				 ram_send_first_count(s, i, run);
 	}
 	return pages;
 }
@@ -231,7 +233,7 @@ uint64_t ram_send_take(struct ram_send *s, size_t block, uint64_t first, uint64_
 		       uint64_t *words)
 {
 	size_t nr_words = (size_t)(count + 63) / 64;
-	uint64_t gpa = ram_send_gpa(s, block, first), taken;
+	uint64_t gpa = ram_send_gpa(s, block, first), taken, pages = 0;
 
 	taken = gm_dirty_take(s->config.gm, gpa, words, nr_words);
 	/* Others will want what is behind. */
@@ -244,7 +246,10 @@ uint64_t ram_send_take(struct ram_send *s, size_t block, uint64_t first, uint64_
 			taken--;
 		}
 	}
-	return taken;
+	ram_send_first_take(s, block, first, count, words);
+	for (size_t i = 0; i < nr_words; i++)
+		pages += (uint64_t)__builtin_popcountll(words[i]);
+	return pages;
 }
 
 /* Drop what is not told any more: it is gone (notes.h, I2). */
@@ -287,6 +292,26 @@ static int ram_send_window(struct ram_send *s, size_t block, uint64_t first, uin
 	return s->workers ? workers_put(s->workers, &job, err) : lane_send(s->lane, &job, err);
 }
 
+/* The first marked page of the run, or its end. */
+static uint64_t ram_send_next(const struct ram_send *s, size_t block, struct range run)
+{
+	uint64_t end = range_end(run), next;
+
+	next = gm_dirty_next(s->config.gm, ram_send_gpa(s, block, run.start),
+			     ram_send_gpa(s, block, end));
+	next = (next - ram_send_gpa(s, block, 0)) / PAGE_BYTES;
+	return ram_send_first_next(s, block, run.start, next);
+}
+
+/* Pages that hints made fewer are taken, too. */
+static uint64_t ram_send_left_out(struct ram_send *s)
+{
+	uint64_t known = s->hinted_known;
+
+	s->hinted_known = atomic_load(&s->hinted);
+	return s->hinted_known - known;
+}
+
 /*
  * The first PAGES_WINDOW pages of the told run from the first marked one on; *page becomes the page
  * behind what was looked at. What is told may be something else after each step.
@@ -294,13 +319,10 @@ static int ram_send_window(struct ram_send *s, size_t block, uint64_t first, uin
 static int ram_send_step(struct ram_send *s, size_t block, struct range run, uint64_t *page,
 			 struct err **err)
 {
-	uint64_t end = range_end(run), first, count, taken, next;
+	uint64_t end = range_end(run), next = ram_send_next(s, block, run), first, count, taken;
 	struct rate_sums sums;
 	int ret;
 
-	next = gm_dirty_next(s->config.gm, ram_send_gpa(s, block, run.start),
-			     ram_send_gpa(s, block, end));
-	next = (next - ram_send_gpa(s, block, 0)) / PAGE_BYTES;
 	*page = end;
 	if (next == end)
 		return 0;
@@ -310,7 +332,7 @@ static int ram_send_step(struct ram_send *s, size_t block, struct range run, uin
 	count = num_min(end - first, PAGES_WINDOW);
 	*page = first + count;
 	ret = ram_send_window(s, block, first, count, &taken, err);
-	rate_taken(&s->rate, taken);
+	rate_taken(&s->rate, taken + ram_send_left_out(s));
 	ram_send_sums(s, &sums);
 	rate_tick(&s->rate, &sums);
 	return ret;
@@ -357,6 +379,9 @@ static int ram_send_pass(struct ram_send *s, struct err **err)
 		return ret;
 	if (!ram_send_is_interrupted(s))
 		s->fresh = false;
+	if (s->config.looked)
+		s->config.looked(s->config.opaque);
+	ram_send_first_end(s);
 	ram_send_sums(s, &sums);
 	rate_end(&s->rate, &sums);
 	return 0;
@@ -389,8 +414,7 @@ int ram_send_start(struct ram_send *s, struct err **err)
 		struct range run = {0, 0};
 
 		while (notes_told_run(s->notes, i, range_end(run), &run))
-			gm_dirty_mark(s->config.gm, ram_send_gpa(s, i, run.start),
-				      run.size * PAGE_BYTES);
+			ram_send_first_mark(s, i, run);
 	}
 	atomic_store(&s->rate.remaining_pages, notes_told_pages(s->notes));
 	return ret;
@@ -520,6 +544,7 @@ void ram_send_info(const struct ram_send *s, struct migration_ram_info *ret)
 	ret->dirty_sync_count = s->rate.syncs;
 	ret->page_size = PAGE_BYTES;
 	ret->pages_per_second = s->rate.pages_per_s;
+	ret->hinted = s->hinted;
 }
 
 uint64_t ram_send_expected_downtime_ms(const struct ram_send *s)

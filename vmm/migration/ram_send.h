@@ -17,13 +17,18 @@
  *     between two barriers alone. Pages of one round may take any channel and any order.
  * I4  The target's memory begins as zeros; a page of zeros is told only where the target got
  *     something else before.
+ * I5  What was there at the start is marked apart from what is written afterwards, and only that mark
+ *     is taken away by a hint that a page is free (ram_send_hint_free()). So it does not matter how
+ *     hints, writes, harvests and rounds follow each other: a page that is written after the start is
+ *     sent, whatever was hinted, and a hint that comes late leaves out nothing. A page that was left
+ *     out is zeros at the target, until it is written.
  *
  * Ownership: writers, pace, cancel and blocks are the caller's, and outlive it. The dirty log is on
  * (vm_dirty_start()) from before ram_send_start() on.
- * Threads: one, the migration's; ram_send_info(), ram_send_limits() and ram_send_interrupt() any. A
- * thread each for the further channels.
- * The guest controls: what is dirty and how fast, what is plugged: a round takes no longer for it
- * than a walk over all that is plugged, and the memory for it is fixed.
+ * Threads: one, the migration's; ram_send_info(), ram_send_limits(), ram_send_interrupt() and
+ * ram_send_hint_free() any. A thread each for the further channels.
+ * The guest controls: what is dirty and how fast, what is plugged, what is hinted: a round takes no
+ * longer for it than a walk over all that is plugged, and the memory for it is fixed.
  */
 #ifndef VMM_MIGRATION_RAM_SEND_H
 #define VMM_MIGRATION_RAM_SEND_H
@@ -93,7 +98,12 @@ struct ram_send_config {
 	void (*throttle)(void *opaque, unsigned int percent);
 	/* Round @number begins. May be NULL. On the migration's thread. */
 	void (*pass)(void *opaque, uint64_t number);
-	void *opaque; /* of sync, throttle, pass, and of the sink */
+	/*
+	 * All pages of a round were looked at, and the harvest comes next: hints are of no use any
+	 * more. May be NULL. On the migration's thread.
+	 */
+	void (*looked)(void *opaque);
+	void *opaque; /* of sync, throttle, pass, looked, and of the sink */
 };
 
 /* Starts the threads of further channels. NULL and *err on failure. */
@@ -120,6 +130,13 @@ enum ram_send_state {
 int ram_send_round(struct ram_send *send, enum ram_send_state *ret_state, struct err **err);
 /* Rounds until one ends with something else than RAM_SEND_MORE. */
 int ram_send_rounds(struct ram_send *send, enum ram_send_state *ret_state, struct err **err);
+/*
+ * The guest does not need the content of the pages that lie wholly in [gpa, gpa + size), any range:
+ * those that were there at the start, and were not looked at since, are left out. It must have said so
+ * after ram_send_start() returned. Returns how many pages that were. Any thread, from then to
+ * ram_send_free().
+ */
+uint64_t ram_send_hint_free(struct ram_send *send, uint64_t gpa, uint64_t size);
 /* Has the round under way, or the next one, end early. Cleared by its end. Any thread. */
 void ram_send_interrupt(struct ram_send *send);
 
@@ -160,8 +177,8 @@ void ram_send_limits(struct ram_send *send, const struct ram_send_limits *limits
 
 /*
  * Fills in what is known here: transferred, remaining, total, duplicate, normal, normal_bytes,
- * dirty_pages_rate, mbps, dirty_sync_count, page_size, multifd_bytes, pages_per_second. Never
- * waits.
+ * dirty_pages_rate, mbps, dirty_sync_count, page_size, multifd_bytes, pages_per_second, hinted.
+ * Never waits.
  */
 void ram_send_info(const struct ram_send *send, struct migration_ram_info *ret_info);
 /* How long the rest would take now, in milliseconds. Never waits. */
