@@ -187,8 +187,7 @@ void gm_revoke(struct gm_region *r, uint64_t offset, uint64_t size)
 	pthread_rwlock_unlock(&r->lock);
 }
 
-/* Index of the region that contains @gpa, or nregions. gm->lock held. */
-static size_t gm_find(const struct gm *gm, uint64_t gpa)
+size_t gm_find_locked(const struct gm *gm, uint64_t gpa)
 {
 	size_t low = 0, high = gm->nregions;
 
@@ -224,7 +223,7 @@ static int gm_hold_range(struct gm *gm, uint64_t gpa, uint64_t size, struct gm_h
 	struct gm_hold hold;
 
 	pthread_rwlock_rdlock(&gm->lock);
-	hold.first = hold.last = gm_find(gm, gpa);
+	hold.first = hold.last = gm_find_locked(gm, gpa);
 	while (size) {
 		struct gm_region *r;
 		uint64_t offset, part;

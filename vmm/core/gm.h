@@ -18,10 +18,13 @@
  *     -EFAULT as well, and then the access may be done in part (fault.h).
  * I6  While writes are marked (gm_dirty_start()) each access through this module that may write
  *     marks its pages after it wrote, and before it returns.
+ * I7  A discard (gm_discard()) is a write of zeros to memory that is there: where there is none, or
+ *     none that was granted, nothing changes. Nobody waits for one but who changes the regions.
  *
  * Ownership: the regions' host memory belongs to whoever added them and outlives the gm.
- * Threads: everything from any thread. Adding and removing a region waits for the accesses that are
- * under way; so do gm_dirty_start() and gm_dirty_stop(). Nobody else waits for marks.
+ * Threads: everything from any thread. Adding and removing a region waits for the accesses and
+ * discards that are under way; so do gm_dirty_start(), gm_dirty_stop() and what changes how to discard.
+ * Nobody else waits for marks.
  * The guest controls: every address and length, and the memory's content at any instant.
  */
 #ifndef VMM_GM_H
@@ -116,5 +119,57 @@ uint64_t gm_dirty_take(struct gm *gm, uint64_t gpa, uint64_t *words, size_t nr_w
 uint64_t gm_dirty_next(struct gm *gm, uint64_t gpa, uint64_t end);
 /* How many pages of [gpa, gpa + size) are marked. */
 uint64_t gm_dirty_count(struct gm *gm, uint64_t gpa, uint64_t size);
+
+/*
+ * ---- memory that the guest has no use for: its pages become the host's (balloon.h) ----
+ *
+ * How that is done is the owner's of a region to say; as long as it does not, nothing is discarded.
+ */
+struct gm_discard {
+	/*
+	 * The host's pages: whole ones are freed, from the region's start on. A power of two; the
+	 * region's memory begins at such a page on the host.
+	 */
+	uint64_t page_bytes;
+	/*
+	 * Free the pages of [offset, offset + size) of the region, as far as they are granted: they
+	 * read as zeros then, and are memory as before. *ret_bytes, 0 at the call, is how many that
+	 * were, also after a failure. 0 or -errno; -EAGAIN: somebody is busy with the region, and
+	 * nothing was done. Called with the regions locked: must neither wait for long nor use this
+	 * module.
+	 */
+	int (*fn)(void *opaque, uint64_t offset, uint64_t size, uint64_t *ret_bytes);
+	void *opaque;
+};
+
+/*
+ * Of the region at @gpa, from now on; copied. NULL: no more, and none is under way when it returns.
+ * -ENOENT: no region is there, -EINVAL: the page size is none, or does not fit the host's memory.
+ */
+int gm_set_discard(struct gm *gm, uint64_t gpa, const struct gm_discard *discard);
+
+/* What [gpa, gpa + size) begins with. */
+struct gm_discard_run {
+	uint64_t size;       /* of the range's first part that is of one region, or of none */
+	uint64_t start;      /* of the region; pages count from there */
+	uint64_t page_bytes; /* 0: nothing here can be discarded */
+};
+
+/* @size is not 0, and the range does not wrap around. */
+void gm_discard_look(struct gm *gm, uint64_t gpa, uint64_t size, struct gm_discard_run *ret_run);
+
+/*
+ * Discard whole pages of one region. *ret_bytes: what was, also after a failure. 0, also where nothing
+ * was granted; -EFAULT: not pages of a region that can be discarded; -EBUSY: discards are held; else
+ * what the region's owner says.
+ */
+int gm_discard(struct gm *gm, uint64_t gpa, uint64_t size, uint64_t *ret_bytes);
+
+/*
+ * Discard nothing until each hold is released: memory may be on its way in, and what is discarded would
+ * come back. None is under way when gm_discard_hold() returns.
+ */
+void gm_discard_hold(struct gm *gm);
+void gm_discard_release(struct gm *gm);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Inside of guest memory: its regions. Only gm.c and gm_dirty.c include this; contract and threads
+ * Inside of guest memory: its regions. Only gm.c, gm_dirty.c and gm_discard.c include this; contract and threads
  * are in gm.h, locks in gm.c.
  */
 #ifndef VMM_CORE_GM_STATE_H
@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "base/num.h"
+#include "vmm/core/gm.h"
 
 struct bitmap;
 struct dirty;
@@ -19,7 +20,8 @@ struct dirty;
 struct gm_region {
 	struct range gpa;
 	char *host;
-	struct dirty *dirty; /* NULL: writes are not marked; guarded by gm->lock */
+	struct dirty *dirty;       /* NULL: writes are not marked; guarded by gm->lock */
+	struct gm_discard discard; /* fn NULL: there is no way; guarded by gm->lock */
 	/* device memory only */
 	bool is_device;
 	uint64_t block_size;
@@ -32,7 +34,11 @@ struct gm {
 	struct gm_region **regions; /* sorted; guarded by lock, as are the next */
 	size_t nregions;
 	bool dirty; /* writes are marked */
+	unsigned int discard_holds;
 };
+
+/* Index of the region that contains @gpa, or nregions. gm->lock held. */
+size_t gm_find_locked(const struct gm *gm, uint64_t gpa);
 
 /*
  * With gm->lock held: for reading, or for writing in the first. Marks for a region that comes, if
