@@ -8,6 +8,7 @@
  *	step=SIZE	change no more than this at a time, as a driver that works in sections does
  *	restart=1	leave alone what is plugged already at the start
  *	retry=MS	how long the driver waits before it tries again what was refused (300000)
+ *	button=1	the power button ends the test: "follow: button"
  *
  * It prints, for device D, whenever they change:
  *	follow D requested=BYTES
@@ -29,10 +30,12 @@
 #include "lib/lines.h"
 #include "lib/mem.h"
 #include "lib/port.h"
+#include "lib/power.h"
 #include "lib/text.h"
 #include "tests.h"
 
-#define LINES_VECTOR 0x28u
+#define LINES_VECTOR  0x28u
+#define BUTTON_VECTOR 0x29u
 
 struct follow {
 	struct port port;
@@ -289,12 +292,14 @@ static bool follow_init(unsigned int count)
 void test_vmem_follow(void)
 {
 	unsigned int count = vmem_open_all(devices, VMEM_MAX);
+	bool ready = false, rest, button = arg_number("button", 0) != 0;
 	char line[LINES_MAX];
-	bool ready = false, rest;
 
 	if (!check_equal(count, arg_number("devices", 1), "follow-devices") || !follow_init(count))
 		return;
 	lines_init(LINES_VECTOR);
+	if (button)
+		power_button_init(BUTTON_VECTOR);
 	for (;;) {
 		/*
 		 * The tick that bounds waits also ends the sleep, but it is not looked at: a change
@@ -306,6 +311,10 @@ void test_vmem_follow(void)
 		if (rest && !ready) {
 			ready = true;
 			console_printf("follow: ready\n");
+		}
+		if (button && power_button_pressed(BUTTON_VECTOR)) {
+			console_printf("follow: button\n");
+			return;
 		}
 		if (lines_get(line)) {
 			if (!follow_order(line, count))

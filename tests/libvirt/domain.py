@@ -17,7 +17,7 @@ MIB = 1 << 20
 GIB = 1 << 30
 # QEMU as the emulator, to see what a test means: its guests are emulated, too.
 QEMU = "qemu" in EMULATOR.name
-FOLLOW = "test=vmem-follow devices=2"
+FOLLOW = "test=vmem-follow devices=2 button=1"
 
 
 def example(name):

@@ -4,10 +4,13 @@
  * (PM1 control), 7.4.2 (the _S5_ object, read from the DSDT's bytes).
  */
 #include "acpi.h"
+#include "apic.h"
 #include "check.h"
 #include "console.h"
 #include "cpu.h"
 #include "power.h"
+#include "trap.h"
+#include "vmm/machine/platform.h"
 
 #define RESET_PORT      0xcf9u
 #define RESET_HARD      0x06u
@@ -102,4 +105,20 @@ void power_die(const char *why)
 	check(false, why, "the guest cannot go on");
 	check_done();
 	power_off();
+}
+
+void power_button_init(unsigned int vector)
+{
+	cpu_inb(PLATFORM_GED_PORT);
+	apic_route_gsi(acpi_ioapic_gpa(), PLATFORM_GED_GSI, vector, false);
+}
+
+bool power_button_pressed(unsigned int vector)
+{
+	static uint64_t seen;
+
+	if (trap_count(vector) == seen)
+		return false;
+	seen = trap_count(vector);
+	return (cpu_inb(PLATFORM_GED_PORT) & PLATFORM_GED_EVENT_POWER_BUTTON) != 0;
 }

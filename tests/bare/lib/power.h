@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The ways to end or restart the machine. None of them returns: where the machine does not react,
- * the guest says so and stops.
+ * the guest says so and stops. And the button by which its owner asks for the end.
  */
 #ifndef BARE_POWER_H
 #define BARE_POWER_H
+
+#include <stdbool.h>
 
 #define POWER_PVPANIC_PORT 0x505u
 
@@ -25,5 +27,11 @@ void power_tell_panic(void);
 void power_tell_crash_loaded(void);
 /* Report a failed test named @why and power off. */
 void power_die(const char *why) __attribute__((noreturn));
+
+
+/* Have the power button interrupt this processor by @vector; presses so far are forgotten. */
+void power_button_init(unsigned int vector);
+/* Whether it was pressed since the last look; with interrupts off, in turn with cpu_sleep(). */
+bool power_button_pressed(unsigned int vector);
 
 #endif
