@@ -10,7 +10,7 @@
 set -eu
 
 build='gcc libc6-dev binutils meson ninja-build pkg-config libuv1-dev libjansson-dev libnuma-dev
-	libncurses-dev libzstd-dev acpica-tools python3 util-linux'
+	libncurses-dev libzstd-dev libseccomp-dev acpica-tools python3 util-linux'
 check='clang libclang-rt-14-dev libcmocka-dev python3-pytest g++ make libelf1 mandoc groff-base
 	qemu-system-x86 socat curl tmux gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-riscv64-linux-gnu
 	libc6-dev-riscv64-cross gcc-s390x-linux-gnu libc6-dev-s390x-cross qemu-user-static libvirt-daemon

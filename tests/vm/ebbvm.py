@@ -12,6 +12,7 @@ import os
 import pathlib
 import re
 import select
+import shlex
 import signal
 import socket
 import subprocess
@@ -26,6 +27,9 @@ EBB = pathlib.Path(os.environ.get("EBB", BUILD / "vmm/main/ebb"))
 GUEST = pathlib.Path(os.environ.get("EBB_BARE", BUILD / "tests/bare/bare-guest"))
 # Everything takes less than a second on an idle machine; builders are not always idle.
 TIMEOUT_S = float(os.environ.get("EBB_TIMEOUT", "60"))
+
+# Options that every machine gets besides: "-sandbox on,spawn=deny" for one.
+EXTRA = shlex.split(os.environ.get("EBB_EXTRA", ""))
 
 KVM_GET_API_VERSION = 0xAE00
 PROMPT = b"(qemu) "
@@ -222,7 +226,7 @@ class Machine:
             listener = self._listen("qmp.sock")
             argv += ["-chardev", f"socket,id=qmp,fd={listener.fileno()},server=on,wait=off"]
             argv += ["-mon", "chardev=qmp,mode=control"]
-        argv += [str(a) for a in args]
+        argv += [*(str(a) for a in args), *EXTRA]
         self.argv = argv
         self.process = subprocess.Popen(
             argv,

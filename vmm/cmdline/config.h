@@ -338,6 +338,21 @@ struct vm_action_config {
 	enum vm_watchdog_action watchdog;
 };
 
+/* -sandbox; what the process may still do when it is shut in */
+enum vm_sandbox_elevate {
+	VM_SANDBOX_ELEVATE_ALLOW,
+	VM_SANDBOX_ELEVATE_DENY,
+	VM_SANDBOX_ELEVATE_CHILDREN, /* itself, but not what it starts */
+};
+
+struct vm_sandbox_config {
+	bool enable;
+	bool obsolete;                   /* calls that no program uses any more */
+	enum vm_sandbox_elevate elevate; /* other users and rights */
+	bool spawn;                      /* other programs: the commands of migrations */
+	bool resource_control;           /* limits, priorities, processors */
+};
+
 enum vm_rtc_base { VM_RTC_UTC, VM_RTC_LOCALTIME };
 
 struct vm_rtc_config {
@@ -388,6 +403,7 @@ struct vm_config {
 	bool daemonize;
 	struct vm_action_config action;
 	struct vm_rtc_config rtc;
+	struct vm_sandbox_config sandbox;
 	char *metrics_path;  /* Unix socket that tells metrics; NULL: none */
 	bool msg_timestamp;  /* put the time in front of messages */
 	bool msg_guest_name; /* and the guest's name */

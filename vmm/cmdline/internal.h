@@ -53,6 +53,8 @@ struct cmdline {
 	unsigned int nr_serials;  /* -serial given so often */
 	unsigned int nr_monitors; /* -monitor, -qmp, -qmp-pretty given so often */
 	bool nodefaults;
+	bool sandbox_given; /* its defaults are set */
+	const char *needs_machine; /* the first option that -machine none has no use for */
 };
 
 /* @option is the option's name with its dash; @arg its argument, NULL where it takes none. */

@@ -116,22 +116,40 @@ static const struct prop overcommit_list[] = {
 };
 const struct props cmdline_overcommit_props = TABLE(overcommit_list);
 
-static const char *const sandbox_words[] = {"allow", "deny", "children", NULL};
-#define SANDBOX(key)                                                                      \
-	{                                                                                 \
-		.name = key, .type = PROP_ENUM, .names = sandbox_words, .help = "ignored" \
-	}
+/* In the order of false and true: see struct vm_sandbox_config. */
+static const char *const sandbox_words[] = {"deny", "allow", NULL};
+static const char *const sandbox_elevate_words[] = {"allow", "deny", "children", NULL};
 
 static const struct prop sandbox_list[] = {
 	{.name = "enable",
 	 .type = PROP_BOOL,
-	 .refused = "on",
-	 .why = "system calls are not filtered in this version",
-	 .help = "filter system calls"},
-	SANDBOX("obsolete"),
-	SANDBOX("elevateprivileges"),
-	SANDBOX("spawn"),
-	SANDBOX("resourcecontrol"),
+	 FIELD(sandbox.enable),
+	 .defval = "off",
+	 .help = "filter system calls once the machine is set up"},
+	{.name = "obsolete",
+	 .type = PROP_ENUM,
+	 FIELD(sandbox.obsolete),
+	 .names = sandbox_words,
+	 .defval = "deny",
+	 .help = "calls that no program uses any more"},
+	{.name = "elevateprivileges",
+	 .type = PROP_ENUM,
+	 FIELD(sandbox.elevate),
+	 .names = sandbox_elevate_words,
+	 .defval = "allow",
+	 .help = "becoming another user, taking rights; children: but not for these"},
+	{.name = "spawn",
+	 .type = PROP_ENUM,
+	 FIELD(sandbox.spawn),
+	 .names = sandbox_words,
+	 .defval = "allow",
+	 .help = "starting programs: migrations by exec:"},
+	{.name = "resourcecontrol",
+	 .type = PROP_ENUM,
+	 FIELD(sandbox.resource_control),
+	 .names = sandbox_words,
+	 .defval = "allow",
+	 .help = "setting limits, priorities, processors"},
 };
 const struct props cmdline_sandbox_props = TABLE(sandbox_list);
 
@@ -223,6 +241,9 @@ int cmdline_overcommit(struct cmdline *cl, const char *option, const char *arg, 
 
 int cmdline_sandbox(struct cmdline *cl, const char *option, const char *arg, struct err **err)
 {
+	if (!cl->sandbox_given && props_init(&cmdline_sandbox_props, cl->config) < 0)
+		return cmdline_oom(err);
+	cl->sandbox_given = true;
 	return cmdline_apply(&cmdline_sandbox_props, option, arg, "enable", cl->config, err);
 }
 

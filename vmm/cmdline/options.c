@@ -87,6 +87,10 @@ const struct cmdline_option cmdline_options[] = {
 	       cmdline_incoming, "run a machine that is migrated here, or was saved"),
 	OPTION("pidfile", "FILE", cmdline_pidfile, "write the process id to FILE"),
 	FLAG("daemonize", cmdline_daemonize, "go to the background once all is set up"),
+	OPTION("sandbox",
+	       "on|off[,obsolete=allow|deny][,elevateprivileges=allow|deny|children]"
+	       "[,spawn=allow|deny][,resourcecontrol=allow|deny]",
+	       cmdline_sandbox, "shut the process in: only the system calls that it needs"),
 	OPTION("msg", "[timestamp=on][,guest-name=on]", cmdline_msg, "form of messages"),
 	FLAG("help", cmdline_help, "this text"),
 	OTHER_NAME("h", NULL, cmdline_help),
@@ -95,7 +99,6 @@ const struct cmdline_option cmdline_options[] = {
 	HEADING("Accepted for compatibility"),
 	OPTION("boot", "strict=on|off", cmdline_boot, "no effect"),
 	OPTION("overcommit", "mem-lock=off", cmdline_overcommit, "no effect"),
-	OPTION("sandbox", "off", cmdline_sandbox, "no effect"),
 	OPTION("audiodev", "none,id=ID", cmdline_audiodev, "no effect"),
 	OPTION("global", "DRIVER.PROPERTY=VALUE", cmdline_global,
 	       "no effect; only what management programs write"),

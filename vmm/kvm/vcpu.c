@@ -256,6 +256,7 @@ int vcpus_start(struct vcpus *vcpus, struct err **err)
 
 	/* Signals are the main thread's; a vCPU's thread takes none but the kick, and faults of its own. */
 	sigfillset(&all);
+	sigdelset(&all, SIGSYS); /* a filter of system calls ends the process */
 	sigdelset(&all, SIGBUS);
 	sigdelset(&all, SIGSEGV);
 	pthread_sigmask(SIG_SETMASK, &all, &old);

@@ -26,6 +26,7 @@
 #include "vmm/core/fault.h"
 #include "vmm/core/loop.h"
 #include "vmm/main/daemon.h"
+#include "vmm/main/sandbox.h"
 #include "vmm/migration/migration.h"
 #include "vmm/vm/report.h"
 #include "vmm/vm/vm.h"
@@ -47,9 +48,14 @@ static const int ebb_fault_signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT
 /* A signal handler can be given nothing: set once, before the handlers, and never changed. */
 static struct chr_term *ebb_terminal;
 
-static void ebb_die(int sig)
+static void ebb_restore_terminal(void)
 {
 	chr_term_restore(ebb_terminal);
+}
+
+static void ebb_die(int sig)
+{
+	ebb_restore_terminal();
 	signal(sig, SIG_DFL);
 	raise(sig);
 }
@@ -115,6 +121,12 @@ static int ebb_start(struct ebb *ebb, struct err **err)
 	ebb->control = control_new(ebb->vm, ebb->migration, ebb->loop, err);
 	if (!ebb->control)
 		return -EIO;
+	/* From here on it hears of the guest, of monitors and of a machine that is loaded. */
+	if (c->sandbox.enable) {
+		ret = sandbox_enter(&c->sandbox, ebb_restore_terminal, err);
+		if (ret)
+			return ret;
+	}
 	ret = vm_start(ebb->vm, err);
 	if (!ret && c->incoming)
 		ret = migration_incoming(ebb->migration, c->incoming, err);
