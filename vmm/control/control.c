@@ -30,6 +30,7 @@ const struct qmp_module *const control_modules[] = {
 	&control_migrate_module,
 	&control_migrate_info_module,
 	&control_migrate_params_module,
+	&control_dirty_rate_module,
 	&control_stats_module,
 	&control_qom_module,
 	NULL,

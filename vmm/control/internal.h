@@ -61,7 +61,7 @@ extern const struct qmp_module control_run_module, control_cpus_module, control_
 	control_virtio_mem_module, control_pci_module, control_misc_module, control_objects_module,
 	control_devices_module, control_qom_module, control_jobs_module, control_resize_module,
 	control_stats_module, control_migrate_module, control_migrate_info_module,
-	control_migrate_params_module;
+	control_migrate_params_module, control_dirty_rate_module;
 
 /* Every event of the machine passes here first (vm_set_event_hook()), then goes to each of these. */
 void control_run_event(struct control *control, const struct vm_event *event);

@@ -151,6 +151,17 @@ static int migrate_recover(struct command_call *call, const json_t *args, json_t
 	return migrate_result(migration_recover(migration, control_text(args, "uri"), err), err);
 }
 
+/* There is no network in which a guest could have a place: nothing is to be told to anybody. */
+static int migrate_announce(struct command_call *call, const json_t *args, json_t **ret_value,
+			    struct err **err)
+{
+	(void)call;
+	(void)args;
+	(void)ret_value;
+	(void)err;
+	return 0;
+}
+
 /* ---- events ---- */
 
 static bool migrate_tells(const struct migrate *m)
@@ -279,6 +290,16 @@ static const struct command migrate_commands[] = {
 		.help = "wait for the other side of a paused migration once more",
 		.flags = COMMAND_OOB,
 		.run = migrate_recover,
+	},
+	{
+		.name = "announce-self",
+		.human = "announce_self",
+		.args = "initial:int max:int rounds:int step:int *interfaces:[str] *id:str",
+		.human_args = "interfaces:s?,id:s?",
+		.params = "[interfaces] [id]",
+		.help = "tell networks where the guest is; nothing is to be told without any",
+		.run = migrate_announce,
+		.human_run = migrate_announce,
 	},
 	{.name = NULL},
 };

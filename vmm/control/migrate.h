@@ -5,6 +5,7 @@
  *	migrate.c		the commands that begin, change and end one, and the events
  *	migrate_info.c		query-migrate, info migrate
  *	migrate_params.c	capabilities and parameters
+ *	dirty_rate.c		how fast the guest writes to its memory
  *	migrate_job.c		the job of an outgoing one, and people who wait for it
  *
  * I1  An outgoing migration is a job (qmp/job.h) of type "migrate" from its command to its end, also

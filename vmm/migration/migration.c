@@ -29,6 +29,7 @@ struct migration {
 	char *error;               /* of the last one; NULL */
 	struct outgoing *outgoing; /* the last one; stays until the next one or the end */
 	struct incoming *incoming;
+	struct dirty_rate *dirty_rate;
 };
 
 static void migration_on_status(void *opaque, enum migration_status status, const char *error)
@@ -82,7 +83,9 @@ struct migration *migration_new(struct vm *vm, struct loop *main, struct err **e
 	m->main = main;
 	m->params = migration_params_default;
 	m->onmain = onmain_new(main, err);
-	if (!m->onmain) {
+	m->dirty_rate = m->onmain ? dirty_rate_new(vm, m->onmain, err) : NULL;
+	if (!m->dirty_rate) {
+		onmain_free(m->onmain);
 		free(m);
 		return NULL;
 	}
@@ -94,6 +97,7 @@ void migration_free(struct migration *m)
 	if (!m)
 		return;
 	onmain_close(m->onmain);
+	dirty_rate_free(m->dirty_rate);
 	outgoing_free(m->outgoing);
 	incoming_free(m->incoming);
 	onmain_free(m->onmain);
@@ -160,11 +164,18 @@ int migration_set_params(struct migration *m, const struct migration_params *par
 static int migration_address(struct migration *m, const char *uri, struct address **ret_address,
 			     struct err **err)
 {
+	const struct vm_sandbox_config *sandbox = &vm_config(m->vm)->sandbox;
 	int ret = address_parse(uri, ret_address, err);
 
 	if (ret)
 		return ret;
-	ret = address_claim(*ret_address, vm_fds(m->vm), err);
+	if ((*ret_address)->type == ADDRESS_EXEC && sandbox->enable && !sandbox->spawn)
+		ret = err_set(err, EPERM,
+			      "%s: -sandbox spawn=deny lets this machine start no command; "
+			      "allowed: tcp:, unix:, fd:, file:",
+			      (*ret_address)->text);
+	else
+		ret = address_claim(*ret_address, vm_fds(m->vm), err);
 	if (ret)
 		address_free(*ret_address);
 	return ret;
@@ -191,6 +202,7 @@ static int migration_begin(struct migration *m, const char *uri, struct err **er
 	}
 	if (ret)
 		return ret;
+	dirty_rate_give_way(m->dirty_rate);
 	ret = outgoing_start(&config, address, &outgoing, err);
 	if (ret)
 		return ret;
@@ -330,4 +342,19 @@ void migration_info(const struct migration *m, struct migration_info *ret_info)
 	if (m->incoming)
 		snprintf(ret_info->listening, sizeof(ret_info->listening), "%s",
 			 incoming_listening(m->incoming));
+}
+
+/* ---- what the guest writes ---- */
+
+int migration_dirty_rate_start(struct migration *m, enum dirty_rate_mode mode, int64_t calc_time_s,
+			       int64_t sample_pages, struct err **err)
+{
+	int ret = mode == DIRTY_RATE_DIRTY_BITMAP ? migration_check_idle(m, err) : 0;
+
+	return ret ? ret : dirty_rate_start(m->dirty_rate, mode, calc_time_s, sample_pages, err);
+}
+
+void migration_dirty_rate_info(const struct migration *m, struct dirty_rate_info *ret_info)
+{
+	dirty_rate_info(m->dirty_rate, ret_info);
 }

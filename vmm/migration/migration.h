@@ -23,6 +23,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "vmm/migration/dirty_rate.h"
+
 struct err;
 struct loop;
 struct migration;
@@ -179,5 +181,13 @@ int migration_incoming(struct migration *m, const char *uri, struct err **err);
 int migration_recover(struct migration *m, const char *uri, struct err **err);
 
 void migration_info(const struct migration *m, struct migration_info *ret_info);
+
+/*
+ * dirty_rate.h's, of this machine; -EBUSY also where the log of writes is a migration's. One that is
+ * under way by that log ends without a result when a migration begins.
+ */
+int migration_dirty_rate_start(struct migration *m, enum dirty_rate_mode mode, int64_t calc_time_s,
+			       int64_t sample_pages, struct err **err);
+void migration_dirty_rate_info(const struct migration *m, struct dirty_rate_info *ret_info);
 
 #endif
