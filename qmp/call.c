@@ -54,6 +54,10 @@ bool command_call_run(struct command_call *call,
 	json_t *value = NULL;
 	int ret;
 
+	if (call->qmp->bare && !(call->def->flags & COMMAND_BARE)) {
+		err_set(&call->err, ENOTSUP, "%s", call->qmp->bare);
+		return true;
+	}
 	call->running = true;
 	ret = run(call, args, &value, &err);
 	call->running = false;

@@ -31,6 +31,7 @@ struct err;
 #define COMMAND_OOB      1u /* may be sent with exec-oob; never pending */
 #define COMMAND_NO_REPLY 2u /* for programs: what follows is the answer (quit has one: not this) */
 #define COMMAND_ANY_ARGS 4u /* members beyond @args are allowed, of any type (device_add) */
+#define COMMAND_BARE     8u /* also where there is no machine: qmp_config.bare */
 
 struct command {
 	const char *name;    /* for programs; NULL: people only */

@@ -55,6 +55,7 @@ struct qmp *qmp_new(const struct qmp_config *config, struct err **err)
 	qmp->major = config->major;
 	qmp->minor = config->minor;
 	qmp->micro = config->micro;
+	qmp->bare = config->bare;
 	ret = qmp_make(qmp, config, modules, err);
 	free(modules);
 	if (!ret)

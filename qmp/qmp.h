@@ -58,6 +58,8 @@ struct qmp_config {
 	int major, minor, micro;
 	const char *package;         /* what we are: "ebb 0.1.0" */
 	const char *banner, *prompt; /* the human monitor's (hmp.h) */
+	/* There is no machine: rows without COMMAND_BARE answer with this sentence. NULL: there is. */
+	const char *bare;
 };
 
 /* The sentence names the row of a table that is wrong. */

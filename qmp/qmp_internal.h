@@ -27,6 +27,7 @@ struct qmp {
 	void *ctx;
 	int major, minor, micro;
 	char *package;
+	const char *bare; /* qmp_config.bare; static */
 };
 
 struct command_call {

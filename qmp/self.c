@@ -72,21 +72,25 @@ static const struct command self_commands[] = {
 	{
 		.name = "qmp_capabilities",
 		.args = "*enable:[QMPCapability]",
+		.flags = COMMAND_BARE,
 		.run = self_capabilities,
 	},
 	{
 		.name = "query-commands",
 		.returns = "[CommandInfo]",
+		.flags = COMMAND_BARE,
 		.run = self_query_commands,
 	},
 	{
 		.name = "query-qmp-schema",
 		.returns = "[SchemaInfo]",
+		.flags = COMMAND_BARE,
 		.run = self_query_schema,
 	},
 	{
 		.name = "query-version",
 		.returns = "VersionInfo",
+		.flags = COMMAND_BARE,
 		.run = self_query_version,
 	},
 	{0},

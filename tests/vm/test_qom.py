@@ -406,10 +406,10 @@ def test_types_beside_qemu(both):
         {t["name"]: t for t in q.call("qom-list-types", {"abstract": True})} for q in both
     )
     machines = {t["name"] for t in both[0].call("qom-list-types", {"implements": "machine"})}
-    assert set(ours) - set(theirs) == machines
+    assert set(ours) - set(theirs) <= machines  # those of later versions
     for name, info in ours.items():
-        if name not in machines:
-            assert info == theirs[name], name
+        if name in theirs:
+            assert info == theirs[name] or name in machines, name
 
 
 @reference

@@ -62,6 +62,8 @@ static int cmdline_read(struct cmdline *cl, int argc, char **argv, struct err **
 				return err_set(err, EINVAL, "%s: its argument is missing", name);
 			arg = argv[i];
 		}
+		if (!cl->needs_machine && !cmdline_option_is_bare(option->name))
+			cl->needs_machine = option->name;
 		ret = option->handle(cl, name, arg, err);
 		if (ret < 0)
 			return ret;
@@ -69,20 +71,45 @@ static int cmdline_read(struct cmdline *cl, int argc, char **argv, struct err **
 	return 0;
 }
 
+typedef int cmdline_step(struct cmdline *cl, struct err **err);
+
+/* @steps ends with NULL. */
+static int cmdline_take_steps(struct cmdline *cl, cmdline_step *const *steps, struct err **err)
+{
+	int ret = 0;
+
+	for (size_t i = 0; steps[i] && !ret; i++)
+		ret = steps[i](cl, err);
+	return ret;
+}
+
 /* What the options leave open, and what only all of them together can tell. */
 static int cmdline_finish(struct cmdline *cl, struct err **err)
 {
-	static int (*const steps[])(struct cmdline *, struct err **) = {
-		cmdline_machine_finish, cmdline_smp_finish,      cmdline_memory_finish,
-		memdevs_finish,         cmdline_numa_finish,     cmdline_frontends_defaults,
-		cmdline_devices_finish, cmdline_monitors_finish, cmdline_chardevs_finish,
+	static cmdline_step *const all[] = {
+		cmdline_smp_finish,
+		cmdline_memory_finish,
+		memdevs_finish,
+		cmdline_numa_finish,
+		cmdline_frontends_defaults,
+		cmdline_devices_finish,
+		cmdline_monitors_finish,
+		cmdline_chardevs_finish,
 		cmdline_process_finish,
+		NULL,
 	};
-	int ret = 0;
+	static cmdline_step *const bare[] = {
+		cmdline_frontends_defaults,
+		cmdline_monitors_finish,
+		cmdline_chardevs_finish,
+		NULL,
+	};
+	int ret = cmdline_machine_finish(cl, err);
 
-	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]) && !ret; i++)
-		ret = steps[i](cl, err);
-	return ret;
+	if (ret)
+		return ret;
+	return cmdline_take_steps(cl, cl->config->machine.type == VM_MACHINE_NONE ? bare : all,
+				  err);
 }
 
 static void cmdline_done(struct cmdline *cl)

@@ -35,14 +35,18 @@
 enum vm_on_off_auto { VM_AUTO, VM_ON, VM_OFF };
 
 /* -machine */
-enum vm_machine_type { VM_MACHINE_PC, VM_MACHINE_Q35 };
+enum vm_machine_type {
+	VM_MACHINE_PC,
+	VM_MACHINE_Q35,
+	VM_MACHINE_NONE, /* no CPU, memory or devices, nothing to start: monitors that answer */
+};
 
 #define VM_DIRTY_RING_ENTRIES_MAX 65536u
 
 struct vm_machine_config {
 	enum vm_machine_type type;
-	const char *name;     /* as given: "pc", "pc-q35-9.0" ...; static */
-	const char *root_bus; /* id of the PCI root bus: "pci.0" or "pcie.0"; static */
+	const char *name;     /* with its version: "pc-q35-9.0"; static */
+	const char *root_bus; /* id of the PCI root bus: "pci.0" or "pcie.0", or NULL; static */
 	bool dump_guest_core; /* off: guest memory is left out of core dumps */
 	bool mem_merge;       /* guest memory may be merged (MADV_MERGEABLE) */
 	char *memory_backend; /* id; see memory.backend */
@@ -74,7 +78,7 @@ struct vm_cpu_config {
 
 /* -smp; sockets * dies * cores * threads == max_cpus >= cpus */
 struct vm_smp_config {
-	unsigned int cpus;
+	unsigned int cpus; /* all 0 for VM_MACHINE_NONE */
 	unsigned int max_cpus;
 	unsigned int sockets, dies, cores, threads;
 };
@@ -387,7 +391,7 @@ struct vm_config {
 	struct vm_fd_config *fds;
 	size_t nr_fds;
 
-	char *kernel; /* never NULL; existed and was readable */
+	char *kernel; /* never NULL but for VM_MACHINE_NONE; existed and was readable */
 	char *initrd;
 	char *append; /* "" when not given */
 

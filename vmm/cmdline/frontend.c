@@ -275,9 +275,9 @@ static bool stdio_is_free(const struct cmdline *cl)
 }
 
 /*
- * Without -nodefaults there is a serial port and a monitor. What was not asked for gets standard
- * input and output, both together if neither was; where these are taken, the serial port gets
- * nothing behind it, and there is no monitor.
+ * Without -nodefaults there is a monitor and, where there is a machine, a serial port. What was not
+ * asked for gets standard input and output, both together if neither was; where these are taken, the
+ * serial port gets nothing behind it, and there is no monitor.
  */
 int cmdline_frontends_defaults(struct cmdline *cl, struct err **err)
 {
@@ -287,6 +287,8 @@ int cmdline_frontends_defaults(struct cmdline *cl, struct err **err)
 
 	if (cl->nodefaults)
 		return 0;
+	if (cl->config->machine.type == VM_MACHINE_NONE)
+		serial = true;
 	if (!serial && !monitor && stdio)
 		return cmdline_serial(cl, "-serial", "mon:stdio", err);
 	if (!serial)

@@ -22,7 +22,7 @@
 
 /* -machine and -accel as given. */
 struct cmdline_machine {
-	uint32_t name_index; /* into the table of names */
+	char *name;
 	char *accel;
 	char *memory_backend;
 	bool dump_guest_core, mem_merge;
@@ -86,6 +86,8 @@ const char *cmdline_missing_reason(const char *name);
 cmdline_handler cmdline_machine, cmdline_accel, cmdline_enable_kvm;
 int cmdline_machine_init(struct cmdline *cl);
 int cmdline_machine_finish(struct cmdline *cl, struct err **err);
+/* Does an option mean anything where there is no machine (-machine none)? */
+bool cmdline_option_is_bare(const char *name);
 void cmdline_machine_done(struct cmdline *cl);
 
 /* cpu.c, smp.c */

@@ -10,24 +10,28 @@
 #include "base/num.h"
 #include "qmp/opts.h"
 
+#define PC(version, current)                                                                     \
+	{                                                                                        \
+		"pc-i440fx-" version, (current) ? "pc" : NULL, VM_MACHINE_PC, "pci.0", (current) \
+	}
+#define Q35(version, current)                                                                \
+	{                                                                                    \
+		"pc-q35-" version, (current) ? "q35" : NULL, VM_MACHINE_Q35, "pcie.0", false \
+	}
+
 const struct cmdline_machine_type cmdline_machine_types[] = {
-	{"pc-i440fx-9.0", "pc", VM_MACHINE_PC, "pci.0", true},
-	{"pc-q35-9.0", "q35", VM_MACHINE_Q35, "pcie.0", false},
+	CMDLINE_MACHINE_VERSIONS(PC),
+	CMDLINE_MACHINE_VERSIONS(Q35),
+	{"none", NULL, VM_MACHINE_NONE, NULL, false},
 	{NULL, NULL, 0, NULL, false},
 };
-/* In the order of the types: the short name, then the one with a version. */
-static const char *const machine_names[] = {"pc", "pc-i440fx-9.0", "q35", "pc-q35-9.0", NULL};
 
 static const char *const irqchip_names[] = {"on", NULL};
 
 #define FIELD(field) PROP_FIELD(struct cmdline_machine, field)
 
 static const struct prop machine_list[] = {
-	{.name = "type",
-	 .type = PROP_ENUM,
-	 FIELD(name_index),
-	 .names = machine_names,
-	 .help = "the machine"},
+	{.name = "type", .type = PROP_STRING, FIELD(name), .defval = "pc", .help = "the machine"},
 	{.name = "accel", .type = PROP_STRING, FIELD(accel), .help = "kvm, or a list that has it"},
 	{.name = "memory-backend",
 	 .type = PROP_ID,
@@ -116,6 +120,17 @@ void cmdline_machine_done(struct cmdline *cl)
 	props_done(&cmdline_machine_props, &cl->machine);
 }
 
+static void machine_help_line(FILE *out, const struct cmdline_machine_type *type)
+{
+	if (type->alias)
+		fprintf(out, "  %-15s another name of %s%s\n", type->alias, type->name,
+			type->is_default ? " (default)" : "");
+	if (type->type == VM_MACHINE_NONE)
+		fprintf(out, "  %-15s nothing: monitors that tell what ebb can do\n", type->name);
+	else
+		fprintf(out, "  %-15s PCI root bus %s\n", type->name, type->root_bus);
+}
+
 static int machine_help(struct vm_config *config, struct err **err)
 {
 	char *props = props_help(&cmdline_machine_props);
@@ -126,11 +141,7 @@ static int machine_help(struct vm_config *config, struct err **err)
 	if (out) {
 		fprintf(out, "Machines:\n");
 		for (const struct cmdline_machine_type *t = cmdline_machine_types; t->name; t++)
-			fprintf(out,
-				"  %-14s  PCI root bus %s%s\n"
-				"  %-14s  another name of %s\n",
-				t->alias, t->root_bus, t->is_default ? " (default)" : "", t->name,
-				t->alias);
+			machine_help_line(out, t);
 		fprintf(out, "Properties:\n%s", props ? props : "");
 		if (fclose(out) || !props) {
 			free(names);
@@ -217,14 +228,52 @@ int cmdline_enable_kvm(struct cmdline *cl, const char *option, const char *arg, 
 	return cmdline_set_string(&cl->machine.accel, "kvm", err);
 }
 
+bool cmdline_option_is_bare(const char *name)
+{
+	static const char *const bare[] = {
+		"machine",   "M",           "accel",           "enable-kvm", "nodefaults",
+		"nographic", "chardev",     "monitor",         "qmp",        "qmp-pretty",
+		"mon",       "display",     "add-fd",          "name",       "uuid",
+		"S",         "pidfile",     "daemonize",       "msg",        "no-reboot",
+		"help",      "no-shutdown", "no-user-config",  "h",          "version",
+		"sandbox",   "audiodev",    "only-migratable", "vga",        "net",
+		"nic",       "parallel",
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(bare); i++) {
+		if (!strcmp(bare[i], name))
+			return true;
+	}
+	return false;
+}
+
+static const struct cmdline_machine_type *machine_find(const char *name)
+{
+	const struct cmdline_machine_type *type = cmdline_machine_types;
+
+	while (type->name && strcmp(type->name, name) &&
+	       (!type->alias || strcmp(type->alias, name)))
+		type++;
+	return type->name ? type : NULL;
+}
+
 int cmdline_machine_finish(struct cmdline *cl, struct err **err)
 {
 	struct vm_machine_config *machine = &cl->config->machine;
-	const struct cmdline_machine_type *type =
-		&cmdline_machine_types[cl->machine.name_index / 2];
+	const struct cmdline_machine_type *type = machine_find(cl->machine.name);
 
+	if (!type)
+		return err_set(err, EINVAL,
+			       "-machine: type=%s is unknown; allowed: pc, q35, both with a "
+			       "version, none; `-machine help` lists all",
+			       cl->machine.name);
+	if (type->type == VM_MACHINE_NONE && cl->needs_machine)
+		return err_set(err, EINVAL,
+			       "-%s: -machine none has no CPUs, memory or devices, and starts "
+			       "nothing: its monitors tell what ebb can do",
+			       cl->needs_machine);
 	machine->type = type->type;
-	machine->name = machine_names[cl->machine.name_index];
+	machine->name = type->name;
 	machine->root_bus = type->root_bus;
 	machine->dump_guest_core = cl->machine.dump_guest_core;
 	machine->mem_merge = cl->machine.mem_merge;

@@ -123,6 +123,9 @@ const char *cmdline_missing_reason(const char *name)
 		{"cdrom", "there are no disks in this version"},
 		{"netdev", "there is no network in this version"},
 		{"bios", "there is no firmware; allowed: -kernel"},
+		{"no-acpi",
+		 "guests learn of CPUs, NUMA nodes and memory devices from ACPI; libvirt "
+		 "gives them ACPI with <features><acpi/></features>"},
 		{"vnc", "there is no display"},
 		{"spice", "there is no display"},
 		{"gdb", "there is no debugger's stub in this version"},

@@ -25,15 +25,27 @@ extern const struct cmdline_params cmdline_params[];
 /* Of -machine, over a struct of the command line's own; of -cpu, over struct vm_cpu_config. */
 extern const struct props cmdline_machine_props, cmdline_cpu_props;
 
+/*
+ * The versions that machines' names end in, and whether a name without one stands for it, which
+ * never changes. They are QEMU's: programs store names with a version and give them for ever. All
+ * versions of a machine are one and the same.
+ */
+#define CMDLINE_MACHINE_VERSIONS(X)                                                           \
+	X("10.1", false), X("10.0", false), X("9.2", false), X("9.1", false), X("9.0", true), \
+		X("8.2", false), X("8.1", false), X("8.0", false), X("7.2", false),           \
+		X("7.1", false), X("7.0", false), X("6.2", false), X("6.1", false),           \
+		X("6.0", false), X("5.2", false), X("5.1", false), X("5.0", false),           \
+		X("4.2", false), X("4.1", false), X("4.0", false), X("3.1", false)
+
 struct cmdline_machine_type {
-	const char *name; /* with a version; NULL ends the table */
-	const char *alias;
+	const char *name;  /* with a version, where it has one; NULL ends the table */
+	const char *alias; /* NULL: none */
 	enum vm_machine_type type;
-	const char *root_bus;
+	const char *root_bus; /* NULL: none */
 	bool is_default;
 };
 
-/* One of each type. */
+/* One of each name. */
 extern const struct cmdline_machine_type cmdline_machine_types[];
 
 #endif

@@ -65,6 +65,10 @@ static int control_start_qmp(struct control *control, struct err **err)
 		.banner = "ebb " EBB_VERSION " monitor - type 'help' for more information",
 		/* Scripts that drive this kind of monitor wait for this very prompt. */
 		.prompt = "(qemu) ",
+		.bare = vm_config(control->vm)->machine.type == VM_MACHINE_NONE
+				? "there is no machine (-machine none): monitors tell what ebb can "
+				  "do, and no more"
+				: NULL,
 	};
 
 	control->qmp = qmp_new(&config, err);

@@ -176,6 +176,7 @@ static const struct command jobs_commands[] = {
 		.human = "info jobs",
 		.returns = "[JobInfo]",
 		.help = "show the jobs, also those that are over",
+		.flags = COMMAND_BARE,
 		.run = jobs_run_query,
 		.print = jobs_print,
 	},

@@ -459,6 +459,7 @@ static const struct command params_commands[] = {
 		.human = "info migrate_capabilities",
 		.returns = "[MigrationCapabilityStatus]",
 		.help = "show what migrations can do, and whether that is on",
+		.flags = COMMAND_BARE,
 		.run = caps_query,
 		.print = caps_print,
 	},
@@ -466,6 +467,7 @@ static const struct command params_commands[] = {
 		.name = "migrate-set-capabilities",
 		.args = "capabilities:[MigrationCapabilityStatus]",
 		.help = "switch on and off what migrations do",
+		.flags = COMMAND_BARE,
 		.run = caps_set,
 	},
 	{
@@ -481,6 +483,7 @@ static const struct command params_commands[] = {
 		.human = "info migrate_parameters",
 		.returns = "MigrationParameters",
 		.help = "show the parameters of migrations",
+		.flags = COMMAND_BARE,
 		.run = params_query,
 		.print = params_print,
 	},
@@ -488,6 +491,7 @@ static const struct command params_commands[] = {
 		.name = "migrate-set-parameters",
 		.args = "MigrateSetParameters",
 		.help = "set parameters of migrations, also of the one under way",
+		.flags = COMMAND_BARE,
 		.run = params_set,
 	},
 	{

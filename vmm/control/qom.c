@@ -250,6 +250,7 @@ static const struct command qom_commands[] = {
 		.args = "*implements:str *abstract:bool",
 		.returns = "[ObjectTypeInfo]",
 		.help = "list the classes of objects",
+		.flags = COMMAND_BARE,
 		.run = qom_run_list_types,
 	},
 	{
@@ -257,6 +258,7 @@ static const struct command qom_commands[] = {
 		.args = "typename:str",
 		.returns = "[ObjectPropertyInfo]",
 		.help = "list the properties that objects of a class have",
+		.flags = COMMAND_BARE,
 		.run = qom_run_list_properties,
 	},
 	{
@@ -264,6 +266,7 @@ static const struct command qom_commands[] = {
 		.args = "typename:str",
 		.returns = "[ObjectPropertyInfo]",
 		.help = "list what can be said of a device",
+		.flags = COMMAND_BARE,
 		.run = qom_run_device_list_properties,
 	},
 	{
@@ -271,6 +274,7 @@ static const struct command qom_commands[] = {
 		.args = "*option:str",
 		.returns = "[CommandLineOptionInfo]",
 		.help = "list what options of the command line take",
+		.flags = COMMAND_BARE,
 		.run = qom_run_options,
 	},
 	{

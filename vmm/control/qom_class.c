@@ -33,6 +33,8 @@ static const struct qom_row virtio_rng_pci_rows[] = {
 		.name = machine "-machine", .parent = "generic-pc-machine",            \
 		.table = &cmdline_machine_props, .hidden = "type accel kernel-irqchip" \
 	}
+#define PC_MACHINE(version, current)  MACHINE("pc-i440fx-" version)
+#define Q35_MACHINE(version, current) MACHINE("pc-q35-" version)
 #define ABSTRACT(name_, parent_)                                        \
 	{                                                               \
 		.name = name_, .parent = parent_, .flags = QOM_ABSTRACT \
@@ -50,8 +52,9 @@ const struct qom_class qom_classes[] = {
 	{.name = "machine", .parent = "object", .flags = QOM_ABSTRACT, .rows = qom_machine_rows},
 	ABSTRACT("x86-machine", "machine"),
 	ABSTRACT("generic-pc-machine", "x86-machine"),
-	MACHINE("pc-i440fx-9.0"),
-	MACHINE("pc-q35-9.0"),
+	CMDLINE_MACHINE_VERSIONS(PC_MACHINE),
+	CMDLINE_MACHINE_VERSIONS(Q35_MACHINE),
+	PLAIN("none-machine", "machine"),
 	PLAIN("accel", "object"), /* a parent only, but not said to be abstract */
 	PLAIN("kvm-accel", "accel"),
 	ABSTRACT("bus", "object"),

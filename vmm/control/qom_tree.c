@@ -40,13 +40,9 @@ struct qom_node qom_cpu(struct vm *vm, unsigned int index)
 
 static struct qom_node node_machine(struct vm *vm)
 {
-	const struct vm_machine_config *machine = &vm_config(vm)->machine;
-	const struct cmdline_machine_type *type = cmdline_machine_types;
 	char class[64];
 
-	while (type->type != machine->type)
-		type++;
-	snprintf(class, sizeof(class), "%s-machine", type->name);
+	snprintf(class, sizeof(class), "%s-machine", vm_config(vm)->machine.name);
 	return node_make(vm, QOM_MACHINE, class, NULL, 0);
 }
 

@@ -63,9 +63,10 @@ static void misc_print_uuid(struct command_call *call, const json_t *value)
 static int misc_kvm(struct command_call *call, const json_t *args, json_t **ret_value,
 		    struct err **err)
 {
-	(void)call;
 	(void)args;
-	return control_answer(json_pack("{s:b, s:b}", "enabled", 1, "present", 1), ret_value, err);
+	return control_answer(
+		json_pack("{s:b, s:b}", "enabled", vm_has_kvm(misc_vm(call)), "present", 1),
+		ret_value, err);
 }
 
 static void misc_print_kvm(struct command_call *call, const json_t *value)
@@ -96,14 +97,19 @@ static int misc_version_human(struct command_call *call, const json_t *args, jso
 
 /*
  * CPUs neither come nor go, and no CPU model is the default that a program might have to name:
- * hotpluggable-cpus is false and default-cpu-type left out.
+ * hotpluggable-cpus is false and default-cpu-type left out. Nodes may have memory by -numa mem=, but
+ * programs that give them backends can say more of it, and do so where they are told that they must.
  */
 static json_t *misc_machine(const struct cmdline_machine_type *type)
 {
-	json_t *machine = json_pack("{s:s, s:i, s:b, s:b, s:b, s:s}", "name", type->name, "cpu-max",
-				    VM_CPUS_MAX, "hotpluggable-cpus", 0, "numa-mem-supported", 1,
-				    "deprecated", 0, "default-ram-id", "pc.ram");
+	json_t *machine =
+		json_pack("{s:s, s:i, s:b, s:b, s:b}", "name", type->name, "cpu-max", VM_CPUS_MAX,
+			  "hotpluggable-cpus", 0, "numa-mem-supported", 0, "deprecated", 0);
 
+	if (type->type == VM_MACHINE_NONE)
+		control_set(&machine, "cpu-max", json_integer(1));
+	else
+		control_set(&machine, "default-ram-id", json_string("pc.ram"));
 	if (type->alias)
 		control_set(&machine, "alias", json_string(type->alias));
 	if (type->is_default)
@@ -245,6 +251,7 @@ static const struct command misc_commands[] = {
 		.human = "info name",
 		.returns = "NameInfo",
 		.help = "show the machine's name",
+		.flags = COMMAND_BARE,
 		.run = misc_name,
 		.print = misc_print_name,
 	},
@@ -253,6 +260,7 @@ static const struct command misc_commands[] = {
 		.human = "info uuid",
 		.returns = "UuidInfo",
 		.help = "show the machine's UUID",
+		.flags = COMMAND_BARE,
 		.run = misc_uuid,
 		.print = misc_print_uuid,
 	},
@@ -261,6 +269,7 @@ static const struct command misc_commands[] = {
 		.human = "info kvm",
 		.returns = "KvmInfo",
 		.help = "show whether KVM is used",
+		.flags = COMMAND_BARE,
 		.run = misc_kvm,
 		.print = misc_print_kvm,
 	},
@@ -268,6 +277,7 @@ static const struct command misc_commands[] = {
 		.name = "query-target",
 		.returns = "TargetInfo",
 		.help = "show the architecture of the guest",
+		.flags = COMMAND_BARE,
 		.run = misc_target,
 	},
 	{
@@ -279,6 +289,7 @@ static const struct command misc_commands[] = {
 		.name = "query-machines",
 		.returns = "[MachineInfo]",
 		.help = "show the machine types",
+		.flags = COMMAND_BARE,
 		.run = misc_machines,
 	},
 	{
@@ -292,6 +303,7 @@ static const struct command misc_commands[] = {
 		.human = "info iothreads",
 		.returns = "[IOThreadInfo]",
 		.help = "show the I/O threads",
+		.flags = COMMAND_BARE,
 		.run = misc_iothreads,
 		.print = misc_print_iothreads,
 	},
@@ -300,6 +312,7 @@ static const struct command misc_commands[] = {
 		.human = "info chardev",
 		.returns = "[ChardevInfo]",
 		.help = "show the character devices",
+		.flags = COMMAND_BARE,
 		.run = misc_chardevs,
 		.print = misc_print_chardevs,
 	},
@@ -308,6 +321,7 @@ static const struct command misc_commands[] = {
 		.human = "info block",
 		.returns = "[BlockInfo]",
 		.help = "show the disks: there are none",
+		.flags = COMMAND_BARE,
 		.run = misc_none,
 		.human_run = misc_none_human,
 	},
@@ -317,6 +331,7 @@ static const struct command misc_commands[] = {
 		.args = "*query-nodes:bool",
 		.returns = "[BlockStats]",
 		.help = "show what disks did: there are none",
+		.flags = COMMAND_BARE,
 		.run = misc_none,
 		.human_run = misc_none_human,
 	},
@@ -325,6 +340,7 @@ static const struct command misc_commands[] = {
 		.args = "*flat:bool",
 		.returns = "[BlockDeviceInfo]",
 		.help = "show the nodes of disk images: there are none",
+		.flags = COMMAND_BARE,
 		.run = misc_none,
 	},
 	{
@@ -332,6 +348,7 @@ static const struct command misc_commands[] = {
 		.human = "info balloon",
 		.returns = "BalloonInfo",
 		.help = "show the balloon: there is none",
+		.flags = COMMAND_BARE,
 		.run = misc_balloon,
 		.human_run = misc_balloon,
 	},

@@ -176,6 +176,9 @@ static int run_human(struct command_call *call, const json_t *args, json_t **ret
 
 	(void)ret_value;
 	/* No command here is about one vCPU. */
+	if (cpu && !cpus)
+		return err_set(err, EINVAL,
+			       "Parameter 'cpu-index' is not possible: there is no CPU");
 	if (cpu && (json_integer_value(cpu) < 0 || json_integer_value(cpu) >= cpus))
 		return err_set(err, EINVAL,
 			       "Parameter 'cpu-index' expects a CPU number from 0 to %u", cpus - 1);
@@ -245,6 +248,7 @@ static const struct command run_commands[] = {
 		.human = "info status",
 		.returns = "StatusInfo",
 		.help = "show whether the machine runs",
+		.flags = COMMAND_BARE,
 		.run = run_query_status,
 		.print = run_print_status,
 	},
@@ -252,6 +256,7 @@ static const struct command run_commands[] = {
 		.name = "stop",
 		.human = "stop|s",
 		.help = "stop the machine",
+		.flags = COMMAND_BARE,
 		.run = run_stop,
 	},
 	{
@@ -276,6 +281,7 @@ static const struct command run_commands[] = {
 		.name = "quit",
 		.human = "quit|q",
 		.help = "end the machine and the monitor",
+		.flags = COMMAND_BARE,
 		.run = run_quit,
 		.human_run = run_quit_human,
 	},
@@ -284,6 +290,7 @@ static const struct command run_commands[] = {
 		.args = "*reboot:RebootAction *shutdown:ShutdownAction *panic:PanicAction "
 			"*watchdog:WatchdogAction",
 		.help = "choose what follows when the guest reboots, powers off, or panics",
+		.flags = COMMAND_BARE,
 		.run = run_set_action,
 	},
 	{
@@ -291,6 +298,7 @@ static const struct command run_commands[] = {
 		.args = "command-line:str *cpu-index:int",
 		.returns = "str",
 		.help = "run a line of the human monitor and return what it prints",
+		.flags = COMMAND_BARE,
 		.run = run_human,
 	},
 	{.name = NULL},

@@ -77,15 +77,15 @@ static int kvm_open(struct err **err)
 	}
 }
 
-static int kvm_check(struct kvm_vm *kvm, struct err **err)
+static int kvm_check(int dev_fd, struct err **err)
 {
-	int version = ioctl(kvm->dev_fd, KVM_GET_API_VERSION, 0);
+	int version = ioctl(dev_fd, KVM_GET_API_VERSION, 0);
 
 	if (version != KVM_API_VERSION)
 		return err_set(err, ENOTSUP, "/dev/kvm speaks API version %d; ebb needs %d",
 			       version, KVM_API_VERSION);
 	for (size_t i = 0; i < ARRAY_SIZE(kvm_needed); i++)
-		if (ioctl(kvm->dev_fd, KVM_CHECK_EXTENSION, kvm_needed[i].number) <= 0)
+		if (ioctl(dev_fd, KVM_CHECK_EXTENSION, kvm_needed[i].number) <= 0)
 			return err_set(err, ENOTSUP,
 				       "this kernel's KVM lacks %s, which ebb cannot do without",
 				       kvm_needed[i].name);
@@ -125,6 +125,16 @@ static int kvm_create(struct kvm_vm *kvm, struct err **err)
 	return 0;
 }
 
+bool kvm_host_is_usable(void)
+{
+	int fd = kvm_open(NULL);
+	bool usable = fd >= 0 && !kvm_check(fd, NULL);
+
+	if (fd >= 0)
+		close(fd);
+	return usable;
+}
+
 struct kvm_vm *kvm_vm_new(struct err **err)
 {
 	struct kvm_vm *kvm = calloc(1, sizeof(*kvm));
@@ -137,7 +147,7 @@ struct kvm_vm *kvm_vm_new(struct err **err)
 	kvm->vm_fd = -1;
 	pthread_mutex_init(&kvm->lock, NULL);
 	kvm->dev_fd = kvm_open(err);
-	if (kvm->dev_fd < 0 || kvm_check(kvm, err) || kvm_create(kvm, err)) {
+	if (kvm->dev_fd < 0 || kvm_check(kvm->dev_fd, err) || kvm_create(kvm, err)) {
 		kvm_vm_free(kvm);
 		return NULL;
 	}

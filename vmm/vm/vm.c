@@ -466,6 +466,8 @@ static int vm_build(struct vm *vm, struct err **err)
 	};
 	int ret = 0;
 
+	if (vm->config->machine.type == VM_MACHINE_NONE)
+		return vm_build_chardevs(vm, err);
 	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]) && !ret; i++)
 		ret = steps[i](vm, err);
 	return ret;
@@ -521,6 +523,8 @@ int vm_start(struct vm *vm, struct err **err)
 {
 	int ret;
 
+	if (vm->config->machine.type == VM_MACHINE_NONE)
+		return 0;
 	if (vm->state == VM_INMIGRATE)
 		return vm_reset_parts(vm, err);
 	ret = vm_reset_machine(vm, err);
@@ -537,6 +541,11 @@ const struct vm_config *vm_config(const struct vm *vm)
 pid_t vm_io_thread_id(const struct vm *vm)
 {
 	return loop_thread_id(vm->io);
+}
+
+bool vm_has_kvm(const struct vm *vm)
+{
+	return vm->kvm || kvm_host_is_usable();
 }
 
 struct pci_host *vm_pci_host(const struct vm *vm)

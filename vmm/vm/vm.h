@@ -54,6 +54,9 @@ enum vm_state {
 /*
  * @config and @main outlive it; from now on @config changes as the machine does, and only by calls of
  * the machine. Errors are for the person who wrote the command line.
+ *
+ * Of VM_MACHINE_NONE nothing is built but character devices. It is VM_PRELAUNCH until vm_quit(); what
+ * may be called is what looks at state, configuration and character devices, and vm_stop().
  */
 struct vm *vm_new(struct vm_config *config, struct loop *main, struct err **err);
 void vm_free(struct vm *vm);
@@ -210,6 +213,8 @@ void vm_set_event_hook(struct vm *vm, void (*fn)(void *opaque, const struct vm_e
 /* Boot memory and plugged device memory of a NUMA node, in bytes. */
 uint64_t vm_node_bytes(const struct vm *vm, unsigned int node);
 
+/* Can guests run here? Without a machine (VM_MACHINE_NONE) /dev/kvm is looked at, else it is known. */
+bool vm_has_kvm(const struct vm *vm);
 struct chardev *vm_chardev(const struct vm *vm, const struct vm_chardev_config *config);
 /*
  * What KVM counts, of a vCPU or (@index -1) of the machine; each is called as kvm_stats_read() says.
