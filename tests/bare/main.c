@@ -43,6 +43,7 @@ static const struct {
 	{"rtc", test_rtc},
 	{"timer", test_timer},
 	{"rng", test_rng},
+	{"balloon", test_balloon},
 	{"count", test_count},
 	{"echo", test_echo},
 	{"powerbutton", test_powerbutton},

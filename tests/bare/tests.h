@@ -15,6 +15,7 @@ void test_serial(void);
 void test_rtc(void);
 void test_timer(void);
 void test_rng(void);
+void test_balloon(void);
 void test_vmem_config(void);
 void test_vmem_requests(void);
 void test_vmem_memory(void);

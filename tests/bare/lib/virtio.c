@@ -169,9 +169,7 @@ static void virtio_write64(const struct virtio *v, unsigned int offset, uint64_t
 	mmio_write32(v->common + offset + 4, (uint32_t)(value >> 32));
 }
 
-/* Lay out and enable one queue; where its doorbell is. */
-static uint64_t virtio_queue_enable(struct virtio *v, struct vring *queue, uint16_t index,
-				    uint16_t size)
+uint64_t virtio_queue_enable(struct virtio *v, struct vring *queue, uint16_t index, uint16_t size)
 {
 	uint16_t most;
 	uint64_t notify_gpa;

@@ -89,6 +89,11 @@ bool virtio_start(struct virtio *v, uint64_t features);
 /* Steps of it, for tests that leave the path. */
 bool virtio_negotiate(struct virtio *v, uint64_t features);
 void virtio_queue_setup(struct virtio *v, uint16_t size);
+/*
+ * Lay out and enable any one queue, which shares queue 0's interrupt, for drivers of many; where its
+ * doorbell is.
+ */
+uint64_t virtio_queue_enable(struct virtio *v, struct vring *queue, uint16_t index, uint16_t size);
 void virtio_driver_ok(struct virtio *v);
 
 uint64_t virtio_config64(const struct virtio *v, unsigned int offset);
