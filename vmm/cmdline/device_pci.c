@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "vmm/cmdline/internal.h"
+#include "vmm/cmdline/live.h"
 
 bool cmdline_device_is_pci(const struct vm_device_config *device)
 {
@@ -53,30 +54,7 @@ static int pci_find_bus(const struct vm_config *config, size_t index, const char
 		       what, pci->bus, config->machine.root_bus);
 }
 
-/* Behind a root port there is one device, which has one function. */
-static int pci_check_port(const struct vm_config *config, size_t index, const char *what,
-			  struct err **err)
-{
-	const struct vm_pci_config *pci = &config->devices[index]->pci;
-	char addr[ADDR_TEXT_MAX];
-
-	if (pci->has_addr && (pci->slot || pci->function))
-		return err_set(err, EINVAL,
-			       "%s: addr=%s is not possible behind a root port; allowed: 0", what,
-			       addr_text(pci, addr));
-	for (size_t i = 0; i < index; i++) {
-		const struct vm_device_config *other = config->devices[i];
-
-		if (cmdline_device_is_pci(other) && other->pci.port == pci->port)
-			return err_set(err, EBUSY,
-				       "%s: bus=%s is in use already: behind a root port is room "
-				       "for one device",
-				       what, pci->bus);
-	}
-	return 0;
-}
-
-/* Functions that share a slot of the root bus. */
+/* Functions that share a slot. */
 static int pci_check_slot(const char *what, const struct vm_pci_config *pci,
 			  const struct vm_pci_config *other, struct err **err)
 {
@@ -92,6 +70,33 @@ static int pci_check_slot(const char *what, const struct vm_pci_config *pci,
 		       "%s: addr=%s is in a slot with other functions: function 0 of it needs "
 		       "multifunction=on",
 		       what, addr_text(pci, addr));
+}
+
+/* Behind a root port there is one slot, 0; who names none gets its function 0. */
+static int pci_check_port(const struct vm_config *config, size_t index, const char *what,
+			  struct err **err)
+{
+	const struct vm_pci_config *pci = &config->devices[index]->pci;
+	char addr[ADDR_TEXT_MAX];
+	int ret = 0;
+
+	if (pci->has_addr && pci->slot)
+		return err_set(err, EINVAL,
+			       "%s: addr=%s is not possible behind a root port; allowed: 0 to 0.7",
+			       what, addr_text(pci, addr));
+	for (size_t i = 0; i < index && !ret; i++) {
+		const struct vm_device_config *other = config->devices[i];
+
+		if (!cmdline_device_is_pci(other) || other->pci.port != pci->port)
+			continue;
+		if (!pci->function && !other->pci.function)
+			return err_set(err, EBUSY,
+				       "%s: bus=%s is in use already: behind a root port is room "
+				       "for one device, or for the functions of one",
+				       what, pci->bus);
+		ret = pci_check_slot(what, pci, &other->pci, err);
+	}
+	return ret;
 }
 
 int cmdline_device_find_place(const struct vm_config *config, size_t index, const char *what,
@@ -118,13 +123,14 @@ int cmdline_device_find_place(const struct vm_config *config, size_t index, cons
 	return ret;
 }
 
-static bool pci_has_function_0(const struct vm_config *config, uint8_t slot)
+static bool pci_has_function_0(const struct vm_config *config, const struct vm_pci_config *pci)
 {
 	for (size_t i = 0; i < config->nr_devices; i++) {
 		const struct vm_device_config *device = config->devices[i];
 
-		if (cmdline_device_is_pci(device) && !device->pci.port && device->pci.has_addr &&
-		    device->pci.slot == slot && !device->pci.function)
+		if (cmdline_device_is_pci(device) && device->pci.port == pci->port &&
+		    (device->pci.has_addr || pci->port) && device->pci.slot == pci->slot &&
+		    !device->pci.function)
 			return true;
 	}
 	return false;
@@ -138,7 +144,7 @@ int cmdline_devices_check_functions(const struct vm_config *config, struct err *
 		const struct vm_device_config *device = config->devices[i];
 
 		if (!cmdline_device_is_pci(device) || !device->pci.function ||
-		    pci_has_function_0(config, device->pci.slot))
+		    pci_has_function_0(config, &device->pci))
 			continue;
 		cmdline_what(what, "-device", vm_device_type_name(device->type), device->id);
 		return err_set(err, EINVAL,
@@ -147,4 +153,17 @@ int cmdline_devices_check_functions(const struct vm_config *config, struct err *
 			       what, addr_text(&device->pci, addr));
 	}
 	return 0;
+}
+
+bool cmdline_root_has_hotplug(const struct vm_config *config)
+{
+	return config->machine.type == VM_MACHINE_PC;
+}
+
+bool cmdline_device_has_hotplug(const struct vm_config *config,
+				const struct vm_device_config *device)
+{
+	if (device->pci.port)
+		return device->pci.port->root_port.hotplug;
+	return cmdline_root_has_hotplug(config);
 }

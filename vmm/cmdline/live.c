@@ -38,6 +38,8 @@ static bool port_is_free(const struct vm_config *config, const struct vm_device_
 static int device_choose_bus(const struct vm_config *config, const char *what,
 			     struct vm_device_config *device, struct err **err)
 {
+	if (cmdline_root_has_hotplug(config))
+		return 0;
 	for (size_t i = 0; i < config->nr_devices; i++) {
 		const struct vm_device_config *port = config->devices[i];
 
@@ -75,13 +77,20 @@ static int device_check_hotplug(const struct vm_config *config, const char *what
 			       "%s: this device cannot come while the machine runs; "
 			       "allowed: " DEVICES_LIVE,
 			       what);
+	if (device->pci.function)
+		return err_set(err, ENOTSUP,
+			       "%s: addr=%x.%x: while the machine runs a device is function 0 of a "
+			       "slot of its own",
+			       what, device->pci.slot, device->pci.function);
 	if (!device->pci.bus)
 		return device_choose_bus(config, what, device, err);
 	if (!strcmp(device->pci.bus, config->machine.root_bus))
-		return err_set(err, ENOTSUP,
-			       "%s: bus=%s takes no devices while the machine runs; allowed: the "
-			       "ids of pcie-root-port devices",
-			       what, device->pci.bus);
+		return cmdline_root_has_hotplug(config)
+			       ? 0
+			       : err_set(err, ENOTSUP,
+					 "%s: Bus '%s' does not support hotplugging; allowed: the "
+					 "ids of pcie-root-port devices",
+					 what, device->pci.bus);
 	port = cmdline_device_find(config, device->pci.bus);
 	if (port && port->type == VM_DEVICE_ROOT_PORT && !port->root_port.hotplug)
 		return err_set(err, ENOTSUP, "%s: bus=%s has hotplug=off", what, device->pci.bus);

@@ -18,7 +18,8 @@
 
 #define POWER_RESET_CPU 0x04 /* reset register: reset now */
 
-#define POWER_EVENTS PLATFORM_GED_EVENT_POWER_BUTTON /* all there are */
+/* all there are */
+#define POWER_EVENTS (PLATFORM_GED_EVENT_POWER_BUTTON | PLATFORM_GED_EVENT_PCI_SLOTS)
 
 #define POWER_KBD_DATA_PORT    0x60
 #define POWER_KBD_COMMAND_PORT 0x64

@@ -12,9 +12,11 @@
 #include "vmm/machine/boot.h"
 #include "vmm/machine/layout.h"
 
-/* Made by iasl: unsigned char dsdt_aml_code[]. */
+/* Made by iasl: unsigned char dsdt_aml_code[], slots_aml_code[]. */
 static const
 #include "dsdt.hex"
+	static const
+#include "slots.hex"
 
 #define TABLE_ALIGN     16
 #define HEADER_SIZE     36
@@ -114,6 +116,13 @@ static void acpi_add_fadt(struct acpi_builder *builder)
 	builder->tables[builder->nr_tables++] = start;
 }
 
+/* A table with its header. */
+static void acpi_add_compiled(struct acpi_builder *builder, const void *bytes, size_t size)
+{
+	builder->tables[builder->nr_tables++] = acpi_align(&builder->image);
+	aml_put_bytes(&builder->image, bytes, size);
+}
+
 static size_t acpi_put_xsdt(struct acpi_builder *builder)
 {
 	size_t i, start = acpi_table_open(&builder->image, "XSDT", 1);
@@ -146,6 +155,8 @@ int acpi_image_build(const struct acpi_config *config, struct acpi_image *ret_im
 	aml_put_zeros(image, RSDP_SIZE);
 	acpi_add_fadt(&builder);
 	acpi_add_table(&builder, "SSDT", 2, acpi_put_ssdt, config);
+	if (config->pci_slots)
+		acpi_add_compiled(&builder, slots_aml_code, sizeof(slots_aml_code));
 	acpi_add_table(&builder, "APIC", 5, acpi_put_madt, config);
 	acpi_add_table(&builder, "SRAT", 3, acpi_put_srat, config);
 	if (config->distances || config->layout->nr_nodes > 1)

@@ -4,8 +4,9 @@
  * MCFG.
  *
  * The DSDT (dsdt.asl, compiled by iasl when the monitor is built) holds all that is the same in
- * every machine. What varies (PCI windows, interrupt routing, serial ports, processors) is in an
- * SSDT that acpi_aml.c encodes. So nothing compiled is patched, and both disassemble.
+ * every machine; an SSDT (slots.asl) is added to it where devices come to and go from the PCI root
+ * bus. What varies (PCI windows, interrupt routing, slots, serial ports, processors) is in an SSDT
+ * that acpi_aml.c encodes. So nothing compiled is patched, and all disassemble.
  *
  * I1  The image is one block; every table in it starts at a multiple of 16 bytes, has a right
  * length and checksum, and is reached from the RSDP, which is the image's first byte. I2  SRAT
@@ -47,6 +48,8 @@ struct acpi_config {
 	const uint8_t *distances;
 	struct acpi_serial serial[ACPI_SERIAL_MAX];
 	uint16_t pvpanic_port; /* 0: none */
+	/* Slots of the PCI root bus that devices may come to and go from, a bit each. */
+	uint32_t pci_slots;
 };
 
 struct acpi_image {

@@ -19,8 +19,16 @@
 #define AML_SCOPE            0x10
 #define AML_BUFFER           0x11
 #define AML_PACKAGE          0x12
+#define AML_METHOD           0x14
 #define AML_EXT              0x5B
 #define AML_EXT_DEVICE       0x82
+#define AML_ARG0             0x68
+#define AML_AND              0x7B
+#define AML_NOTIFY           0x86
+#define AML_IF               0xA0
+#define AML_NO_TARGET        AML_ZERO
+#define AML_ARGS_MAX         7
+#define AML_SERIALIZED       0x08
 #define AML_DUAL_NAME        0x2E
 #define AML_MULTI_NAME       0x2F
 #define AML_SEGMENT          4
@@ -149,6 +157,31 @@ size_t aml_open_package(struct aml *aml, uint8_t nr_elements)
 	return mark;
 }
 
+size_t aml_open_method(struct aml *aml, const char *name, unsigned int nr_args, bool serialized)
+{
+	size_t mark;
+
+	assert(nr_args <= AML_ARGS_MAX);
+	aml_put(aml, 1, AML_METHOD);
+	mark = aml->size;
+	aml_put_path(aml, name);
+	aml_put(aml, 1, nr_args | (serialized ? AML_SERIALIZED : 0));
+	return mark;
+}
+
+size_t aml_open_if_bits(struct aml *aml, unsigned int arg, uint64_t mask)
+{
+	size_t mark;
+
+	aml_put(aml, 1, AML_IF);
+	mark = aml->size;
+	aml_put(aml, 1, AML_AND);
+	aml_put_arg(aml, arg);
+	aml_put_integer(aml, mask);
+	aml_put(aml, 1, AML_NO_TARGET);
+	return mark;
+}
+
 /*
  * A package length counts its own bytes. One byte holds 6 bits; else the first byte holds the
  * number of bytes that follow and the low 4 bits.
@@ -205,6 +238,24 @@ void aml_put_string(struct aml *aml, const char *text)
 {
 	aml_put(aml, 1, AML_STRING);
 	aml_put_bytes(aml, text, strlen(text) + 1);
+}
+
+void aml_put_arg(struct aml *aml, unsigned int arg)
+{
+	assert(arg < AML_ARGS_MAX);
+	aml_put(aml, 1, AML_ARG0 + arg);
+}
+
+void aml_put_call(struct aml *aml, const char *path)
+{
+	aml_put_path(aml, path);
+}
+
+void aml_put_notify(struct aml *aml, const char *name, unsigned int value_arg)
+{
+	aml_put(aml, 1, AML_NOTIFY);
+	aml_put_path(aml, name);
+	aml_put_arg(aml, value_arg);
 }
 
 static unsigned int aml_hex_digit(char c)

@@ -39,12 +39,21 @@ void aml_put(struct aml *aml, unsigned int size, uint64_t value);
 size_t aml_open_scope(struct aml *aml, const char *path);
 size_t aml_open_device(struct aml *aml, const char *name);
 size_t aml_open_package(struct aml *aml, uint8_t nr_elements);
+/* A method's statements follow; its arguments are aml_put_arg(). */
+size_t aml_open_method(struct aml *aml, const char *name, unsigned int nr_args, bool serialized);
+/* Statements that are done if the argument @arg has a bit of @mask. */
+size_t aml_open_if_bits(struct aml *aml, unsigned int arg, uint64_t mask);
 void aml_close(struct aml *aml, size_t mark);
 
 /* A name whose object is appended next, and the objects. */
 void aml_put_name(struct aml *aml, const char *name);
 void aml_put_integer(struct aml *aml, uint64_t value);
 void aml_put_string(struct aml *aml, const char *text);
+/* The method's argument with this number, 0 to 6. */
+void aml_put_arg(struct aml *aml, unsigned int arg);
+/* Statements: call a method, whose arguments are appended next; notify a device. */
+void aml_put_call(struct aml *aml, const char *path);
+void aml_put_notify(struct aml *aml, const char *name, unsigned int value_arg);
 /* A compressed id such as "PNP0501": three letters, four hexadecimal digits. */
 void aml_put_eisa_id(struct aml *aml, const char *id);
 /* A buffer with the descriptors in @resources and an end tag. */

@@ -307,6 +307,56 @@ static void acpi_put_pci_prt(struct aml *image)
 	aml_close(image, table);
 }
 
+/* The slot with this number, as its object is named. */
+static const char *acpi_slot_name(unsigned int slot, char name[16])
+{
+	(void)snprintf(name, 16, "S%03u", slot & 0x1F);
+	return name;
+}
+
+static void acpi_put_slot(struct aml *image, unsigned int slot)
+{
+	char name[16];
+	size_t device = aml_open_device(image, acpi_slot_name(slot, name)), method;
+
+	aml_put_name(image, "_ADR");
+	aml_put_integer(image, slot << 16);
+	aml_put_name(image, "_SUN");
+	aml_put_integer(image, slot);
+	method = aml_open_method(image, "_EJ0", 1, true);
+	aml_put_call(image, "SLEJ");
+	aml_put_integer(image, 1u << slot);
+	aml_close(image, method);
+	method = aml_open_method(image, "_OST", 3, true);
+	aml_put_call(image, "SLOS");
+	aml_put_integer(image, slot);
+	aml_put_arg(image, 0);
+	aml_put_arg(image, 1);
+	aml_close(image, method);
+	aml_close(image, device);
+}
+
+/* What slots.asl wants: an object for each slot, and SLNT, which notifies those in a set. */
+static void acpi_put_slots(struct aml *image, uint32_t slots)
+{
+	size_t method, branch;
+	unsigned int slot;
+	char name[16];
+
+	for (slot = 0; slot < PCI_SLOTS; slot++)
+		if (slots >> slot & 1)
+			acpi_put_slot(image, slot);
+	method = aml_open_method(image, "SLNT", 2, true);
+	for (slot = 0; slot < PCI_SLOTS; slot++) {
+		if (!(slots >> slot & 1))
+			continue;
+		branch = aml_open_if_bits(image, 0, 1u << slot);
+		aml_put_notify(image, acpi_slot_name(slot, name), 1);
+		aml_close(image, branch);
+	}
+	aml_close(image, method);
+}
+
 static void acpi_put_serial(struct aml *image, unsigned int index, const struct acpi_serial *serial)
 {
 	const char name[] = {'C', 'O', 'M', (char)('1' + index), 0};
@@ -364,6 +414,8 @@ void acpi_put_ssdt(struct aml *image, const struct acpi_config *config)
 
 	acpi_put_pci_crs(image, config->layout);
 	acpi_put_pci_prt(image);
+	if (config->pci_slots)
+		acpi_put_slots(image, config->pci_slots);
 	aml_close(image, scope);
 
 	scope = aml_open_scope(image, "\\_SB_");

@@ -4,6 +4,7 @@
  * configuration space it claims, the clock, and the generic event device with the power button.
  * ACPI 6.4, PCI Firmware Specification 3.3 section 4.
  *
+ * slots.asl has what is there only where devices come to and go from the PCI root bus.
  * What differs between machines is in the SSDT that acpi_aml.c encodes: PCI windows and interrupt
  * routing (\_SB.PCI0._CRS, _PRT), serial ports, the panic device, processors.
  *
@@ -14,6 +15,8 @@
 
 DefinitionBlock ("", "DSDT", 2, "EBB", "EBBDSDT", 1)
 {
+    External (\_SB.PCI0.SLEV, MethodObj)
+
     /* SLP_TYP for both sleep registers; with hardware-reduced ACPI only the first counts. */
     Name (\_S5, Package () { PLATFORM_SLEEP_TYPE_S5, 0, 0, 0 })
 
@@ -105,6 +108,10 @@ DefinitionBlock ("", "DSDT", 2, "EBB", "EBBDSDT", 1)
                 If (Local0 & PLATFORM_GED_EVENT_POWER_BUTTON)
                 {
                     Notify (PWRB, 0x80)
+                }
+                If ((Local0 & PLATFORM_GED_EVENT_PCI_SLOTS) && CondRefOf (\_SB.PCI0.SLEV))
+                {
+                    \_SB.PCI0.SLEV ()
                 }
             }
         }

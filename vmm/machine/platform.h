@@ -79,5 +79,14 @@
 #define PLATFORM_GED_SIZE               1
 #define PLATFORM_GED_GSI                9
 #define PLATFORM_GED_EVENT_POWER_BUTTON 0x01
+#define PLATFORM_GED_EVENT_PCI_SLOTS    0x02
+
+/*
+ * Slots of the PCI root bus that devices come to and go from: four registers of 32 bits
+ * (vmm/pci/root.c). Only in machines whose root bus has such slots.
+ */
+#define PLATFORM_PCI_SLOTS_PORT 0x610
+#define PLATFORM_PCI_SLOTS_SIZE 16
+#define PLATFORM_PCI_SLOT_KEPT  0x100
 
 #endif

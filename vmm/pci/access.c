@@ -59,7 +59,10 @@ static struct pci_device *pci_function_find(struct pci_host *host, unsigned int 
 {
 	struct pci_bus *bus = pci_bus_route(host, bus_number);
 
-	return bus ? bus->functions[devfn & 0xff] : NULL;
+	devfn &= 0xff;
+	if (!bus || (bus == &host->root && host->gone >> devfn / PCI_FUNCTIONS & 1))
+		return NULL;
+	return bus->functions[devfn];
 }
 
 static uint32_t pci_access_read(struct pci_host *host, unsigned int bus_number, unsigned int devfn,

@@ -105,6 +105,7 @@ struct pci_host *pci_host_new(const struct pci_host_config *config, struct err *
 		return NULL;
 	}
 	pci_access_init(host);
+	pci_root_init(host);
 	return host;
 }
 
@@ -112,6 +113,7 @@ void pci_host_free(struct pci_host *host)
 {
 	if (!host)
 		return;
+	pci_root_done(host);
 	pci_access_done(host);
 	pci_device_free(host->bridge);
 	pci_host_destroy(host);
@@ -134,6 +136,7 @@ void pci_host_reset(struct pci_host *host)
 
 	pthread_mutex_lock(&host->lock);
 	host->address = 0;
+	pci_root_reset(host);
 	pci_assign_all(host, NULL);
 	PCI_FOR_EACH(&host->root, devfn, dev)
 	{
@@ -297,7 +300,9 @@ void pci_device_free(struct pci_device *dev)
 	pthread_mutex_lock(&dev->host->lock);
 	pci_bars_unmap(dev);
 	dev->bus->functions[dev->devfn] = NULL;
-	if (above && pci_port_is_empty(above))
+	if (!above)
+		pci_root_freed(dev);
+	else if (pci_port_is_empty(above))
 		pci_slot_emptied(above);
 	pthread_mutex_unlock(&dev->host->lock);
 	pci_intx_reset(dev);

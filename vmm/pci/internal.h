@@ -11,6 +11,7 @@
  *	intx.c		wired interrupts
  *	port.c		root ports: what passes them, and the link behind them
  *	slot.c		the slot of a root port: plug, unplug, events
+ *	root.c		slots of the root bus: plug, unplug by ACPI
  *	list.c		what there is, for monitors
  *	save.c		saved state of a function, of a port, of the host
  *
@@ -118,7 +119,11 @@ struct pci_host {
 	struct pci_bus root;
 	struct pci_device *bridge; /* function 00:00.0 */
 	struct bus_region ecam_region, address_region, data_region;
-	uint32_t address; /* port 0xCF8; guarded by lock */
+	struct bus_region slots_region;
+	/* Guarded by lock. */
+	uint32_t address; /* port 0xCF8 */
+	/* Slots of the root bus, a bit each: what the guest is to be told; what it ejected. */
+	uint32_t came, asked, gone;
 
 	pthread_mutex_t intx_lock;
 	unsigned int intx_count[PCI_INTX_LINES]; /* functions that assert; guarded by intx_lock */
@@ -127,6 +132,16 @@ struct pci_host {
 /* access.c */
 void pci_access_init(struct pci_host *host);
 void pci_access_done(struct pci_host *host);
+
+/* root.c: host->lock held in all but the first two. */
+void pci_root_init(struct pci_host *host);
+void pci_root_done(struct pci_host *host);
+/* @dev left the root bus. */
+void pci_root_freed(struct pci_device *dev);
+void pci_root_reset(struct pci_host *host);
+void pci_root_save(const struct pci_host *host, struct pack *out);
+/* What is on the bus is there. */
+int pci_root_load(struct pci_host *host, struct unpack *in, struct err **err);
 
 /* The part of an access that a capability's handler sees. */
 struct pci_cap_access {

@@ -21,6 +21,8 @@
  * I5  A function behind a port answers only while it is plugged, the slot powered and the link up.
  *     Whatever makes that end (power off, link disabled, a reset of the bus) resets it before the
  *     guest's access is over: its BARs are off the bus, it sends nothing and does no DMA.
+ *     What is on the root bus answers from its making on, until the guest ejects it by ACPI (root.c):
+ *     then it is silent in the same way.
  * I6  Bus numbers are whatever the guest writes: a request goes to the root bus for number 0, else
  *     to the first port whose secondary bus it is. Nothing is behind that bus, so there are no
  *     loops.
@@ -111,7 +113,24 @@ struct pci_host_config {
 	struct range ecam;
 	struct range window32, window64;
 	uint32_t intx_gsi;
+	/*
+	 * I/O port of PCI_ROOT_SIZE bytes of registers by which devices come to and go from the root
+	 * bus, through ACPI. 0: they do not. notify() has the guest look at them; it is called by
+	 * pci_root_plug() and pci_root_request_unplug(), with no lock held.
+	 */
+	uint16_t slots_port;
+	void (*notify)(void *opaque);
+	/*
+	 * The guest gave up what is in @slots (a bit for each), asked or not; the owner frees it, later
+	 * and on the main thread. Or it was asked for what is in them, and it stays. Called with the
+	 * host's lock held, on a vCPU's thread or by pci_host_load(); must not wait. May be NULL.
+	 */
+	void (*ejected)(void *opaque, uint32_t slots);
+	void (*kept)(void *opaque, uint32_t slots);
+	void *opaque; /* of the three */
 };
+
+#define PCI_ROOT_SIZE 16u
 
 struct pci_host *pci_host_new(const struct pci_host_config *config, struct err **err);
 /* All devices are gone. Accepts NULL. */
@@ -185,6 +204,18 @@ void pci_intx_set(struct pci_device *dev, bool level);
 /* COMMAND.Bus Master: a device does no DMA while it is clear. */
 bool pci_bus_master(const struct pci_device *dev);
 
+/* ---- slots of the root bus ---- */
+
+/* Those that devices may come to and go from, a bit each: not that of the bridge, nor those of ports. */
+uint32_t pci_root_slots(struct pci_host *host);
+/*
+ * The device on the root bus is complete: the guest is told that it is there. While no vCPU runs.
+ * -ENOTSUP when there is no hot-plug, and nothing has changed.
+ */
+int pci_root_plug(struct pci_device *dev, struct err **err);
+/* Ask the guest for all that is in the device's slot. -ENOTSUP as above. */
+int pci_root_request_unplug(struct pci_device *dev, struct err **err);
+
 /* ---- root ports ---- */
 
 #define PCI_PORT_SLOT_MAX 8191u /* 13 bits */
@@ -245,9 +276,12 @@ int pci_port_request_unplug(struct pci_port *port, struct err **err);
  * First comes pci_host_load(), which compares what there is on the buses, then the others in any
  * order. Errors: -EINVAL and a sentence without the name of the part that is loaded.
  */
-#define PCI_HOST_STATE_VERSION 1u
+#define PCI_HOST_STATE_VERSION 2u
 void pci_host_save(struct pci_host *host, struct pack *out);
-/* Names the first function that is not the same on both sides. */
+/*
+ * Names the first function that is not the same on both sides. Version 1 has nothing of the slots of
+ * the root bus.
+ */
 int pci_host_load(struct pci_host *host, uint32_t version, struct unpack *in, struct err **err);
 
 #define PCI_PORT_STATE_VERSION 1u

@@ -305,6 +305,7 @@ void pci_host_save(struct pci_host *host, struct pack *out)
 		}
 		pack_u32(out, host->address);
 		pci_function_save(host->bridge, out);
+		pci_root_save(host, out);
 	} else {
 		out->failed = true;
 	}
@@ -385,8 +386,8 @@ static int pci_list_load(struct pci_list *list, struct unpack *in, struct err **
 }
 
 /* host->lock held. */
-static int pci_host_load_locked(struct pci_host *host, struct pci_list *list, struct unpack *in,
-				struct err **err)
+static int pci_host_load_locked(struct pci_host *host, struct pci_list *list, uint32_t version,
+				struct unpack *in, struct err **err)
 {
 	struct pci_saved saved;
 	uint32_t address;
@@ -403,6 +404,8 @@ static int pci_host_load_locked(struct pci_host *host, struct pci_list *list, st
 		return ret;
 	address = unpack_u32(in);
 	ret = pci_function_load(host->bridge, in, &saved, err);
+	if (!ret && version > 1)
+		ret = pci_root_load(host, in, err);
 	if (ret)
 		return ret;
 	if (!unpack_ended(in) || (address & ~PCI_ADDRESS_MASK))
@@ -417,12 +420,12 @@ int pci_host_load(struct pci_host *host, uint32_t version, struct unpack *in, st
 	struct pci_list list;
 	int ret;
 
-	if (version != PCI_HOST_STATE_VERSION)
+	if (!version || version > PCI_HOST_STATE_VERSION)
 		return err_set(err, EINVAL, "its state is of version %u, and %u is known here",
 			       version, PCI_HOST_STATE_VERSION);
 	pthread_mutex_lock(&host->lock);
 	if (pci_list_init(&list, host))
-		ret = pci_host_load_locked(host, &list, in, err);
+		ret = pci_host_load_locked(host, &list, version, in, err);
 	else
 		ret = err_set(err, ENOMEM, "out of memory");
 	pci_list_done(&list);

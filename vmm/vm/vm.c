@@ -462,7 +462,7 @@ static int vm_build(struct vm *vm, struct err **err)
 {
 	int (*const steps[])(struct vm * vm, struct err * *err) = {
 		vm_build_core,     vm_build_memory, vm_build_boot,    vm_build_chardevs,
-		vm_build_platform, vm_build_cpus,   vm_build_devices,
+		vm_build_platform, vm_build_cpus,   vm_build_devices, vm_build_acpi,
 	};
 	int ret = 0;
 

@@ -108,7 +108,12 @@ int vm_build_acpi(struct vm *vm, struct err **err)
 	uint8_t *distances = calloc(nr_nodes, nr_nodes);
 	struct acpi_cpu cpus[VM_CPUS_MAX];
 	struct acpi_image image;
-	struct acpi_config acpi = {.layout = vm->layout, .cpus = cpus, .nr_cpus = c->smp.cpus};
+	struct acpi_config acpi = {
+		.layout = vm->layout,
+		.cpus = cpus,
+		.nr_cpus = c->smp.cpus,
+		.pci_slots = pci_root_slots(vm->pci),
+	};
 	int ret;
 
 	if (!distances)
@@ -172,7 +177,7 @@ int vm_build_boot(struct vm *vm, struct err **err)
 		ret = vm_open("-initrd", vm->config->initrd, &vm->initrd_fd, err);
 	if (!ret)
 		ret = vm_check_kernel(vm, err);
-	return ret ? ret : vm_build_acpi(vm, err);
+	return ret;
 }
 
 static void vm_boot_apply(void *opaque, struct kvm_regs *regs, struct kvm_sregs *sregs)

@@ -11,6 +11,7 @@
 #include "vmm/core/bus.h"
 #include "vmm/core/gm.h"
 #include "vmm/core/hv.h"
+#include "vmm/cmdline/live.h"
 #include "vmm/core/loop.h"
 #include "vmm/isa/power.h"
 #include "vmm/isa/pvpanic.h"
@@ -55,6 +56,11 @@ int vm_build_platform(struct vm *vm, struct err **err)
 		.window32 = l->window32,
 		.window64 = l->window64,
 		.intx_gsi = PLATFORM_PCI_INTX_GSI,
+		.slots_port = cmdline_root_has_hotplug(vm->config) ? PLATFORM_PCI_SLOTS_PORT : 0,
+		.notify = vm_slots_notify,
+		.ejected = vm_slots_ejected,
+		.kept = vm_slots_kept,
+		.opaque = vm,
 	};
 
 	vm->power = power_new(vm->hv, vm->pio, &vm_isa_ops, vm, err);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Devices that come and go while the machine is there, behind root ports (vmm/pci/slot.c).
+ * Devices that come and go while the machine is there, behind root ports (vmm/pci/slot.c) and in slots
+ * of a flat root bus (vmm/pci/root.c).
  *
  * I1  Adding is all or nothing: configuration, place in the address map, ACPI tables, parts, slot,
  *     in this order; a failure takes them back in reverse.
@@ -13,8 +14,11 @@
  * I4  What is plugged into a memory device that leaves all the same (the guest took it out of its
  *     slot with memory in use) is the host's again.
  *
- * Threads: the main one, with the vCPUs held while lists of devices change; vm_port_ejected()
- * and vm_port_kept() on a vCPU's.
+ * I5  A device that comes, or is asked for, is the one function of its slot. What a guest gives up is a
+ *     slot, with all functions that were in it from the start.
+ *
+ * Threads: the main one, with the vCPUs held while lists of devices change; vm_port_ejected(),
+ * vm_port_kept() and their like for slots on a vCPU's.
  * The guest controls: when it gives a device up, also one that nobody asked for.
  */
 #include <errno.h>
@@ -29,11 +33,14 @@
 #include "base/ptrs.h"
 #include "qmp/size.h"
 #include "vmm/cmdline/live.h"
+#include "vmm/isa/power.h"
 #include "vmm/kvm/kvm.h"
 #include "vmm/machine/layout.h"
+#include "vmm/machine/platform.h"
 #include "vmm/pci/pci.h"
 #include "vmm/virtio/mem.h"
 #include "vmm/virtio/virtio.h"
+#include "vmm/virtio/virtio_pci.h"
 #include "vmm/vm/fences.h"
 #include "vmm/vm/memslots.h"
 #include "vmm/vm/vm_internal.h"
@@ -53,7 +60,7 @@ static bool vm_may_grow(const struct vm *vm)
 {
 	const struct vm_config *c = vm->config;
 	uint64_t used = c->memory.ram_bytes;
-	size_t nr_free = 0;
+	size_t nr_free = cmdline_root_has_hotplug(c);
 
 	for (size_t i = 0; i < c->nr_devices; i++) {
 		const struct vm_device_config *d = c->devices[i];
@@ -61,7 +68,7 @@ static bool vm_may_grow(const struct vm *vm)
 		if (d->type == VM_DEVICE_VIRTIO_MEM)
 			used += d->virtio_mem.region_size_bytes;
 		nr_free += d->type == VM_DEVICE_ROOT_PORT && d->root_port.hotplug;
-		nr_free -= d->pci.port && d->pci.port->root_port.hotplug;
+		nr_free -= d->pci.port && d->pci.port->root_port.hotplug && !d->pci.function;
 	}
 	return nr_free && used < c->memory.max_bytes;
 }
@@ -147,7 +154,9 @@ static int vm_parts_add(struct vm *vm, const struct vm_device_config *config, st
 	if (!ret)
 		ret = vm_device_build(vm, d, err);
 	if (!ret)
-		ret = pci_port_plug(vm_device_of(vm, config->pci.port)->port, err);
+		ret = config->pci.port
+			      ? pci_port_plug(vm_device_of(vm, config->pci.port)->port, err)
+			      : pci_root_plug(virtio_pci_device(d->transport), err);
 	if (ret) {
 		vm_device_free(vm, d);
 		return ret;
@@ -292,12 +301,48 @@ void vm_port_kept(void *opaque)
 	vm_request(port->vm, VM_REQUEST_EJECTED);
 }
 
-/* What is behind a port; NULL: nothing. */
+void vm_slots_notify(void *opaque)
+{
+	struct vm *vm = opaque;
+
+	power_notify(vm->power, PLATFORM_GED_EVENT_PCI_SLOTS);
+}
+
+void vm_slots_ejected(void *opaque, uint32_t slots)
+{
+	struct vm *vm = opaque;
+
+	atomic_fetch_or(&vm->slots_ejected, slots);
+	vm_request(vm, VM_REQUEST_EJECTED);
+}
+
+void vm_slots_kept(void *opaque, uint32_t slots)
+{
+	struct vm *vm = opaque;
+
+	atomic_fetch_or(&vm->slots_kept, slots);
+	vm_request(vm, VM_REQUEST_EJECTED);
+}
+
+/* The first device that is behind a port; NULL: none. */
 static struct vm_device *vm_device_behind(const struct vm *vm, const struct vm_device *port)
 {
 	for (size_t i = 0; i < vm->nr_devices; i++)
 		if (vm->devices[i]->config->pci.port == port->config)
 			return vm->devices[i];
+	return NULL;
+}
+
+/* The first device that is in one of @slots of the root bus; NULL: none. */
+static struct vm_device *vm_device_in(const struct vm *vm, uint32_t slots)
+{
+	for (size_t i = 0; i < vm->nr_devices; i++) {
+		struct vm_device *d = vm->devices[i];
+
+		if (d->transport && !d->config->pci.port &&
+		    slots >> pci_device_slot(virtio_pci_device(d->transport)) & 1)
+			return d;
+	}
 	return NULL;
 }
 
@@ -320,6 +365,14 @@ static void vm_tell_kept(struct vm *vm, struct vm_device *d)
 
 static void vm_tell_all_kept(struct vm *vm)
 {
+	uint32_t slots = atomic_exchange(&vm->slots_kept, 0);
+
+	for (unsigned int slot = 0; slots >> slot; slot++) {
+		struct vm_device *d = vm_device_in(vm, slots & 1u << slot);
+
+		if (d && d->unplug_requested)
+			vm_tell_kept(vm, d);
+	}
 	for (size_t i = 0; i < vm->nr_devices; i++) {
 		struct vm_device *port = vm->devices[i], *behind;
 
@@ -329,6 +382,18 @@ static void vm_tell_all_kept(struct vm *vm)
 		if (behind && behind->unplug_requested)
 			vm_tell_kept(vm, behind);
 	}
+}
+
+static void vm_remove_slots(struct vm *vm)
+{
+	struct vm_device *d;
+	uint32_t slots;
+
+	if (!vm->slots_ejected || !vm_can_halt(vm))
+		return;
+	slots = atomic_exchange(&vm->slots_ejected, 0);
+	while ((d = vm_device_in(vm, slots)))
+		vm_device_remove(vm, d);
 }
 
 void vm_remove_ejected(struct vm *vm)
@@ -345,13 +410,12 @@ void vm_remove_ejected(struct vm *vm)
 		if (!vm_can_halt(vm))
 			return;
 		port->ejected = false;
-		behind = vm_device_behind(vm, port);
-		if (!behind)
-			continue;
-		vm_device_remove(vm, behind);
+		while ((behind = vm_device_behind(vm, port)))
+			vm_device_remove(vm, behind);
 		/* Those behind @port in the list moved up; so may have @port. */
 		i = SIZE_MAX;
 	}
+	vm_remove_slots(vm);
 }
 
 /*
@@ -399,16 +463,49 @@ static int vm_del_check_mem(const struct vm_device *d, const char *id, struct er
 		size_format(info.requested_size, requested));
 }
 
-static int vm_del_check(const struct vm_device *d, const char *id, uint64_t now_ms,
-			struct err **err)
+/* Another device with a function of @d's slot; NULL: none. */
+static const struct vm_device *vm_device_beside(const struct vm *vm, const struct vm_device *d)
 {
-	const struct vm_device_config *c = d->config;
+	const struct pci_device *own = vm_pci_device(vm, d->config);
 
-	if (!c->pci.port || !c->pci.port->root_port.hotplug)
+	for (size_t i = 0; i < vm->nr_devices; i++) {
+		const struct pci_device *dev = vm_pci_device(vm, vm->devices[i]->config);
+
+		if (dev && dev != own && pci_device_bus(dev) == pci_device_bus(own) &&
+		    pci_device_slot(dev) == pci_device_slot(own))
+			return vm->devices[i];
+	}
+	return NULL;
+}
+
+static int vm_del_check_place(const struct vm *vm, const struct vm_device *d, const char *id,
+			      struct err **err)
+{
+	const struct vm_device *beside;
+	char name[VM_DEVICE_NAME_MAX];
+
+	if (!d->transport || !cmdline_device_has_hotplug(vm->config, d->config))
 		return err_set(err, ENOTSUP,
-			       "device_del: device '%s' is not behind a root port with hotplug=on, "
-			       "and stays while the machine is there",
+			       "device_del: device '%s' is not in a slot with hot-plug (behind a "
+			       "root port with hotplug=on, or on the root bus of machine pc), and "
+			       "stays while the machine is there",
 			       id);
+	beside = vm_device_beside(vm, d);
+	if (beside)
+		return err_set(err, ENOTSUP,
+			       "device_del: device '%s' shares its slot with '%s', and a slot is "
+			       "taken out as a whole",
+			       id, vm_device_name(vm, beside, name));
+	return 0;
+}
+
+static int vm_del_check(const struct vm *vm, const struct vm_device *d, const char *id,
+			uint64_t now_ms, struct err **err)
+{
+	int ret = vm_del_check_place(vm, d, id, err);
+
+	if (ret)
+		return ret;
 	if (d->unplug_requested && now_ms - d->unplug_asked_ms < VM_UNPLUG_WAIT_MS)
 		return err_set(err, EBUSY,
 			       "device_del: the guest was asked for device '%s' %" PRIu64
@@ -421,8 +518,8 @@ int vm_device_del(struct vm *vm, const char *id, struct err **err)
 {
 	struct vm_device_config *config;
 	uint64_t now_ms = vm_now_ms();
-	struct vm_device *d, *port;
 	int ret = vm_check_settled(vm, "device_del", err);
+	struct vm_device *d;
 
 	if (ret)
 		return ret;
@@ -431,11 +528,12 @@ int vm_device_del(struct vm *vm, const char *id, struct err **err)
 	if (!config)
 		return err_set(err, ENODEV, "Device '%s' not found", id);
 	d = vm_device_of(vm, config);
-	ret = vm_del_check(d, id, now_ms, err);
+	ret = vm_del_check(vm, d, id, now_ms, err);
 	if (ret)
 		return ret;
-	port = vm_device_of(vm, config->pci.port);
-	ret = pci_port_request_unplug(port->port, err);
+	ret = config->pci.port
+		      ? pci_port_request_unplug(vm_device_of(vm, config->pci.port)->port, err)
+		      : pci_root_request_unplug(virtio_pci_device(d->transport), err);
 	if (ret)
 		return ret;
 	d->unplug_requested = true;

@@ -97,7 +97,7 @@ enum {
 	VM_REQUEST_VIOLATION_SHUTDOWN = 1 << 8,
 	VM_REQUEST_SCATTERED = 1 << 9, /* there are not memory slots enough; with failure[] */
 	VM_REQUEST_MEMORY = 1 << 10,   /* struct vm_mem tells of which device */
-	VM_REQUEST_EJECTED = 1 << 11,  /* struct vm_device tells from which port */
+	VM_REQUEST_EJECTED = 1 << 11,  /* struct vm_device tells from which port; or vm.slots_* */
 };
 
 #define VM_RAM_NAME_MAX 32
@@ -130,6 +130,8 @@ struct vm {
 	char (*ram_names)[VM_RAM_NAME_MAX];
 	struct vcpus *vcpus;
 	struct pci_host *pci;
+	_Atomic uint32_t slots_ejected; /* of the root bus: the guest gave up what is in them */
+	_Atomic uint32_t slots_kept;    /* it was asked to, and did not */
 	struct rtc *rtc;
 	struct power *power;
 	struct fds *fds;
@@ -271,6 +273,10 @@ const char *vm_device_name(const struct vm *vm, const struct vm_device *device,
 			   char buf[VM_DEVICE_NAME_MAX]);
 
 /* vm_hotplug.c */
+/* For pci_host_config; @opaque is the struct vm. */
+void vm_slots_notify(void *opaque);
+void vm_slots_ejected(void *opaque, uint32_t slots);
+void vm_slots_kept(void *opaque, uint32_t slots);
 /* For pci_port_config; @opaque is a port's struct vm_device. */
 void vm_port_ejected(void *opaque);
 void vm_port_kept(void *opaque);

@@ -250,6 +250,22 @@ void pci_enable(struct pci_dev dev)
 	pci_enable_one(dev);
 }
 
+/* From *low on, those that may lie above 4 GiB behind a port from *high on. */
+static void pci_assign_in(struct pci_dev dev, uint64_t *low, uint64_t *high)
+{
+	for (unsigned int i = 0; i < PCI_BARS; i++) {
+		struct pci_bar bar = pci_bar(dev, i);
+		uint64_t *next = bar.is_64bit && bar.prefetchable ? high : low;
+
+		if (bar.size == 0)
+			continue;
+		*next = (*next + bar.size - 1) & ~(bar.size - 1);
+		pci_bar_move(dev, i, *next);
+		*next += bar.size;
+		i += bar.is_64bit;
+	}
+}
+
 void pci_assign(struct pci_dev dev)
 {
 	struct pci_dev port;
@@ -260,17 +276,12 @@ void pci_assign(struct pci_dev dev)
 	low = (uint64_t)(pci_read(port, PCI_MEMORY_BASE, 2) & 0xfff0) << 16;
 	high = (uint64_t)(pci_read(port, PCI_PREFETCH_BASE, 2) & 0xfff0) << 16 |
 	       (uint64_t)pci_read(port, PCI_PREFETCH_HIGH, 4) << 32;
-	for (unsigned int i = 0; i < PCI_BARS; i++) {
-		struct pci_bar bar = pci_bar(dev, i);
-		uint64_t *next = bar.is_64bit && bar.prefetchable ? &high : &low;
+	pci_assign_in(dev, &low, &high);
+}
 
-		if (bar.size == 0)
-			continue;
-		*next = (*next + bar.size - 1) & ~(bar.size - 1);
-		pci_bar_move(dev, i, *next);
-		*next += bar.size;
-		i += bar.is_64bit;
-	}
+void pci_assign_from(struct pci_dev dev, uint64_t gpa)
+{
+	pci_assign_in(dev, &gpa, &gpa);
 }
 
 struct pci_msix pci_msix_find(struct pci_dev dev)

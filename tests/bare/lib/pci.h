@@ -74,6 +74,8 @@ void pci_enable(struct pci_dev dev);
 bool pci_port_above(struct pci_dev dev, struct pci_dev *ret_port);
 /* Give the BARs of a device that came later addresses: from the start of the port's windows on. */
 void pci_assign(struct pci_dev dev);
+/* The same on the root bus: from @gpa on, which is below 4 GiB. */
+void pci_assign_from(struct pci_dev dev, uint64_t gpa);
 /* Input of the I/O APIC that pin A drives. */
 unsigned int pci_intx_gsi(struct pci_dev dev);
 

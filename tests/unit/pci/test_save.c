@@ -522,7 +522,7 @@ static void test_other_windows(void **state)
 	assert_refused(ret, err, "the PCI window above 4 GiB has 0x1000000000 bytes");
 	err = NULL;
 	ret = pci_host_load(host, PCI_HOST_STATE_VERSION + 1, &in, &err);
-	assert_refused(ret, err, "version 2, and 1 is known here");
+	assert_refused(ret, err, "version 3, and 2 is known here");
 	pci_host_free(host);
 	bus_free(config.mmio);
 	bus_free(config.pio);
