@@ -118,8 +118,7 @@ static void file_warm(const struct pages_file *f, uint64_t offset, uint64_t size
 	munmap(room, total);
 }
 
-/* Commit a run. After a failure a part of it may be there. */
-static int file_fill(const struct pages_file *f, uint64_t offset, uint64_t size)
+int file_fill(const struct pages_file *f, uint64_t offset, uint64_t size)
 {
 	uint64_t step = FILE_PIECE, done = 0;
 

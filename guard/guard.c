@@ -337,6 +337,36 @@ int vmem_guard_discard(struct vmem_guard *guard, uint64_t offset, uint64_t size)
 	return ret ? ret : guard->pages->ops->discard(guard->pages, offset, size);
 }
 
+int vmem_guard_reclaim(struct vmem_guard *guard, uint64_t offset, uint64_t size,
+		       uint64_t *ret_bytes)
+{
+	uint64_t block_size = guard->config.block_size, at, stop, end;
+	struct pages *pages = guard->pages;
+	int ret = 0;
+
+	*ret_bytes = 0;
+	if (!size ||
+	    !range_contains((struct range){0, guard->config.size}, (struct range){offset, size}) ||
+	    !num_is_aligned(offset | size, pages->page))
+		return -EINVAL;
+	pthread_mutex_lock(&guard->borrow_lock);
+	if (guard->borrower.drop)
+		ret = -EBUSY;
+	pthread_mutex_unlock(&guard->borrow_lock);
+	end = (offset + size + block_size - 1) / block_size;
+	at = bitmap_next_set(guard->granted, offset / block_size, end);
+	for (; !ret && at < end; at = bitmap_next_set(guard->granted, stop, end)) {
+		uint64_t from = num_max(offset, at * block_size), to;
+
+		stop = bitmap_next_clear(guard->granted, at, end);
+		to = num_min(offset + size, stop * block_size);
+		ret = pages->ops->reclaim(pages, from, to - from);
+		if (!ret)
+			*ret_bytes += to - from;
+	}
+	return ret;
+}
+
 /* ---- what is lent: lend.h ---- */
 
 int guard_borrow(struct vmem_guard *guard, const struct guard_borrower *borrower)

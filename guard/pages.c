@@ -3,9 +3,11 @@
 #include "guard/pages.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/num.h"
@@ -22,6 +24,15 @@ int pages_error(struct vmem_error *error, int code, const char *format, ...)
 		va_end(args);
 	}
 	return -code;
+}
+
+uint64_t pages_page_size(int fd)
+{
+	struct statfs fs;
+
+	if (fd >= 0 && fstatfs(fd, &fs) == 0 && fs.f_type == HUGETLBFS_MAGIC)
+		return (uint64_t)fs.f_bsize;
+	return (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
 uint32_t pages_fence_budget(const struct pages_config *config)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Host pages of one region: which blocks are open, and what closed ones cost. The lower half of
- * the guard; it knows nothing of memory slots. <vmem/guard.h>, I2 to I7, are its contract.
+ * the guard; it knows nothing of memory slots. <vmem/guard.h>, I2 to I8, are its contract.
  *
  * Kinds, each in a file of its own:
  *
@@ -51,6 +51,8 @@ struct pages_ops {
 	int (*populate)(struct pages *pages, uint64_t offset, uint64_t size);
 	int (*close)(struct pages *pages, uint64_t offset, uint64_t size);
 	int (*discard)(struct pages *pages, uint64_t offset, uint64_t size);
+	/* Multiples of `page` inside open blocks: free the pages, and change nothing else. */
+	int (*reclaim)(struct pages *pages, uint64_t offset, uint64_t size);
 	/*
 	 * lend.h; open runs. -EOPNOTSUPP: not this one. The kernel knows of no userfaultfd there when
 	 * it is lent, nor when it is taken back. NULL: there is nothing to do.
@@ -64,6 +66,7 @@ struct pages {
 	const struct pages_ops *ops;
 	struct pages_config config;
 	const char *mechanism;
+	uint64_t page; /* bytes of a page of the memory, as the host frees them */
 	_Atomic uint32_t fences, armed_segments;
 	_Atomic uint64_t lent_bytes;
 };
@@ -80,6 +83,9 @@ int pages_error(struct vmem_error *error, int code, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
 /* ---- shared by the kinds (pages.c) ---- */
+
+/* Bytes of a page of the memory: of the file @fd, or (-1) of this machine. */
+uint64_t pages_page_size(int fd);
 
 /* How many fences the region may have: max_fences, or what stands for 0 there. */
 uint32_t pages_fence_budget(const struct pages_config *config);

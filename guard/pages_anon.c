@@ -291,6 +291,12 @@ static int anon_discard(struct pages *pages, uint64_t offset, uint64_t size)
 	return ret;
 }
 
+/* Open memory is writable, armed segment or not: what is dropped of it comes back when it is touched. */
+static int anon_reclaim(struct pages *pages, uint64_t offset, uint64_t size)
+{
+	return madvise(pages->config.memory + offset, size, MADV_DONTNEED) < 0 ? -errno : 0;
+}
+
 /* ---- what is lent ---- */
 
 /* Open blocks of plain segments are mappings of their own, of which nobody wants anything. */
@@ -330,6 +336,7 @@ static const struct pages_ops anon_ops = {
 	.populate = pages_populate,
 	.close = anon_close,
 	.discard = anon_discard,
+	.reclaim = anon_reclaim,
 	.lend = anon_lend,
 };
 
@@ -340,6 +347,7 @@ static int anon_init(struct anon *anon, const struct pages_config *config)
 
 	anon->pages.ops = &anon_ops;
 	anon->pages.config = *config;
+	anon->pages.page = pages_page_size(-1);
 	anon->nr_blocks = config->size / config->block_size;
 	anon->segment_blocks = config->segment_size / config->block_size;
 	anon->nr_segments = anon->nr_blocks / anon->segment_blocks +

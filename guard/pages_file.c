@@ -11,8 +11,9 @@
  *     disk (ext4, xfs ...)    fences: mprotect(PROT_NONE). Also for the others where this process
  *                             may not have a userfaultfd.
  *
- * I1  A block that is dirty has all the memory or disk space that it can ever need: opening commits
- *     it. One that is not is closed, and has none, unless it is a stray: a hole that failed.
+ * I1  A block that is dirty has all the memory or disk space that it can ever need, but for what was
+ *     reclaimed of it: opening commits it. One that is not is closed, and has none, unless it is a
+ *     stray: a hole that failed.
  * I2  Fences: closed runs are PROT_NONE, open ones readable and writable; fences counts the closed
  *     runs. Each change of protection is of one run, and is done wholly or not at all. The kernel
  *     never joins mappings of huge pages again: there every place that was once divided counts half.
@@ -24,6 +25,11 @@
  *     not make is found and tried again.
  * I5  Where the file system makes huge pages only for mappings that were advised to have them, what is
  *     opened is touched first, through a second mapping: committing alone would make small pages.
+ * I6  What is reclaimed of an open block is a hole that may be filled again: such a block is "loose",
+ *     not registered with userfaultfd any more, until it is made a hole as a whole, for which it is
+ *     registered first. Runs of loose blocks are as many as there may be fences, and no more (I2
+ *     says how they count): where one would be cut in two beyond that, the whole of it is filled and
+ *     registered again.
  *
  * Locked memory (mlock(2)) changes nothing: holes are made in it just as well.
  *
@@ -62,10 +68,17 @@ static struct pages_file *file_of(struct pages *pages)
 
 /* ---- fences ---- */
 
-/* Is there a place to divide at the start of the block that was none before? */
-static bool file_cuts(const struct pages_file *f, uint64_t block)
+bool file_cuts(const struct pages_file *f, uint64_t block)
 {
 	return block && block < bitmap_size(f->cuts) && !bitmap_test(f->cuts, block);
+}
+
+void file_cut(struct pages_file *f, uint64_t block)
+{
+	if (!f->cuts || !file_cuts(f, block))
+		return;
+	bitmap_set(f->cuts, block, 1);
+	f->nr_cuts++;
 }
 
 /* What opening or closing blocks [first, end) adds to the number of fences. */
@@ -117,14 +130,8 @@ static int file_protect(struct pages_file *f, uint64_t first, uint64_t end, bool
 		return ret;
 	}
 	f->base.fences += (uint32_t)change;
-	for (int i = 0; f->cuts && i < 2; i++) {
-		uint64_t cut = i ? end : first;
-
-		if (file_cuts(f, cut)) {
-			bitmap_set(f->cuts, cut, 1);
-			f->nr_cuts++;
-		}
-	}
+	file_cut(f, first);
+	file_cut(f, end);
 	if (opening)
 		bitmap_set(f->open, first, end - first);
 	else
@@ -191,8 +198,10 @@ static int file_discard(struct pages *pages, uint64_t offset, uint64_t size)
 			bitmap_next_set(f->stray, first, end));
 	if (first == end)
 		return 0;
+	ret = file_tighten(f, first, end);
 	/* One hole to the end: what is one already costs the kernel nothing. */
-	ret = file_punch(f, first * block_size, (end - first) * block_size);
+	if (!ret)
+		ret = file_punch(f, first * block_size, (end - first) * block_size);
 	if (!ret)
 		bitmap_clear(f->stray, first, end - first);
 	/* After a failure nobody knows which of them are whole: opening commits them again. */
@@ -206,30 +215,33 @@ static int file_discard(struct pages *pages, uint64_t offset, uint64_t size)
 	return ret;
 }
 
-/* What is open is all in the file: nobody need be kept from filling a hole there. */
+/* Whoever touches it next gets a page, as with any file. */
+static int file_reclaim(struct pages *pages, uint64_t offset, uint64_t size)
+{
+	struct pages_file *f = file_of(pages);
+	uint64_t block_size = pages->config.block_size;
+	int ret = file_loosen(f, offset / block_size, (offset + size - 1) / block_size + 1);
+
+	return ret ? ret : file_punch(f, offset, size);
+}
+
+/* What is open, and not loose, is all in the file: nobody need be kept from filling a hole there. */
 static int file_lend(struct pages *pages, uint64_t offset, uint64_t size)
 {
 	struct pages_file *f = file_of(pages);
-	struct uffdio_range run = {(uintptr_t)pages->config.memory + offset, size};
+	uint64_t block_size = pages->config.block_size;
 
-	if (f->kind == FILE_DISK)
+	if (f->kind == FILE_DISK ||
+	    !bitmap_all_clear(f->loose, offset / block_size, size / block_size))
 		return -EOPNOTSUPP;
-	if (f->uffd < 0)
-		return 0;
-	return ioctl(f->uffd, UFFDIO_UNREGISTER, &run) < 0 ? -errno : 0;
+	return f->uffd < 0 ? 0 : file_unregister(f, offset, size);
 }
 
 static int file_take_back(struct pages *pages, uint64_t offset, uint64_t size)
 {
 	struct pages_file *f = file_of(pages);
-	struct uffdio_register run = {
-		.range = {(uintptr_t)pages->config.memory + offset, size},
-		.mode = UFFDIO_REGISTER_MODE_MISSING,
-	};
 
-	if (f->uffd < 0)
-		return 0;
-	return ioctl(f->uffd, UFFDIO_REGISTER, &run) < 0 ? -errno : 0;
+	return f->uffd < 0 ? 0 : file_register(f, offset, size);
 }
 
 static void file_free(struct pages *pages)
@@ -241,6 +253,7 @@ static void file_free(struct pages *pages)
 	bitmap_free(f->open);
 	bitmap_free(f->dirty);
 	bitmap_free(f->stray);
+	bitmap_free(f->loose);
 	bitmap_free(f->cuts);
 	free(f);
 }
@@ -251,6 +264,7 @@ static const struct pages_ops file_ops = {
 	.populate = file_populate,
 	.close = file_close,
 	.discard = file_discard,
+	.reclaim = file_reclaim,
 	.lend = file_lend,
 	.take_back = file_take_back,
 };
@@ -286,14 +300,12 @@ static int file_look(struct pages_file *f, struct vmem_error *error)
 		return pages_error(error, code, "%s cannot be examined: %s", file_name(f, name),
 				   strerror(code));
 	}
-	f->page = (uint64_t)sysconf(_SC_PAGESIZE);
+	f->page = f->base.page = pages_page_size(c->fd);
 	f->kind = FILE_DISK;
 	if (fs.f_type == TMPFS_MAGIC)
 		f->kind = FILE_MEMORY;
-	if (fs.f_type == HUGETLBFS_MAGIC) {
+	if (fs.f_type == HUGETLBFS_MAGIC)
 		f->kind = FILE_HUGETLB;
-		f->page = (uint64_t)fs.f_bsize;
-	}
 	if (!S_ISREG(st.st_mode))
 		return pages_error(error, EINVAL, "%s is no regular file", file_name(f, name));
 	if (!num_add(c->fd_offset, c->size, &end) || end > (uint64_t)st.st_size)
@@ -335,7 +347,7 @@ static int file_empty(struct pages_file *f, struct vmem_error *error)
 }
 
 /* A fault in a hole becomes SIGBUS or EFAULT. False when userfaultfd is not to be had for this. */
-static bool file_register(struct pages_file *f)
+static bool file_watch(struct pages_file *f)
 {
 	const struct pages_config *c = &f->base.config;
 	struct uffdio_api api = {
@@ -343,16 +355,12 @@ static bool file_register(struct pages_file *f)
 		.features = UFFD_FEATURE_SIGBUS | UFFD_FEATURE_MISSING_SHMEM |
 			    UFFD_FEATURE_MISSING_HUGETLBFS,
 	};
-	struct uffdio_register all = {
-		.range = {(uintptr_t)c->memory, c->size},
-		.mode = UFFDIO_REGISTER_MODE_MISSING,
-	};
 
 	/* SIGBUS and no handler: no fault ever waits, so those of the kernel need no right. */
 	f->uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
 	if (f->uffd < 0)
 		return false;
-	if (ioctl(f->uffd, UFFDIO_API, &api) == 0 && ioctl(f->uffd, UFFDIO_REGISTER, &all) == 0)
+	if (ioctl(f->uffd, UFFDIO_API, &api) == 0 && file_register(f, 0, c->size) == 0)
 		return true;
 	close(f->uffd);
 	f->uffd = -1;
@@ -384,7 +392,7 @@ static int file_seal(struct pages_file *f, struct vmem_error *error)
 
 	file_advise(f);
 	if (f->kind != FILE_DISK && (!f->fine || file_can_see(f)))
-		registered = file_register(f);
+		registered = file_watch(f);
 	f->base.mechanism = registered ? "userfaultfd" : "mprotect";
 	protection = registered ? PROT_READ | PROT_WRITE : PROT_NONE;
 	if (mprotect(c->memory, c->size, protection) < 0) {
@@ -394,15 +402,13 @@ static int file_seal(struct pages_file *f, struct vmem_error *error)
 		return pages_error(error, code, "the mapping of %s cannot be protected: %s",
 				   file_name(f, name), strerror(code));
 	}
-	if (registered)
-		return 0;
+	f->max_fences = pages_fence_budget(c);
 	if (f->kind == FILE_HUGETLB) {
 		f->cuts = bitmap_new(c->size / c->block_size);
 		if (!f->cuts)
 			return pages_error(error, ENOMEM, "out of memory");
 	}
-	f->max_fences = pages_fence_budget(c);
-	f->base.fences = 1;
+	f->base.fences = !registered;
 	return 0;
 }
 
@@ -421,7 +427,8 @@ int pages_file_new(const struct pages_config *config, struct pages **ret_pages,
 	f->open = bitmap_new(config->size / config->block_size);
 	f->dirty = bitmap_new(config->size / config->block_size);
 	f->stray = bitmap_new(config->size / config->block_size);
-	if (!f->open || !f->dirty || !f->stray)
+	f->loose = bitmap_new(config->size / config->block_size);
+	if (!f->open || !f->dirty || !f->stray || !f->loose)
 		ret = pages_error(ret_error, ENOMEM, "out of memory");
 	if (!ret)
 		ret = file_look(f, ret_error);

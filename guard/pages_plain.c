@@ -53,6 +53,7 @@ static const struct pages_ops plain_ops = {
 	.populate = pages_populate,
 	.close = plain_close,
 	.discard = plain_discard,
+	.reclaim = plain_discard,
 };
 
 int pages_plain_new(const struct pages_config *config, struct pages **ret_pages,
@@ -66,6 +67,7 @@ int pages_plain_new(const struct pages_config *config, struct pages **ret_pages,
 	pages->ops = &plain_ops;
 	pages->config = *config;
 	pages->mechanism = "none";
+	pages->page = pages_page_size(config->fd);
 	ret = config->size ? plain_discard(pages, 0, config->size) : 0;
 	if (!ret && mprotect(config->memory, config->size, PROT_READ | PROT_WRITE) < 0)
 		ret = -errno;

@@ -32,6 +32,10 @@
  * I7  vmem_guard_populate(), and vmem_guard_grant() for files, fail with -ENOMEM or -ENOSPC before
  *     the host would have to kill somebody for the memory: limits of control groups and the host's
  *     free memory are looked at first.
+ * I8  vmem_guard_reclaim() changes neither what is granted nor what is closed: it takes pages of
+ *     granted blocks, which come back, as zeros, when they are touched. The host may be out of
+ *     memory then (I7 is about what is granted, not about what was given back), as it may be
+ *     wherever private memory is touched for the first time.
  *
  * Ownership: the memory, the file and what is behind the ops belong to the caller and outlive the
  * guard. The guard sets the protection of the memory from vmem_guard_new() on; after
@@ -121,6 +125,16 @@ int vmem_guard_grant(struct vmem_guard *guard, uint64_t offset, uint64_t size);
 int vmem_guard_populate(struct vmem_guard *guard, uint64_t offset, uint64_t size);
 int vmem_guard_revoke(struct vmem_guard *guard, uint64_t offset, uint64_t size);
 int vmem_guard_discard(struct vmem_guard *guard, uint64_t offset, uint64_t size);
+
+/*
+ * The guest has no use for the content of [offset, offset + size), whole pages of the backing (a
+ * balloon, free page reporting): free the host's pages of what of it is granted. That reads as zeros
+ * then, and is granted as before (I8). What is not granted stays as it is. *ret_bytes: how much was
+ * freed, also after a failure. -EINVAL: not pages of the region; -EBUSY: content of the region is
+ * still on its way; -ENOMEM: this would cut the memory into too many mappings; else -errno.
+ */
+int vmem_guard_reclaim(struct vmem_guard *guard, uint64_t offset, uint64_t size,
+		       uint64_t *ret_bytes);
 
 /*
  * A vCPU met a closed block in a present slot (KVM_RUN failed with EFAULT). Lay the slots that
