@@ -167,7 +167,8 @@ int gm_discard(struct gm *gm, uint64_t gpa, uint64_t size, uint64_t *ret_bytes);
 
 /*
  * Discard nothing until each hold is released: memory may be on its way in, and what is discarded would
- * come back. None is under way when gm_discard_hold() returns.
+ * come back. None is under way when gm_discard_hold() returns, which waits for accesses too; to release
+ * waits for nobody.
  */
 void gm_discard_hold(struct gm *gm);
 void gm_discard_release(struct gm *gm);

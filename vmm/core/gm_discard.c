@@ -112,15 +112,14 @@ int gm_discard(struct gm *gm, uint64_t gpa, uint64_t size, uint64_t *ret_bytes)
 
 void gm_discard_hold(struct gm *gm)
 {
-	pthread_rwlock_wrlock(&gm->lock);
 	gm->discard_holds++;
+	/* Whoever did not see it has the lock. */
+	pthread_rwlock_wrlock(&gm->lock);
 	pthread_rwlock_unlock(&gm->lock);
 }
 
 void gm_discard_release(struct gm *gm)
 {
-	pthread_rwlock_wrlock(&gm->lock);
 	assert(gm->discard_holds);
 	gm->discard_holds--;
-	pthread_rwlock_unlock(&gm->lock);
 }

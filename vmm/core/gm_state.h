@@ -34,7 +34,7 @@ struct gm {
 	struct gm_region **regions; /* sorted; guarded by lock, as are the next */
 	size_t nregions;
 	bool dirty; /* writes are marked */
-	unsigned int discard_holds;
+	_Atomic unsigned int discard_holds;
 };
 
 /* Index of the region that contains @gpa, or nregions. gm->lock held. */

@@ -22,6 +22,7 @@
 
 #define VIRTIO_MEM_QUEUE_SIZE      128
 #define VIRTIO_MEM_SIZE_QUEUE_SIZE 16
+#define VIRTIO_MEM_PAGE_BYTES      4096
 #define VIRTIO_MEM_STEP_BYTES      (1 * GIB) /* cleared in less than a second by any host */
 
 /* ---- violations ---- */
@@ -385,6 +386,11 @@ static int virtio_mem_init(struct virtio_mem *mem, struct err **err)
 		.ops = &virtio_mem_guard_ops,
 		.opaque = mem,
 	};
+	const struct gm_discard discard = {
+		.page_bytes = c->page_bytes ? c->page_bytes : VIRTIO_MEM_PAGE_BYTES,
+		.fn = virtio_mem_reclaim,
+		.opaque = mem,
+	};
 	struct range gpa = {c->device.addr, c->device.region_size};
 	struct vmem_error error;
 	int ret;
@@ -410,6 +416,9 @@ static int virtio_mem_init(struct virtio_mem *mem, struct err **err)
 		ret = mem_size_init(mem, err);
 	if (ret)
 		return ret;
+	ret = gm_set_discard(c->gm, gpa.start, &discard);
+	if (ret)
+		return err_set(err, -ret, "its memory does not begin at a page of it");
 	bus_add(c->mmio, &mem->absent.region);
 	return 0;
 }
@@ -441,6 +450,9 @@ void virtio_mem_free(struct virtio_mem *mem)
 	if (!mem)
 		return;
 	bus_remove(mem->config.mmio, &mem->absent.region);
+	/* Waits for one that is under way. */
+	if (mem->gm_region)
+		gm_set_discard(mem->config.gm, mem->config.device.addr, NULL);
 	loop_watch_free(mem->resize);
 	mem_pace_done(&mem->pace);
 	mem_pace_done(&mem->size.pace);

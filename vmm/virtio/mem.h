@@ -28,6 +28,9 @@
  *
  * I8  What the owner asks for is the size from the moment on in which it was asked: what the guest was
  *     granted before is gone, and a request of the guest that is answered later counts from there.
+ * I9  Plugged memory may be given back to the host page by page (gm_discard()), which changes nothing of
+ *     the device: blocks stay plugged, and no size is another. A block that is not plugged, or is
+ *     being unplugged, has no part in it.
  *
  * Ownership: the caller owns the memory, the gm, the loop, and ends the transport first.
  * Threads: requests and the engine run on the loop's thread with the device lock held; the public
@@ -114,6 +117,7 @@ struct virtio_mem_config {
 	void *memory;
 	int fd; /* -1 */
 	uint64_t fd_offset;
+	uint64_t page_bytes;              /* of the memory; 0: 4096 */
 	unsigned int populate_threads;    /* with prealloc: 1 or more */
 	struct vmem_device_config device; /* its bounds of size requests are not looked at, but: */
 	uint64_t request_limit, request_rate; /* as virtio_mem_set_request_policy() takes them */

@@ -3,7 +3,8 @@
  * What is behind the engine of a virtio-mem device: the guard and guest memory, in the order that
  * mem.h wants (I1, I7), and the guard's memory slots.
  *
- * Threads: everything here runs with the device lock held.
+ * Threads: everything here runs with the device lock held, but virtio_mem_reclaim(), which tries to
+ * get it.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -111,6 +112,19 @@ static int virtio_mem_discard(void *host, uint64_t offset, uint64_t size)
 	return virtio_mem_done(
 		mem, VIRTIO_MEM_DISCARD,
 		virtio_mem_in_steps(mem, mem->unplugging, offset, size, vmem_guard_discard));
+}
+
+/* Nothing that the engine knows of changes, nor does what is reachable. */
+int virtio_mem_reclaim(void *opaque, uint64_t offset, uint64_t size, uint64_t *ret_bytes)
+{
+	struct virtio_mem *mem = opaque;
+	int ret;
+
+	if (!virtio_try_lock(mem->vdev))
+		return -EAGAIN;
+	ret = vmem_guard_reclaim(mem->guard, offset, size, ret_bytes);
+	virtio_unlock(mem->vdev);
+	return ret;
 }
 
 static void virtio_mem_config_changed(void *host)

@@ -64,6 +64,12 @@ struct virtio_mem {
 extern const struct vmem_host_ops virtio_mem_host_ops;
 extern const struct vmem_guard_ops virtio_mem_guard_ops;
 
+/*
+ * For struct gm_discard; @opaque is the struct virtio_mem. Plugged memory that a guest gave up by other
+ * means than this device; -EAGAIN when a request is under way.
+ */
+int virtio_mem_reclaim(void *opaque, uint64_t offset, uint64_t size, uint64_t *ret_bytes);
+
 /* Tell config.changed. The device lock is held. */
 void virtio_mem_changed(struct virtio_mem *mem);
 /* Another size is asked for: what was plugged then. The device lock is held. */

@@ -25,6 +25,11 @@ void virtio_lock(struct virtio_device *vdev)
 	pthread_mutex_lock(&vdev->lock);
 }
 
+bool virtio_try_lock(struct virtio_device *vdev)
+{
+	return !pthread_mutex_trylock(&vdev->lock);
+}
+
 void virtio_unlock(struct virtio_device *vdev)
 {
 	pthread_mutex_unlock(&vdev->lock);
@@ -184,7 +189,7 @@ bool virtio_try_pause(struct virtio_device *vdev)
 {
 	bool idle;
 
-	if (pthread_mutex_trylock(&vdev->lock))
+	if (!virtio_try_lock(vdev))
 		return false;
 	idle = !vdev->kicks_running;
 	if (idle)

@@ -51,6 +51,7 @@ struct virtio_device;
 
 /* Device types (section 5). */
 #define VIRTIO_ID_ENTROPY 4
+#define VIRTIO_ID_BALLOON 5
 #define VIRTIO_ID_MEM     24
 
 /* Device-independent feature bits (section 6). */
@@ -141,6 +142,8 @@ uint16_t virtio_device_type(const struct virtio_device *vdev);
 /* ---- for devices and monitors, from any thread, without the device lock ---- */
 
 void virtio_lock(struct virtio_device *vdev);
+/* Without waiting: false, and not held, when somebody has it. */
+bool virtio_try_lock(struct virtio_device *vdev);
 void virtio_unlock(struct virtio_device *vdev);
 
 /*

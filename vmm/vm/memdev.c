@@ -225,6 +225,7 @@ static int memdev_make(struct memdev *m, struct err **err)
 	if (private) {
 		close(m->fd);
 		m->fd = -1;
+		m->copy = true;
 	}
 	if (!ret)
 		ret = memdev_set_attributes(m, err);

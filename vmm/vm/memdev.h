@@ -44,6 +44,7 @@ struct memdev {
 	int fd; /* -1: private memory; else @memory is a shared mapping of this file */
 	uint64_t fd_offset;
 	bool merge, dump;
+	bool copy; /* private, of a file: a page that is dropped is the file's again, not zeros */
 };
 
 /*

@@ -123,6 +123,7 @@ static int vm_build_mem(struct vm *vm, struct vm_device *d, struct err **err)
 		.memory = d->guest->memdev->memory,
 		.fd = d->guest->memdev->fd,
 		.fd_offset = d->guest->memdev->fd_offset,
+		.page_bytes = d->guest->memdev->page_bytes,
 		.populate_threads = c->memdev->prealloc_threads,
 		.device =
 			{

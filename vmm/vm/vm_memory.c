@@ -138,6 +138,7 @@ static struct vm_ram_block vm_ram_block_of(struct vm *vm, const struct layout_ra
 		.fd = memdev->fd,
 		.fd_offset = memdev->fd_offset + offset,
 		.prealloc = memdev->config && memdev->config->prealloc,
+		.copy = memdev->copy,
 	};
 }
 
@@ -157,43 +158,55 @@ static int vm_name_ram(struct vm *vm, struct err **err)
 	return 0;
 }
 
-static int vm_add_ram(struct vm *vm, struct range gpa, void *host, struct err **err)
+/* Give the guest @size bytes from @block on, which are one run on the host as well. */
+static int vm_add_ram(struct vm *vm, struct vm_ram_block *block, uint64_t size, struct err **err)
 {
+	const struct gm_discard discard = {block->page_bytes, vm_ram_discard, block};
+	struct range gpa = {block->gpa.start, size};
 	uint32_t slot;
-	int ret = vm->hv->ops->slot_add(vm->hv, gpa, host, false, &slot);
+	int ret = vm->hv->ops->slot_add(vm->hv, gpa, block->host, false, &slot);
 
 	if (!ret)
-		ret = gm_add_ram(vm->gm, gpa, host);
+		ret = gm_add_ram(vm->gm, gpa, block->host);
 	if (ret)
 		return err_set(err, -ret, "boot memory cannot be given to the guest: %s",
 			       strerror(-ret));
+	/* A piece that begins inside a huge page gives none back: -EINVAL. */
+	if (!block->copy)
+		(void)gm_set_discard(vm->gm, gpa.start, &discard);
 	return 0;
 }
 
-/* Pieces that adjoin in the guest and on the host become one slot. */
+/* Does @next go on where @size bytes from @block on end, in the guest, on the host and in the file? */
+static bool vm_ram_adjoins(const struct vm_ram_block *block, uint64_t size,
+			   const struct vm_ram_block *next)
+{
+	return block->gpa.start + size == next->gpa.start &&
+	       (char *)block->host + size == next->host && block->fd == next->fd &&
+	       (block->fd < 0 || block->fd_offset + size == next->fd_offset) &&
+	       block->page_bytes == next->page_bytes && block->copy == next->copy;
+}
+
+/* Pieces that adjoin become one slot. */
 static int vm_place_ram(struct vm *vm, struct err **err)
 {
-	const struct machine_layout *l = vm->layout;
-	struct range run = {0, 0};
-	char *host = NULL;
+	struct vm_ram_block *run = NULL;
+	uint64_t size = 0;
 	int ret = vm_name_ram(vm, err);
 
-	for (size_t i = 0; i < l->nr_ram && !ret; i++) {
-		char *piece = vm->ram_blocks[i].host;
+	for (size_t i = 0; i < vm->layout->nr_ram && !ret; i++) {
+		struct vm_ram_block *block = &vm->ram_blocks[i];
 
-		if (run.size && range_end(run) == l->ram[i].gpa.start && host + run.size == piece) {
-			run.size += l->ram[i].gpa.size;
+		if (run && vm_ram_adjoins(run, size, block)) {
+			size += block->gpa.size;
 			continue;
 		}
-		if (run.size) {
-			ret = vm_add_ram(vm, run, host, err);
-			if (ret)
-				return ret;
-		}
-		run = l->ram[i].gpa;
-		host = piece;
+		if (run)
+			ret = vm_add_ram(vm, run, size, err);
+		run = block;
+		size = block->gpa.size;
 	}
-	return ret || !run.size ? ret : vm_add_ram(vm, run, host, err);
+	return ret || !run ? ret : vm_add_ram(vm, run, size, err);
 }
 
 int vm_build_memory(struct vm *vm, struct err **err)

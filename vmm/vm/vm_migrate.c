@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/num.h"
 #include "base/pack.h"
+#include "vmm/core/gm.h"
 #include "vmm/core/loop.h"
 #include "vmm/kvm/vcpu.h"
 #include "vmm/virtio/mem.h"
@@ -170,6 +171,8 @@ bool vm_incoming_is_held(const struct vm *vm)
 
 void vm_memory_arrives(struct vm *vm, void (*release)(void *opaque), void *opaque)
 {
+	/* What a balloon would give back now would come back with the rest. */
+	gm_discard_hold(vm->gm);
 	vm->memory_arrives = true;
 	vm->memory_release = release;
 	vm->memory_opaque = opaque;
@@ -300,6 +303,8 @@ void vm_memory_arrived(struct vm *vm)
 {
 	struct err *err = NULL;
 
+	if (vm->memory_arrives)
+		gm_discard_release(vm->gm);
 	vm->memory_arrives = false;
 	vm_memory_stalls(vm, false);
 	if (!vm->reset_waits || vm->ended)

@@ -2,7 +2,10 @@
 /* A machine's memory as it is carried elsewhere: see vm_ram.h for the contract. */
 #include "vmm/vm/vm_ram.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/err.h"
 #include "vmm/core/gm.h"
@@ -49,6 +52,24 @@ void vm_dirty_stop(struct vm *vm)
 {
 	kvm_dirty_stop(vm->kvm);
 	gm_dirty_stop(vm->gm);
+}
+
+int vm_ram_discard(void *opaque, uint64_t offset, uint64_t size, uint64_t *ret_bytes)
+{
+	const struct vm_ram_block *block = opaque;
+	int ret;
+
+	do {
+		if (block->fd >= 0)
+			ret = fallocate(block->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+					(off_t)(block->fd_offset + offset), (off_t)size);
+		else
+			ret = madvise((char *)block->host + offset, size, MADV_DONTNEED);
+	} while (ret < 0 && errno == EINTR);
+	if (ret < 0)
+		return errno == EAGAIN ? -EIO : -errno;
+	*ret_bytes = size;
+	return 0;
 }
 
 void vm_throttle(struct vm *vm, unsigned int percent)

@@ -38,6 +38,7 @@ struct vm_ram_block {
 	int fd; /* -1: private memory; else @host is a shared mapping of this file ... */
 	uint64_t fd_offset;     /* ... from here on */
 	bool prealloc;          /* all of it is the guest's before it is used */
+	bool copy;              /* of a file that shows where a private page is dropped */
 	struct virtio_mem *mem; /* NULL: boot memory */
 };
 
@@ -51,6 +52,13 @@ int vm_dirty_start(struct vm *vm, struct err **err);
 /* What the guest wrote so far is in the gm's marks when it returns. 0 or -errno. */
 int vm_dirty_sync(struct vm *vm);
 void vm_dirty_stop(struct vm *vm);
+
+/*
+ * For struct gm_discard, of boot memory; @opaque is the first block of the region, whose others follow
+ * it on the host. What was set aside for the memory is so no longer: pages that the guest wants back have
+ * to be found, as those of any process.
+ */
+int vm_ram_discard(void *opaque, uint64_t offset, uint64_t size, uint64_t *ret_bytes);
 
 /* Hold the guest's CPUs back so many percent of the time, 0 to 99. */
 void vm_throttle(struct vm *vm, unsigned int percent);
