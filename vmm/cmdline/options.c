@@ -126,6 +126,8 @@ const char *cmdline_missing_reason(const char *name)
 		{"no-acpi",
 		 "guests learn of CPUs, NUMA nodes and memory devices from ACPI; libvirt "
 		 "gives them ACPI with <features><acpi/></features>"},
+		{"usb", "there is no USB controller; libvirt leaves it away with <controller "
+			"type='usb' model='none'/>"},
 		{"vnc", "there is no display"},
 		{"spice", "there is no display"},
 		{"gdb", "there is no debugger's stub in this version"},
