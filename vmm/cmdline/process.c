@@ -137,6 +137,11 @@ int cmdline_process_finish(struct cmdline *cl, struct err **err)
 		ret = cmdline_check_file("-initrd", config->initrd, err);
 	if (!ret && !config->append)
 		ret = cmdline_set_string(&config->append, "", err);
+	if (!ret && config->incoming && !strncmp(config->incoming, "exec:", 5) &&
+	    config->sandbox.enable && !config->sandbox.spawn)
+		ret = err_set(err, EPERM,
+			      "-incoming: -sandbox spawn=deny lets the machine start no command; "
+			      "allowed: tcp:, unix:, fd:, file:, defer");
 	for (size_t i = 0; i < config->nr_rngs && !ret; i++) {
 		if (config->rngs[i]->filename)
 			ret = cmdline_check_file(
