@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Lines of input. The interrupt only wakes the processor up; bytes are taken by lines_get(), until
- * the receiver is empty, so that the edge-triggered input fires again for the next one.
+ * the receiver is empty, so that the edge-triggered input fires again for the next one. A line ends as
+ * programs end one, as the key of a terminal does, or with both.
  */
 #include <stddef.h>
 
@@ -14,6 +15,7 @@
 
 static char lines_text[LINES_MAX];
 static unsigned int lines_size;
+static bool lines_after_return;
 
 void lines_init(unsigned int vector)
 {
@@ -24,12 +26,15 @@ void lines_init(unsigned int vector)
 
 bool lines_get(char line[LINES_MAX])
 {
+	bool after_return;
 	int c;
 
 	while ((c = console_read()) >= 0) {
-		if (c == '\r')
+		after_return = lines_after_return;
+		lines_after_return = c == '\r';
+		if (c == '\n' && after_return)
 			continue;
-		if (c == '\n') {
+		if (c == '\n' || c == '\r') {
 			lines_text[lines_size] = '\0';
 			memcpy(line, lines_text, lines_size + 1);
 			lines_size = 0;
