@@ -8,6 +8,7 @@
  *	arena=SIZE	boot memory, from BALLOON_ARENA on (16M), all in use at first
  *	features=BITS	what it accepts of the device's own features (all that is offered)
  *	poison=VALUE	poison_val (0)
+ *	compact=1	queues are numbered without gaps, as Linux did up to 6.10
  *
  * It prints "balloon: ready features=BITS". Orders, one a line:
  *	state		"state used=N free=N balloon=N hinted=N wrong=N stats=N rounds=N reused=N": pages,

@@ -101,7 +101,7 @@ bool balloon_add(struct balloon *b, unsigned int q, const struct vring_segment *
 	if (!vring_add(&b->rings[q], segments, count))
 		return false;
 	if (vring_kick_needed(&b->rings[q]))
-		mmio_write16(b->doorbells[q], (uint16_t)q);
+		mmio_write16(b->doorbells[q], b->indices[q]);
 	return true;
 }
 
@@ -323,7 +323,7 @@ bool balloon_open(struct balloon *b, uint64_t arena, uint64_t size)
 
 bool balloon_start(struct balloon *b, uint64_t features)
 {
-	uint16_t size = (uint16_t)arg_number("queue_size", 128);
+	uint16_t size = (uint16_t)arg_number("queue_size", 128), index = 0;
 
 	features |= VIRTIO_F_VERSION_1;
 	if (arg_is("ring", "packed"))
@@ -332,9 +332,12 @@ bool balloon_start(struct balloon *b, uint64_t features)
 		return false;
 	for (unsigned int q = 0; q < BALLOON_QUEUES; q++) {
 		b->present[q] = (features & queue_feature[q]) == queue_feature[q];
-		if (b->present[q])
-			b->doorbells[q] =
-				virtio_queue_enable(&b->virtio, &b->rings[q], (uint16_t)q, size);
+		if (!b->present[q])
+			continue;
+		/* drivers in use number those that there are */
+		b->indices[q] = arg_number("compact", 0) != 0 ? index++ : (uint16_t)q;
+		b->doorbells[q] =
+			virtio_queue_enable(&b->virtio, &b->rings[q], b->indices[q], size);
 	}
 	if ((features & FEATURE_POISON) != 0)
 		balloon_config(b, CONFIG_POISON, (uint32_t)arg_number("poison", 0));

@@ -37,6 +37,7 @@ struct balloon {
 	struct vring rings[BALLOON_QUEUES];
 	uint64_t doorbells[BALLOON_QUEUES];
 	bool present[BALLOON_QUEUES];
+	uint16_t indices[BALLOON_QUEUES];
 	bool follows; /* num_pages */
 	/* the arena */
 	uint64_t arena;
