@@ -26,7 +26,7 @@ import ebbcache
 from console import Console
 from ebbvm import EBB, GUEST, TIMEOUT_S
 from events import Events
-from shell import Shell
+from shell import Shell, Terminal
 
 HERE = pathlib.Path(__file__).resolve().parent
 # Debian's libvirt, which is installed, and that of its backports, which is fetched.
@@ -285,6 +285,12 @@ class Daemon:
         self._pid = int(pid_file.read_text())
         self.events = Events(self.uri)
 
+    def host_starts(self):
+        """What a start of the host means to libvirtd: nothing is left in /run."""
+        for entry in (self.socket.parent / "qemu").iterdir():
+            if entry.is_file():
+                entry.unlink()
+
     def _leave(self):
         for console in self._consoles:
             console.close()
@@ -357,6 +363,10 @@ class Daemon:
     def shell(self):
         """One virsh for many commands, over one connection."""
         return Shell([*self._virsh, "-q", "-c", self.uri])
+
+    def terminal(self, *words):
+        """`virsh WORDS` on a terminal."""
+        return Terminal([*self._virsh, "-c", self.uri, *map(str, words)])
 
     def console(self, name):
         """The console of guest NAME, closed with the daemon at the latest."""

@@ -5,8 +5,10 @@ Of the example only what depends on the machine and the guest is changed: name, 
 its command line. With small=True also the sizes, for those who run many.
 """
 
+import json
 import pathlib
 import re
+import uuid
 import xml.etree.ElementTree as ElementTree
 
 from daemon import EMULATOR
@@ -55,6 +57,7 @@ class Domain:
         self.xml = example(machine)
         self._console = None
         self.xml.find("name").text = name
+        ElementTree.SubElement(self.xml, "uuid").text = str(uuid.uuid4())
         if QEMU:
             self.xml.set("type", "qemu")
             self.xml.find("cpu").set("mode", "maximum")
@@ -147,13 +150,38 @@ class Domain:
     def aliases(self):
         return list(self.memory_devices())
 
-    def qmp(self, text):
-        """The answer of the emulator's monitor to TEXT."""
-        return self.virsh("qemu-monitor-command", text)
+    def qmp(self, command, **arguments):
+        """What the emulator's monitor returns for COMMAND."""
+        text = json.dumps({"execute": command, **({"arguments": arguments} if arguments else {})})
+        answer = json.loads(self.virsh("qemu-monitor-command", text))
+        assert "return" in answer, answer
+        return answer["return"]
+
+    def sizes(self):
+        """alias -> (requested, plugged) as libvirt has it, which is what ebb has."""
+        known = {
+            alias: (figures["requested"], figures["current"])
+            for alias, figures in self.memory_devices().items()
+        }
+        devices = {device["data"]["id"]: device["data"] for device in self.qmp("query-memory-devices")}
+        ebb = {
+            alias: (devices[alias]["requested-size"], devices[alias]["size"]) for alias in known
+        } if not QEMU else known
+        assert known == ebb, f"libvirt says {known}, the emulator {ebb}"
+        return known
 
     def resize(self, alias, size):
         words = ("--alias", alias, "--requested-size", f"{size}b")
         return self.virsh("update-memory-device", *words)
+
+    def resize_and_wait(self, index, size):
+        """Give device INDEX another size; then guest, libvirt and ebb have it."""
+        alias = self.aliases()[index]
+        self.daemon.events.mark()
+        self.resize(alias, size)
+        self.expect(f"^follow {index} plugged={size}$")
+        self.daemon.events.expect(f"memory-device-size {self.name} {alias} {size >> 10}")
+        assert self.sizes()[alias] == (size, size)
 
     def stats(self, *words):
         """`domstats` as name -> value."""
@@ -162,4 +190,11 @@ class Domain:
 
     def balloon_stats(self):
         """`dommemstat` as name -> number."""
-        return {name: int(n) for name, n in re.findall(r"^(\S+) (\d+)$", self.virsh("dommemstat"), re.M)}
+        text = self.virsh("dommemstat")
+        return {name: int(n) for name, n in re.findall(r"^(\S+) (\d+)$", text, re.M)}
+
+    def told(self, kind):
+        """The words of each event of KIND that libvirt told of it, in turn."""
+        begin = f"{kind} {self.name}"
+        lines = self.daemon.events.lines
+        return [line[len(begin) :].strip() for line in lines if f"{line} ".startswith(f"{begin} ")]

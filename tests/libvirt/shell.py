@@ -1,18 +1,52 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""One virsh for many commands, as people sit at it: commands go to its standard input.
+"""A virsh that stays, as people sit at it.
 
-Each command is followed by an `echo` of a number, whose line is the end of the command's output; what
-virsh says of a failure comes before it, as errors and output are one pipe.
+Shell runs many commands over one connection. Each is followed by an `echo` of a number, whose line is
+the end of the command's output; what virsh says of a failure comes before it, as errors and output
+are one pipe. Terminal runs one command on a terminal of its own, for what wants one.
 """
 
 import itertools
 import os
+import pty
 import re
 import subprocess
 
 from ebbvm import TIMEOUT_S, Stream
 
 PROMPT = re.compile(r"^(?:virsh [#>] )+", re.M)
+
+
+class Terminal:
+    def __init__(self, argv):
+        self._master, slave = pty.openpty()
+        with open(slave, "r+b", buffering=0) as terminal:
+            self._process = subprocess.Popen(
+                argv,
+                stdin=terminal,
+                stdout=terminal,
+                stderr=terminal,
+                env={**os.environ, "LC_ALL": "C"},
+                start_new_session=True,
+            )
+        self._stream = Stream(self._master)
+        self.expect = self._stream.expect
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._process.kill()
+        self._process.wait()
+        self._stream.finish()
+        os.close(self._master)
+
+    @property
+    def text(self):
+        return self._stream.text
+
+    def type(self, line):
+        os.write(self._master, line.encode() + b"\r")
 
 
 class Shell:

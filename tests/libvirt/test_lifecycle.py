@@ -1,17 +1,147 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A domain's life, as people lead it with virsh."""
 
+import signal
+
 import pytest
 
 from domain import GIB, MACHINES, MIB, Domain
 
-ONE = 1 * GIB
+# What the example's domains have: RAM of two cells, and two devices of 4 GiB.
+RAM = 2 * GIB
+DEVICES = 8 * GIB
+
+
+def fields(text):
+    """`Name: value` lines as a dictionary."""
+    pairs = (line.split(":", 1) for line in text.splitlines() if ":" in line)
+    return {name: value.strip() for name, value in pairs}
 
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_life(daemon, machine):
-    """Start, sizes up and down until guest, libvirt and ebb agree; stop, go on, end."""
-    domain = Domain(daemon, f"life-{machine}", machine).start()
-    events = daemon.events
-    events.expect(f"lifecycle {domain.name} Started Booted")
+    """From define to undefine; console, sizes, figures, and what is told of each step."""
+    domain = Domain(daemon, f"life-{machine}", machine)
+    domain.define()
+    assert domain.state() == "shut off"
+    domain.start()
+    assert domain.state() == "running"
+    assert domain.aliases() == ["virtiomem0", "virtiomem1"]
+    assert domain.sizes() == {"virtiomem0": (0, 0), "virtiomem1": (512 * MIB, 512 * MIB)}
+
+    domain.resize_and_wait(0, 3 * GIB)
+    domain.resize_and_wait(1, 0)
+    domain.resize_and_wait(0, 2 * MIB)
+    domain.type("touch 0")
+    domain.expect("^touched 0 pages=512$")
+
+    info = fields(domain.virsh("dominfo"))
+    assert info["State"] == "running" and info["CPU(s)"] == "2"
+    assert info["Max memory"] == f"{(RAM + DEVICES) >> 10} KiB"
+    assert info["Used memory"] == f"{RAM >> 10} KiB"
+    stats = domain.stats()
+    assert stats["state.state"] == "1" and stats["vcpu.current"] == "2"
+    assert stats["vcpu.0.state"] == stats["vcpu.1.state"] == "1"
+    assert int(stats["balloon.current"]) == RAM >> 10
+    assert int(stats["balloon.maximum"]) == (RAM + DEVICES) >> 10
+    assert int(stats["cpu.time"]) > 0
+    assert int(domain.balloon_stats()["rss"]) >= 2048
+    assert domain.balloon_stats()["actual"] == RAM >> 10
+
+    domain.virsh("suspend")
+    assert domain.state() == "paused"
+    domain.type("touch 0")
+    domain.virsh("resume")
+    domain.expect("^touched 0 pages=512$")
+
+    pid = domain.pid
+    domain.virsh("reset")
+    domain.expect("^BARE ")
+    domain.expect("^follow: ready$")
+    assert domain.sizes() == {"virtiomem0": (2 * MIB, 2 * MIB), "virtiomem1": (0, 0)}
+    domain.virsh("reboot")
+    domain.expect("^follow: button$")
+    domain.expect("^BARE ")
+    domain.expect("^follow: ready$")
+    assert domain.pid == pid
+
+    domain.virsh("shutdown")
+    domain.expect("^follow: button$")
+    daemon.events.expect(f"lifecycle {domain.name} Stopped Shutdown")
+    assert domain.state() == "shut off"
+    domain.virsh("undefine")
+    daemon.events.expect(f"lifecycle {domain.name} Undefined Removed")
+    told = domain.told("lifecycle")
+    assert set(told[: told.index("Started Booted")]) <= {"Defined Added", "Defined Updated"}
+    assert told[told.index("Started Booted") :] == [
+        "Started Booted",
+        *("Suspended Paused", "Resumed Unpaused"),  # to listen from its first word on
+        *("Suspended Paused", "Resumed Unpaused"),
+        "Shutdown Finished",
+        "Stopped Shutdown",
+        "Undefined Removed",
+    ]
+    assert domain.told("reboot")
+
+
+def test_plain_start(daemon):
+    """`virsh start` alone; then `create` of a domain that is not kept, and `destroy` of both."""
+    kept = Domain(daemon, "kept", small=True).define()
+    kept.virsh("start")
+    kept.listen()
+    kept.type("verify 0")
+    kept.expect("^verified 0 wrong=0$")
+    passing = Domain(daemon, "passing", "q35", small=True)
+    daemon.virsh("create", passing.write())
+    assert sorted(daemon.names("--state-running")) == ["kept", "passing"]
+    for domain in (kept, passing):
+        domain.virsh("destroy")
+        daemon.events.expect(f"lifecycle {domain.name} Stopped Destroyed")
+    assert daemon.names() == ["kept"]
+
+
+def test_console(daemon):
+    """`virsh console` on a terminal: what is typed reaches the guest, its answer comes back."""
+    domain = Domain(daemon, "talk", append="test=echo", small=True).define()
+    domain.virsh("start", "--paused")
+    with daemon.terminal("console", domain.name) as terminal:
+        terminal.expect(r"^Escape character is \^\]")
+        domain.virsh("resume")
+        terminal.expect("^echo: ready$")
+        terminal.type("some words")
+        terminal.expect("^echo: some words$")
+        terminal.type("quit")
+        terminal.expect("^END$")
+    daemon.events.expect(f"lifecycle {domain.name} Stopped Shutdown")
+
+
+def test_event_command(daemon):
+    """`virsh event` tells people what the binding tells programs."""
+    domain = Domain(daemon, "told", small=True).start()
+    alias = domain.aliases()[0]
+    with daemon.terminal("event", "--domain", domain.name, "--all", "--loop") as terminal:
+        # It does not say from when on it listens.
+        while "Suspended Paused" not in terminal.text:
+            domain.virsh("suspend")
+            domain.virsh("resume")
+        domain.resize(alias, 64 * MIB)
+        terminal.expect(f"event 'memory-device-size-change' for domain '?told'?:\n.*{alias}")
+        domain.virsh("reset")
+        terminal.expect("event 'reboot' for domain '?told'?")
+        domain.expect("^follow: ready$")
+        domain.virsh("shutdown")
+        terminal.expect("event 'lifecycle' for domain '?told'?: Stopped Shutdown")
+
+
+def test_autostart(new_daemon):
+    """A domain with autostart is there after the host was started."""
+    domain = Domain(new_daemon, "always", small=True).define()
+    domain.virsh("autostart")
+    assert fields(domain.virsh("dominfo"))["Autostart"] == "enable"
+    new_daemon.kill(signal.SIGTERM)
+    new_daemon.host_starts()
+    new_daemon.start()
+    domain.listen()
+    domain.type("verify 0")
+    domain.expect("^verified 0 wrong=0$")
     assert domain.state() == "running"
