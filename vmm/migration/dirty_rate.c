@@ -62,6 +62,7 @@ struct dirty_rate {
 	int pagemap_fd;
 	uint64_t result_bytes;
 	bool measured;
+	pthread_mutex_t syncing; /* held while the log is looked at, and to end it meanwhile */
 };
 
 /* ---- samples ---- */
@@ -170,13 +171,25 @@ static int dirty_rate_wait(struct dirty_rate *d)
 	return ret == -ETIMEDOUT ? 0 : ret;
 }
 
+/* Nobody stops the log meanwhile. */
+static int dirty_rate_sync(struct dirty_rate *d)
+{
+	int ret = -ECANCELED;
+
+	pthread_mutex_lock(&d->syncing);
+	if (!cancel_raised(d->cancel))
+		ret = vm_dirty_sync(d->vm);
+	pthread_mutex_unlock(&d->syncing);
+	return ret;
+}
+
 static int dirty_rate_logged(struct dirty_rate *d, uint64_t *ret_bytes)
 {
 	uint64_t pages = 0;
 	int ret = dirty_rate_wait(d);
 
 	if (!ret)
-		ret = vm_dirty_sync(d->vm);
+		ret = dirty_rate_sync(d);
 	for (size_t i = 0; !ret && i < d->nr_blocks; i++)
 		pages += gm_dirty_count(vm_gm(d->vm), d->blocks[i].ram.gpa.start,
 					d->blocks[i].ram.gpa.size);
@@ -264,6 +277,7 @@ struct dirty_rate *dirty_rate_new(struct vm *vm, struct onmain *onmain, struct e
 	d->onmain = onmain;
 	d->joined = true;
 	d->pagemap_fd = -1;
+	pthread_mutex_init(&d->syncing, NULL);
 	return d;
 }
 
@@ -276,6 +290,7 @@ void dirty_rate_free(struct dirty_rate *d)
 	dirty_rate_clear(d);
 	if (d->logging)
 		vm_dirty_stop(d->vm);
+	pthread_mutex_destroy(&d->syncing);
 	free(d);
 }
 
@@ -359,9 +374,12 @@ void dirty_rate_give_way(struct dirty_rate *d)
 {
 	if (!d->logging)
 		return;
-	vm_dirty_stop(d->vm);
-	d->logging = false;
 	cancel_raise(d->cancel);
+	/* One look at the log at most, which waits for nobody. */
+	pthread_mutex_lock(&d->syncing);
+	vm_dirty_stop(d->vm);
+	pthread_mutex_unlock(&d->syncing);
+	d->logging = false;
 }
 
 void dirty_rate_info(const struct dirty_rate *d, struct dirty_rate_info *ret_info)
