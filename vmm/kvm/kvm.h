@@ -116,6 +116,11 @@ void kvm_vm_settle(struct kvm_vm *kvm);
  * start and stop exclude each other, and stop excludes sync (the caller's duty).
  */
 int kvm_dirty_start(struct kvm_vm *kvm, struct gm *gm, struct err **err);
+/*
+ * Switch on in KVM what kvm_dirty_start() would, after kvm_dirty_ring_enable(): for a process that is
+ * about to give up the right to it. Optional, and nothing is noted by it.
+ */
+void kvm_dirty_prepare(struct kvm_vm *kvm);
 int kvm_dirty_sync(struct kvm_vm *kvm);
 void kvm_dirty_stop(struct kvm_vm *kvm);
 

@@ -193,6 +193,13 @@ static void kvm_dirty_end(struct kvm_vm *kvm)
 	kvm->dirty.nr_words = 0;
 }
 
+void kvm_dirty_prepare(struct kvm_vm *kvm)
+{
+	pthread_mutex_lock(&kvm->lock);
+	kvm_dirty_choose(kvm);
+	pthread_mutex_unlock(&kvm->lock);
+}
+
 int kvm_dirty_start(struct kvm_vm *kvm, struct gm *gm, struct err **err)
 {
 	int ret;

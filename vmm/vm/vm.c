@@ -453,6 +453,7 @@ static int vm_build_core(struct vm *vm, struct err **err)
 	if (vm->config->machine.dirty_ring_entries &&
 	    kvm_dirty_ring_enable(vm->kvm, vm->config->machine.dirty_ring_entries, err))
 		return -EIO;
+	kvm_dirty_prepare(vm->kvm);
 	vm->hv = kvm_vm_hv(vm->kvm);
 	vm->cpuid = kvm_supported_cpuid(vm->kvm, err);
 	return vm->cpuid ? 0 : -EIO;
