@@ -242,10 +242,8 @@ static int incoming_take_over(struct incoming *in, struct err **err)
 
 static int incoming_run(struct incoming *in, struct err **err)
 {
-	int ret = incoming_set_status(in, MIGRATION_SETUP, NULL);
+	int ret = incoming_accept(in, err);
 
-	if (!ret)
-		ret = incoming_accept(in, err);
 	if (!ret && in->header.flags & RECORD_FLAG_IMAGE)
 		return incoming_image(in, err);
 	if (!ret)

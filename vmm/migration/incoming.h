@@ -32,8 +32,8 @@ struct incoming_config {
 	struct loop *main;
 	struct onmain *onmain;
 	uint32_t capabilities;
-	/* @error: of MIGRATION_FAILED, else NULL. After MIGRATION_COMPLETED and MIGRATION_FAILED it
-	 * is over. */
+	/* From MIGRATION_ACTIVE on. @error: of MIGRATION_FAILED, else NULL. After MIGRATION_COMPLETED
+	 * and MIGRATION_FAILED it is over. */
 	void (*status)(void *opaque, enum migration_status status, const char *error);
 	void *opaque;
 };

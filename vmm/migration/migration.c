@@ -209,10 +209,7 @@ static int migration_begin(struct migration *m, const char *uri, struct err **er
 	/* The last one's thread has told its end, and has nothing left to do. */
 	outgoing_free(m->outgoing);
 	m->outgoing = outgoing;
-	/* The hook's turn comes from the loop, but nobody can begin another one until then. */
-	m->status = MIGRATION_SETUP;
-	free(m->error);
-	m->error = NULL;
+	migration_on_status(m, MIGRATION_SETUP, NULL);
 	return 0;
 }
 
@@ -313,7 +310,7 @@ int migration_incoming(struct migration *m, const char *uri, struct err **err)
 	}
 	ret = incoming_start(&config, address, &m->incoming, err);
 	if (!ret)
-		m->status = MIGRATION_SETUP;
+		migration_on_status(m, MIGRATION_SETUP, NULL);
 	return ret;
 }
 

@@ -10,8 +10,9 @@
  *     whether it did (docs/migration.md). The machine stays stopped then.
  * I3  Calls return at once. Nothing on the main thread waits for another process, but
  *     migration_free(), which ends all transfers first.
- * I4  Hooks are called on the main thread, from no call of this face, and once for each change of the
- *     status, in order.
+ * I4  Hooks are called on the main thread, once for each change of the status, in order, and from no
+ *     call of this face but those that begin a migration: MIGRATION_SETUP is told before they return, so
+ *     that whoever began it never sees a machine without one.
  * I5  A machine that is started for an incoming migration runs when it was loaded whole, not before.
  *     When loading fails the program ends with status 1 and one sentence on standard error.
  *

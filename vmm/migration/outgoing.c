@@ -291,11 +291,9 @@ static int outgoing_run(struct outgoing *o, enum vm_migration_outcome *ret_outco
 			struct err **err)
 {
 	enum ram_send_state state = RAM_SEND_FITS;
-	int ret = outgoing_set_status(o, MIGRATION_SETUP);
+	int ret = outgoing_connect(o, err);
 
 	*ret_outcome = VM_MIGRATION_UNDONE;
-	if (!ret)
-		ret = outgoing_connect(o, err);
 	if (!ret)
 		ret = outgoing_describe(o, err);
 	if (!ret)

@@ -44,7 +44,10 @@ struct outgoing_config {
 	void *opaque;
 };
 
-/* Takes @address over, also when it fails. The first status comes from the loop. */
+/*
+ * Takes @address over, also when it fails. It is MIGRATION_SETUP then, which the hook is not told; all
+ * others come from the loop.
+ */
 int outgoing_start(const struct outgoing_config *config, struct address *address,
 		   struct outgoing **ret_outgoing, struct err **err);
 /* Ends it first, whatever it was doing; onmain_close() came before unless it is over. Accepts NULL. */
