@@ -59,7 +59,7 @@ class Warden:
     """The process in which all of a daemon's lie; see warden.py."""
 
     def __init__(self, folder, private):
-        words = ["unshare", "--mount", "--propagation", "private"] if private else []
+        words = ["unshare", "--mount", "--uts", "--propagation", "private"] if private else []
         self._process = subprocess.Popen(
             [*words, sys.executable, "-B", str(HERE / "warden.py"), str(folder)],
             stdin=subprocess.PIPE,
@@ -227,6 +227,9 @@ class Daemon:
             order("mount", self.folder / name, path)
         if self._part:
             self._mount_part()
+        # Guests move between hosts of different names only.
+        order("hostname", self.folder.name)
+        self._add_host(self.folder.name)
         self._add_user("passwd", f"{USER}:x:{USER_ID}:{USER_ID}::/nonexistent:/usr/sbin/nologin")
         self._add_user("group", f"{USER}:x:{USER_ID}:")
         order("kvm")
@@ -259,6 +262,13 @@ class Daemon:
         path.write_text("\n".join(lines) + "\n")
         path.chmod(0o644)
         self._warden.order("mount", path, f"/etc/{file}")
+
+    def _add_host(self, name):
+        """NAME is this host's, which is looked up nowhere else."""
+        path = self.folder / "hosts"
+        path.write_text(pathlib.Path("/etc/hosts").read_text() + f"\n127.0.0.1 {name}\n")
+        path.chmod(0o644)
+        self._warden.order("mount", path, "/etc/hosts")
 
     def _environment(self):
         env = {**os.environ, "LC_ALL": "C", "XDG_DATA_HOME": str(self.home / "data")}

@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Holds a private place for one libvirtd, and ends everything in it.
 
-    unshare --mount --propagation private warden.py FOLDER
+    unshare --mount --uts --propagation private warden.py FOLDER
 
-is started by daemon.py, as root in mounts of its own (without the `unshare` where a test runs
+is started by daemon.py, as root in mounts and with a host name of its own (without the `unshare` where a test runs
 without root), and lives as long as its standard input is open. One order a line, each a list in
 JSON, with one answer a line:
 
     ["mount", FROM, TO]                 bind FROM over TO, here only          ["done"]
+    ["hostname", NAME]                  what the host is called, here only    ["done"]
     ["kvm"]                             a /dev/kvm here that all users open   ["done"]
     ["run", ARGV, ENV, UID, GID, LOG]   run a program; daemons stay           ["ended", STATUS]
 
@@ -25,6 +26,7 @@ import os
 import pathlib
 import select
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -111,6 +113,9 @@ def obey(order, place):
     word, *rest = order
     if word == "mount":
         mount("--bind", *rest)
+        answer("done")
+    elif word == "hostname":
+        socket.sethostname(*rest)
         answer("done")
     elif word == "kvm":
         open_kvm(place / "dev")
