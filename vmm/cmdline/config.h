@@ -357,10 +357,11 @@ struct vm_sandbox_config {
 	bool resource_control;           /* limits, priorities, processors */
 };
 
-enum vm_rtc_base { VM_RTC_UTC, VM_RTC_LOCALTIME };
+enum vm_rtc_base { VM_RTC_UTC, VM_RTC_LOCALTIME, VM_RTC_DATE };
 
 struct vm_rtc_config {
 	enum vm_rtc_base base;
+	int64_t date_s; /* VM_RTC_DATE: seconds since 1970, as the guest reads them */
 };
 
 struct vm_config {

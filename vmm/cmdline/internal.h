@@ -79,7 +79,7 @@ extern const struct props cmdline_accel_props, cmdline_action_props, cmdline_boo
 	cmdline_msg_props, cmdline_name_props, cmdline_overcommit_props, cmdline_rtc_props,
 	cmdline_sandbox_props, cmdline_smp_props, cmdline_socket_props, cmdline_stdio_props;
 
-/* Options that exist in QEMU and not here: the sentence's reason, or NULL. */
+/* Options that exist in QEMU and not here: the sentence's reason, or NULL. missing.c */
 const char *cmdline_missing_reason(const char *name);
 
 /* machine.c */
@@ -152,9 +152,12 @@ int cmdline_frontends_defaults(struct cmdline *cl, struct err **err);
 int cmdline_monitors_finish(struct cmdline *cl, struct err **err);
 
 /* misc.c */
-cmdline_handler cmdline_name, cmdline_uuid, cmdline_rtc, cmdline_action, cmdline_boot, cmdline_msg,
+cmdline_handler cmdline_name, cmdline_uuid, cmdline_action, cmdline_boot, cmdline_msg,
 	cmdline_overcommit, cmdline_sandbox, cmdline_display, cmdline_only_none, cmdline_audiodev,
 	cmdline_global, cmdline_watchdog_action, cmdline_no_reboot, cmdline_no_shutdown;
+
+/* rtc.c */
+cmdline_handler cmdline_rtc;
 
 /* process.c */
 cmdline_handler cmdline_kernel, cmdline_initrd, cmdline_append, cmdline_paused, cmdline_pidfile,

@@ -32,24 +32,6 @@ static const struct prop uuid_list[] = {
 };
 static const struct props uuid_props = TABLE(uuid_list);
 
-static const char *const rtc_bases[] = {"utc", "localtime", NULL};
-static const char *const rtc_clocks[] = {"host", NULL};
-static const char *const rtc_driftfixes[] = {"none", "slew", NULL};
-
-static const struct prop rtc_list[] = {
-	{.name = "base",
-	 .type = PROP_ENUM,
-	 FIELD(rtc.base),
-	 .names = rtc_bases,
-	 .help = "what the clock shows"},
-	{.name = "clock", .type = PROP_ENUM, .names = rtc_clocks, .help = "what it follows"},
-	{.name = "driftfix",
-	 .type = PROP_ENUM,
-	 .names = rtc_driftfixes,
-	 .help = "accepted; there is no periodic interrupt that could drift"},
-};
-const struct props cmdline_rtc_props = TABLE(rtc_list);
-
 static const char *const reboot_actions[] = {"reset", "shutdown", NULL};
 static const char *const shutdown_actions[] = {"poweroff", "pause", NULL};
 static const char *const panic_actions[] = {"shutdown", "pause", "exit-failure", "none", NULL};
@@ -80,13 +62,28 @@ static const struct prop action_list[] = {
 };
 const struct props cmdline_action_props = TABLE(action_list);
 
+/* There is one thing to start, and it is always found: the order and what else is tried are moot. */
 static const struct prop boot_list[] = {
-	{.name = "strict", .type = PROP_BOOL, .help = "accepted; there is only the kernel"},
+	{.name = "order",
+	 .type = PROP_STRING,
+	 .flags = PROP_EMPTY,
+	 .help = "accepted; there is only the kernel"},
+	{.name = "once", .type = PROP_STRING, .flags = PROP_EMPTY, .help = "likewise"},
+	{.name = "strict", .type = PROP_BOOL, .help = "likewise"},
+	{.name = "reboot-timeout",
+	 .type = PROP_STRING,
+	 .help = "accepted; a start never fails for want of something to start"},
 	{.name = "menu",
 	 .type = PROP_BOOL,
 	 .refused = "on",
 	 .why = "there is no firmware to show one",
 	 .help = "boot menu"},
+	{.name = "splash",
+	 .type = PROP_STRING,
+	 .refused = "*",
+	 .why = "there is no firmware to show it",
+	 .help = "picture of the boot menu"},
+	{.name = "splash-time", .type = PROP_STRING, .help = "ignored without a menu"},
 };
 const struct props cmdline_boot_props = TABLE(boot_list);
 
@@ -190,11 +187,6 @@ int cmdline_uuid(struct cmdline *cl, const char *option, const char *arg, struct
 	return misc_set(&uuid_props, option, "uuid", arg, cl->config, err);
 }
 
-int cmdline_rtc(struct cmdline *cl, const char *option, const char *arg, struct err **err)
-{
-	return cmdline_apply(&cmdline_rtc_props, option, arg, NULL, cl->config, err);
-}
-
 int cmdline_action(struct cmdline *cl, const char *option, const char *arg, struct err **err)
 {
 	return cmdline_apply(&cmdline_action_props, option, arg, NULL, cl->config, err);
@@ -226,7 +218,7 @@ int cmdline_no_shutdown(struct cmdline *cl, const char *option, const char *arg,
 
 int cmdline_boot(struct cmdline *cl, const char *option, const char *arg, struct err **err)
 {
-	return cmdline_apply(&cmdline_boot_props, option, arg, NULL, cl->config, err);
+	return cmdline_apply(&cmdline_boot_props, option, arg, "order", cl->config, err);
 }
 
 int cmdline_msg(struct cmdline *cl, const char *option, const char *arg, struct err **err)

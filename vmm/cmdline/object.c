@@ -43,6 +43,18 @@ static const struct prop secret_list[] = {SECRET("data"), SECRET("file"), SECRET
 static const struct props secret_props = {&object_common_props, secret_list,
 					  ARRAY_SIZE(secret_list)};
 
+/* How the threads of disks are to be run: there are none. */
+#define IOTHREAD(key)                                                               \
+	{                                                                           \
+		.name = key, .type = PROP_UINT, .max = INT64_MAX, .help = "ignored" \
+	}
+static const struct prop iothread_list[] = {
+	IOTHREAD("poll-max-ns"),   IOTHREAD("poll-grow"),       IOTHREAD("poll-shrink"),
+	IOTHREAD("aio-max-batch"), IOTHREAD("thread-pool-min"), IOTHREAD("thread-pool-max"),
+};
+static const struct props iothread_props = {&object_common_props, iothread_list,
+					    ARRAY_SIZE(iothread_list)};
+
 const struct object_class object_classes[] = {
 	{"memory-backend-ram", OBJECT_MEMORY_RAM, "anonymous memory", &memdev_ram_props},
 	{"memory-backend-memfd", OBJECT_MEMORY_MEMFD, "memory of a file without a name",
@@ -52,7 +64,7 @@ const struct object_class object_classes[] = {
 	{"rng-builtin", OBJECT_RNG_BUILTIN, "random bytes from the host's kernel",
 	 &object_common_props},
 	{"secret", OBJECT_SECRET, "accepted and ignored", &secret_props},
-	{"iothread", OBJECT_IOTHREAD, "accepted; nothing runs on it", &object_common_props},
+	{"iothread", OBJECT_IOTHREAD, "accepted; nothing runs on it", &iothread_props},
 	{NULL, 0, NULL, NULL},
 };
 

@@ -50,7 +50,7 @@ const struct cmdline_option cmdline_options[] = {
 	OPTION("device", "DRIVER[,id=ID][,KEY=VALUE...]", cmdline_device,
 	       "a device, also as JSON; -device help and -device DRIVER,help list them"),
 	OPTION("uuid", "UUID", cmdline_uuid, "of the machine"),
-	OPTION("rtc", "[base=utc|localtime]", cmdline_rtc, "what the clock shows"),
+	OPTION("rtc", "[base=utc|localtime|DATE]", cmdline_rtc, "what the clock shows"),
 	OPTION("action", "[reboot=...][,shutdown=...][,panic=...][,watchdog=...]", cmdline_action,
 	       "what follows when the guest reboots, powers off, panics"),
 	FLAG("no-reboot", cmdline_no_reboot, "exit when the guest reboots"),
@@ -97,7 +97,9 @@ const struct cmdline_option cmdline_options[] = {
 	FLAG("version", cmdline_version, "the version"),
 
 	HEADING("Accepted for compatibility"),
-	OPTION("boot", "strict=on|off", cmdline_boot, "no effect"),
+	OPTION("boot", "[order=...][,strict=on|off]", cmdline_boot,
+	       "no effect: there is only the kernel"),
+	FLAG("no-hpet", cmdline_ignored, "no effect: there is none"),
 	OPTION("overcommit", "mem-lock=off", cmdline_overcommit, "no effect"),
 	OPTION("audiodev", "none,id=ID", cmdline_audiodev, "no effect"),
 	OPTION("global", "DRIVER.PROPERTY=VALUE", cmdline_global,
@@ -111,37 +113,6 @@ const struct cmdline_option cmdline_options[] = {
 	OTHER_NAME("parallel", "", cmdline_only_none),
 	{NULL, NULL, NULL, NULL},
 };
-
-const char *cmdline_missing_reason(const char *name)
-{
-	static const struct {
-		const char *name, *reason;
-	} missing[] = {
-		{"drive", "there are no disks in this version"},
-		{"blockdev", "there are no disks in this version"},
-		{"hda", "there are no disks in this version"},
-		{"cdrom", "there are no disks in this version"},
-		{"netdev", "there is no network in this version"},
-		{"bios", "there is no firmware; allowed: -kernel"},
-		{"no-acpi",
-		 "guests learn of CPUs, NUMA nodes and memory devices from ACPI; libvirt "
-		 "gives them ACPI with <features><acpi/></features>"},
-		{"usb", "there is no USB controller; libvirt leaves it away with <controller "
-			"type='usb' model='none'/>"},
-		{"vnc", "there is no display"},
-		{"spice", "there is no display"},
-		{"gdb", "there is no debugger's stub in this version"},
-		{"s", "there is no debugger's stub in this version"},
-		{"loadvm", "there are no snapshots in this version; a machine that was saved to a "
-			   "file is loaded by -incoming file:PATH"},
-	};
-
-	for (size_t i = 0; i < ARRAY_SIZE(missing); i++) {
-		if (!strcmp(missing[i].name, name))
-			return missing[i].reason;
-	}
-	return NULL;
-}
 
 int cmdline_help(struct cmdline *cl, const char *option, const char *arg, struct err **err)
 {

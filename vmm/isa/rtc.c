@@ -372,11 +372,15 @@ static void rtc_init_memory(struct rtc *rtc, const struct rtc_config *config)
 	rtc_put(rtc, RTC_ABOVE_4G, 3, num_min(config->ram_above_4g / (64 * KIB), 0xFFFFFF));
 }
 
-static int64_t rtc_localtime_offset(void)
+static int64_t rtc_first_offset(const struct rtc_config *config)
 {
 	time_t now = time(NULL);
 	struct tm tm;
 
+	if (config->has_start)
+		return config->start_s - now;
+	if (!config->localtime)
+		return 0;
 	return localtime_r(&now, &tm) ? tm.tm_gmtoff : 0;
 }
 
@@ -417,7 +421,7 @@ struct rtc *rtc_new(struct hv *hv, struct bus *pio, struct loop *loop,
 	rtc->reg[RTC_A] = RTC_A_DEFAULT;
 	rtc->reg[RTC_B] = RTC_B_24H;
 	rtc->reg[RTC_D] = RTC_D_VALID;
-	rtc->offset_s = config->localtime ? rtc_localtime_offset() : 0;
+	rtc->offset_s = rtc_first_offset(config);
 	rtc->seen_s = rtc_now(rtc);
 	rtc_init_memory(rtc, config);
 	rtc->region.name = "rtc";

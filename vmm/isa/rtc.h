@@ -27,6 +27,8 @@ struct unpack;
 
 struct rtc_config {
 	bool localtime;        /* -rtc base=localtime; else UTC */
+	bool has_start;        /* -rtc base=DATE: instead of both, */
+	int64_t start_s;       /* seconds since 1970 that it shows at first */
 	uint64_t ram_below_4g; /* bytes; fills the memory-size registers that loaders read */
 	uint64_t ram_above_4g;
 	uint32_t gsi; /* 8 on a PC */

@@ -24,9 +24,9 @@
 
 const char *const sandbox_calls_own[] = {
 	/* memory */
-	"brk", "munmap", "mremap", "madvise", "mincore", "cachestat:451", "msync", "mlock", "mlock2", "munlock",
-	"munlockall", "mbind", "get_mempolicy", "set_mempolicy", "move_pages", "membarrier",
-	"memfd_create", "userfaultfd",
+	"brk", "munmap", "mremap", "madvise", "mincore", "cachestat:451", "msync", "mlock",
+	"mlock2", "munlock", "munlockall", "mbind", "get_mempolicy", "set_mempolicy", "move_pages",
+	"membarrier", "memfd_create", "userfaultfd",
 	/* files */
 	"open", "openat", "close", "close_range", "read", "write", "readv", "writev", "pread64",
 	"pwrite64", "preadv", "pwritev", "preadv2", "pwritev2", "lseek", "stat", "fstat", "lstat",
@@ -49,32 +49,38 @@ const char *const sandbox_calls_own[] = {
 	"recvmsg", "recvmmsg",
 	/* who and where */
 	"getpid", "gettid", "getppid", "getuid", "geteuid", "getgid", "getegid", "getrlimit",
-	"getrusage", "getrandom", "sysinfo", "uname", "times",
-	NULL};
+	"getrusage", "getrandom", "sysinfo", "uname", "times", NULL};
 
 const char *const sandbox_calls_programs[] = {
+	/* files */
 	"pipe", "creat", "getdents", "fchdir", "mkdir", "mkdirat", "rmdir", "link", "linkat",
 	"symlink", "symlinkat", "truncate", "chmod", "fchmodat", "chown", "fchown", "lchown",
 	"fchownat", "umask", "utime", "utimes", "utimensat", "futimesat", "getxattr", "lgetxattr",
-	"fgetxattr", "listxattr", "llistxattr", "flistxattr", "sync", "syncfs", "mlockall",
-	"sendfile", "splice", "tee", "vmsplice", "copy_file_range", "inotify_init", "eventfd",
-	"epoll_create", "epoll_pwait2", "signalfd", "signalfd4", "alarm", "pause", "getitimer",
-	"setitimer", "timer_create", "timer_settime", "timer_gettime", "timer_getoverrun",
-	"timer_delete", "rt_sigsuspend", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "tkill", "kill",
-	"wait4", "waitid", "pidfd_open", "pidfd_send_signal", "setpgid", "getpgid", "getpgrp", "getsid", "setsid",
+	"fgetxattr", "listxattr", "llistxattr", "flistxattr",
+	/* data from one to the other */
+	"sync", "syncfs", "mlockall", "sendfile", "splice", "tee", "vmsplice", "copy_file_range",
+	/* waiting */
+	"inotify_init", "eventfd", "epoll_create", "epoll_pwait2", "signalfd", "signalfd4", "alarm",
+	"pause", "getitimer", "setitimer", "timer_create", "timer_settime", "timer_gettime",
+	"timer_getoverrun", "timer_delete",
+	/* signals, processes */
+	"rt_sigsuspend", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "tkill", "kill", "wait4", "waitid",
+	"pidfd_open", "pidfd_send_signal", "setpgid", "getpgid", "getpgrp", "getsid", "setsid",
+	/* who, how, and being shut in themselves */
 	"getgroups", "getresuid", "getresgid", "capget", "getpriority", "sched_getparam",
 	"sched_getscheduler", "sched_get_priority_max", "sched_get_priority_min",
 	"sched_rr_get_interval", "sched_getattr", "ioprio_get", "arch_prctl", "seccomp",
-	"landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self", "shmget", "shmat",
-	"shmdt", "shmctl", "semget", "semop", "semtimedop", "semctl", "mknod", "mknodat",
-	"futex_waitv", "readahead", NULL};
+	"landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self",
+	/* and others */
+	"shmget", "shmat", "shmdt", "shmctl", "semget", "semop", "semtimedop", "semctl", "mknod",
+	"mknodat", "futex_waitv", "readahead", NULL};
 
-const char *const sandbox_calls_program_args[] = {"ioctl", "prctl", "mmap",	     "mprotect",
-						  "socket", "socketpair", "rt_sigaction", "tgkill",
-						  NULL};
+const char *const sandbox_calls_program_args[] = {"ioctl",        "prctl",  "mmap",
+						  "mprotect",     "socket", "socketpair",
+						  "rt_sigaction", "tgkill", NULL};
 
 /* Libraries that look for these do it another way then. Its flags are out of a filter's sight. */
-const char *const sandbox_calls_absent[] = {"clone3", "openat2", "io_uring_setup",
+const char *const sandbox_calls_absent[] = {"clone3",         "openat2",           "io_uring_setup",
 					    "io_uring_enter", "io_uring_register", NULL};
 
 const char *const sandbox_calls_never[] = {
@@ -94,19 +100,25 @@ const char *const sandbox_calls_never[] = {
 	"iopl", "ioperm", "modify_ldt", "personality", "vm86", "vm86old", NULL};
 
 const char *const sandbox_calls_obsolete[] = {
-	"_sysctl", "sysfs", "uselib", "ustat", "create_module", "get_kernel_syms", "query_module",
-	"epoll_ctl_old", "epoll_wait_old", "afs_syscall", "getpmsg", "putpmsg", "security",
-	"tuxcall", "vserver", "remap_file_pages", NULL};
+	/* modules, libraries */
+	"uselib", "create_module", "get_kernel_syms", "query_module",
+	/* others */
+	"_sysctl", "sysfs", "ustat", "epoll_ctl_old", "epoll_wait_old", "afs_syscall", "getpmsg",
+	"putpmsg", "security", "tuxcall", "vserver", "remap_file_pages", NULL};
 
-const char *const sandbox_calls_elevate[] = {"setuid", "setgid", "setreuid", "setregid",
-					     "setresuid", "setresgid", "setfsuid", "setfsgid",
-					     "setgroups", "capset", NULL};
+const char *const sandbox_calls_elevate[] = {
+	/* users */
+	"setuid", "setreuid", "setresuid", "setfsuid",
+	/* groups, capabilities */
+	"setgid", "setregid", "setresgid", "setfsgid", "setgroups", "capset", NULL};
 
 const char *const sandbox_calls_spawn[] = {"fork", "vfork", "execve", "execveat", NULL};
 
 const char *const sandbox_calls_resource[] = {
-	"setpriority", "ioprio_set", "sched_setparam", "sched_setscheduler", "sched_setaffinity",
-	"sched_setattr", "setrlimit", NULL};
+	/* processors */
+	"sched_setparam", "sched_setscheduler", "sched_setaffinity", "sched_setattr",
+	/* the rest */
+	"setpriority", "ioprio_set", "setrlimit", NULL};
 
 #ifndef __has_feature
 #define __has_feature(name) 0
@@ -130,7 +142,7 @@ const char *const sandbox_calls_sanitizer[] = {
 #define PRCTL(option)  CALL("prctl", 0, INT_BITS, option)
 
 /* A new thread of this process, in its namespaces; for programs also a new process in these. */
-#define CLONE_OTHERS                                                                            \
+#define CLONE_OTHERS                                                                              \
 	((uint64_t)(CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | \
 		    CLONE_NEWPID | CLONE_NEWNET | CLONE_PTRACE))
 #define CLONE_WITHIN ((uint64_t)(CLONE_VM | CLONE_THREAD))
@@ -216,9 +228,12 @@ const struct sandbox_rule sandbox_rules[] = {
 };
 
 const struct sandbox_socket sandbox_sockets[] = {
-	{AF_UNIX, SOCK_STREAM, SANDBOX_ANY},  {AF_UNIX, SOCK_DGRAM, SANDBOX_ANY},
-	{AF_INET, SOCK_STREAM, SANDBOX_ANY},  {AF_INET, SOCK_DGRAM, SANDBOX_ANY},
-	{AF_INET6, SOCK_STREAM, SANDBOX_ANY}, {AF_INET6, SOCK_DGRAM, SANDBOX_ANY},
+	{AF_UNIX, SOCK_STREAM, SANDBOX_ANY},
+	{AF_UNIX, SOCK_DGRAM, SANDBOX_ANY},
+	{AF_INET, SOCK_STREAM, SANDBOX_ANY},
+	{AF_INET, SOCK_DGRAM, SANDBOX_ANY},
+	{AF_INET6, SOCK_STREAM, SANDBOX_ANY},
+	{AF_INET6, SOCK_DGRAM, SANDBOX_ANY},
 	/* the resolver asks which addresses this host has */
 	{AF_NETLINK, SOCK_RAW, NETLINK_ROUTE},
 };

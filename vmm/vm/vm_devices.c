@@ -43,6 +43,8 @@ int vm_build_platform(struct vm *vm, struct err **err)
 	const struct machine_layout *l = vm->layout;
 	const struct rtc_config rtc = {
 		.localtime = vm->config->rtc.base == VM_RTC_LOCALTIME,
+		.has_start = vm->config->rtc.base == VM_RTC_DATE,
+		.start_s = vm->config->rtc.date_s,
 		.ram_below_4g = l->low_ram.size,
 		.ram_above_4g = l->high_ram.size,
 		.gsi = PLATFORM_RTC_GSI,

@@ -524,6 +524,7 @@ static void test_process(void **state)
 		"-uuid 00112233-4455-6677-8899-AABBCCDDEEFF -daemonize -no-reboot -no-shutdown "
 		"-action panic=exit-failure -watchdog-action inject-nmi -rtc base=localtime "
 		"-msg timestamp=on,guest-name=on -boot strict=on -overcommit mem-lock=off "
+		"-boot order=cd,menu=off,reboot-timeout=5000 -boot c -no-hpet "
 		"-sandbox off -audiodev none,id=x -global ICH9-LPC.noreboot=off -vga none "
 		"-display none -nographic -no-user-config -net none -nic none -parallel none "
 		"-accel kvm,dirty-ring-size=4096 -enable-kvm --enable-kvm "

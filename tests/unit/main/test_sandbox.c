@@ -111,9 +111,9 @@ static void expect_end(const struct vm_sandbox_config *config, int (*run)(void),
 	assert_int_equal(WTERMSIG(outcome.status), SIGSYS);
 }
 
-#define CALL(name, ...)                                \
-	static int name(void)                          \
-	{                                              \
+#define CALL(name, ...)                                    \
+	static int name(void)                              \
+	{                                                  \
 		return result(syscall(SYS_##__VA_ARGS__)); \
 	}
 
