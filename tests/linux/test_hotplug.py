@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Devices behind PCI Express root ports, with Debian's own kernels: there from the start, and coming
-and going while the guest runs."""
+"""Devices behind PCI Express root ports and in slots of a flat bus, with Debian's own kernels: there from
+the start, and coming and going while the guest runs."""
 
 import json
 
@@ -155,4 +155,43 @@ def test_stays_over_a_reset(host):
             events.await_deleted("rng0")
             guest_waits(vm, "! test -e /sys/bus/pci/devices/0000:01:00.0")
         settle(vm, base, 1, 0)
+        power_off(vm)
+
+
+def test_slots_of_a_flat_bus(host):
+    """On machine pc devices come to and go from the bus by ACPI: into the first free slot and into one
+    with a number, as the monitor asks and as the guest's administrator wants, and over a reset."""
+    words = ["-machine", "pc", "-device", "virtio-rng-pci", *Events.words(host)]
+    words += ["-object", "memory-backend-ram,id=mem0,size=1G"]
+    with machine(host, NEWEST, *words, memory="2G,maxmem=8G") as vm:
+        vm.boot()
+        events = Events(host)
+        for given, slot in (("", "02"), (",bus=pci.0,addr=0x1d", "1d")):
+            address = f"0000:00:{slot}.0"
+            base = vm.mem_total()
+            assert vm.hmp(f"device_add virtio-mem-pci,id=vm0,memdev=mem0{given}") == ""
+            guest_waits(vm, f"test -e /sys/bus/pci/devices/{address}/driver")
+            assert pci_devices(vm)[address] == VIRTIO_MEM
+            settle(vm, base, 0, 1024)
+            assert "device_del" in vm.hmp("device_del vm0")
+            settle(vm, base, 0, 0)
+            assert vm.hmp("device_del vm0") == ""
+            events.await_deleted("vm0")
+            guest_waits(vm, f"! test -e /sys/bus/pci/devices/{address}")
+        for ask in ("device_del", "power off"):
+            assert vm.hmp("device_add virtio-rng-pci,id=rng1,addr=5") == ""
+            guest_waits(vm, "test -e /sys/bus/pci/devices/0000:00:05.0/driver")
+            if ask == "device_del":
+                assert vm.hmp("device_del rng1") == ""
+            else:
+                done = vm.console.run("echo 0 > /sys/bus/pci/slots/5/power")
+                assert done.status == 0, done.output
+            events.await_deleted("rng1")
+            guest_waits(vm, "! test -e /sys/bus/pci/devices/0000:00:05.0")
+        assert vm.hmp("device_add virtio-mem-pci,id=vm0,memdev=mem0,requested-size=512M") == ""
+        vm.process.write("reboot -f\n")
+        vm.boot()
+        assert pci_devices(vm)["0000:00:02.0"] == VIRTIO_MEM
+        assert vm.await_request("vm0") == "done"
+        assert vm.plugged() == {0: 512 * MIB}
         power_off(vm)
