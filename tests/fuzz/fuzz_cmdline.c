@@ -125,8 +125,7 @@ static void remove_device(struct vm_config *config, const char *id)
 {
 	struct vm_device_config *device = cmdline_device_find(config, id);
 
-	if (device &&
-	    (device->type == VM_DEVICE_VIRTIO_MEM || device->type == VM_DEVICE_VIRTIO_RNG))
+	if (device && cmdline_device_is_pci(device) && device->type != VM_DEVICE_ROOT_PORT)
 		cmdline_device_remove(config, device);
 }
 

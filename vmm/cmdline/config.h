@@ -216,6 +216,7 @@ enum vm_device_type {
 	VM_DEVICE_ISA_SERIAL,
 	VM_DEVICE_PVPANIC,
 	VM_DEVICE_ROOT_PORT,
+	VM_DEVICE_VIRTIO_BALLOON,
 };
 
 /* "virtio-mem-pci"; static. cmdline/device.c */
@@ -275,6 +276,12 @@ struct vm_virtio_rng_config {
 	uint32_t period_ms;
 };
 
+struct vm_virtio_balloon_config {
+	bool deflate_on_oom, free_page_hint, free_page_reporting, page_poison;
+	uint32_t guest_stats_polling_interval_s; /* 0: not asked for */
+	char *iothread_id;                       /* recorded only */
+};
+
 struct vm_isa_serial_config {
 	char *chardev_id;
 	const struct vm_chardev_config *chardev; /* never NULL */
@@ -303,11 +310,12 @@ struct vm_device_config {
 	enum vm_device_type type;
 	char *id;
 	bool live;                      /* of device_add, not of the command line */
-	struct vm_pci_config pci;       /* VIRTIO_MEM, VIRTIO_RNG, ROOT_PORT */
-	struct vm_virtio_config virtio; /* VIRTIO_MEM, VIRTIO_RNG */
+	struct vm_pci_config pci;       /* VIRTIO_..., ROOT_PORT */
+	struct vm_virtio_config virtio; /* VIRTIO_... */
 	union {
 		struct vm_virtio_mem_config virtio_mem;
 		struct vm_virtio_rng_config virtio_rng;
+		struct vm_virtio_balloon_config virtio_balloon;
 		struct vm_isa_serial_config isa_serial;
 		struct vm_pvpanic_config pvpanic;
 		struct vm_root_port_config root_port;

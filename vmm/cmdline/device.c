@@ -206,6 +206,40 @@ static const struct prop virtio_rng_list[] = {
 static const struct props virtio_rng_props = {&virtio_props, virtio_rng_list,
 					      ARRAY_SIZE(virtio_rng_list)};
 
+static const struct prop virtio_balloon_list[] = {
+	{.name = "deflate-on-oom",
+	 .type = PROP_BOOL,
+	 FIELD(virtio_balloon.deflate_on_oom),
+	 .defval = "off",
+	 .help = "the guest may take pages back when it is out of memory"},
+	{.name = "free-page-reporting",
+	 .type = PROP_BOOL,
+	 FIELD(virtio_balloon.free_page_reporting),
+	 .defval = "off",
+	 .help = "the guest says which pages it has no use for, and the host takes them"},
+	{.name = "free-page-hint",
+	 .type = PROP_BOOL,
+	 FIELD(virtio_balloon.free_page_hint),
+	 .defval = "off",
+	 .help = "a migration asks which pages need not be sent"},
+	{.name = "page-poison",
+	 .type = PROP_BOOL,
+	 FIELD(virtio_balloon.page_poison),
+	 .defval = "on",
+	 .help = "the guest says what it fills free pages with"},
+	{.name = "guest-stats-polling-interval",
+	 .type = PROP_UINT,
+	 FIELD(virtio_balloon.guest_stats_polling_interval_s),
+	 .defval = "0",
+	 .help = "ask for the guest's statistics so often, in seconds; 0: not"},
+	{.name = "iothread",
+	 .type = PROP_ID,
+	 FIELD(virtio_balloon.iothread_id),
+	 .help = "accepted; the id of an iothread"},
+};
+static const struct props virtio_balloon_props = {&virtio_props, virtio_balloon_list,
+						  ARRAY_SIZE(virtio_balloon_list)};
+
 static const struct prop isa_serial_list[] = {
 	{.name = "chardev",
 	 .type = PROP_ID,
@@ -296,6 +330,10 @@ const struct device_class device_classes[] = {
 	 &root_port_props},
 	{"pvpanic", VM_DEVICE_PVPANIC, "ISA", "port by which a guest reports its panic",
 	 &pvpanic_props},
+	{"virtio-balloon-pci", VM_DEVICE_VIRTIO_BALLOON, "PCI", "memory that the guest gives up",
+	 &virtio_balloon_props},
+	{"virtio-balloon-pci-non-transitional", VM_DEVICE_VIRTIO_BALLOON, "PCI", NULL,
+	 &virtio_balloon_props},
 	{"virtio-mem-pci", VM_DEVICE_VIRTIO_MEM, "PCI", "memory that grows and shrinks",
 	 &virtio_mem_props},
 	{"virtio-rng-pci", VM_DEVICE_VIRTIO_RNG, "PCI", "source of random bytes",
@@ -417,7 +455,7 @@ static int device_help(struct vm_config *config, const struct device_class *one,
 		fprintf(out, "Devices:\n");
 		for (const struct device_class *class = device_classes; class->name; class ++) {
 			if (class->help)
-				fprintf(out, "  %-15s  %s (%s)\n", class->name, class->help,
+				fprintf(out, "  %-18s  %s (%s)\n", class->name, class->help,
 					class->bus);
 		}
 	}

@@ -191,6 +191,19 @@ static int virtio_rng_finish(const struct vm_config *config, const char *what,
 		       what, rng->rng_id);
 }
 
+static int virtio_balloon_finish(const struct vm_config *config, const char *what,
+				 const struct vm_virtio_balloon_config *balloon, struct err **err)
+{
+	if (!balloon->iothread_id)
+		return 0;
+	for (size_t i = 0; i < config->nr_iothreads; i++)
+		if (!strcmp(config->iothreads[i]->id, balloon->iothread_id))
+			return 0;
+	return err_set(err, ENOENT,
+		       "%s: there is no object %s; iothread= takes the id of an -object iothread",
+		       what, balloon->iothread_id);
+}
+
 /* Whether an isa-serial other than @device has @index. */
 static bool serial_index_taken(const struct vm_config *config,
 			       const struct vm_device_config *device, uint32_t index)
@@ -257,7 +270,7 @@ static int device_check_others(const struct vm_config *config, size_t index, con
 				       device->id);
 		if (device->type != other->type)
 			continue;
-		if (device->type == VM_DEVICE_PVPANIC)
+		if (device->type == VM_DEVICE_PVPANIC || device->type == VM_DEVICE_VIRTIO_BALLOON)
 			return err_set(err, EEXIST, "%s: there is one already", what);
 		if (device->type == VM_DEVICE_ISA_SERIAL &&
 		    device->isa_serial.iobase == other->isa_serial.iobase)
@@ -291,6 +304,8 @@ int cmdline_device_finish(struct vm_config *config, size_t index, const char *op
 		ret = virtio_mem_finish(config, index, what, err);
 	else if (device->type == VM_DEVICE_VIRTIO_RNG)
 		ret = virtio_rng_finish(config, what, &device->virtio_rng, err);
+	else if (device->type == VM_DEVICE_VIRTIO_BALLOON)
+		ret = virtio_balloon_finish(config, what, &device->virtio_balloon, err);
 	else if (device->type == VM_DEVICE_ISA_SERIAL)
 		ret = serial_finish(config, device, what, err);
 	if (!ret)

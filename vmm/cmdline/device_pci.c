@@ -12,8 +12,7 @@
 
 bool cmdline_device_is_pci(const struct vm_device_config *device)
 {
-	return device->type == VM_DEVICE_VIRTIO_MEM || device->type == VM_DEVICE_VIRTIO_RNG ||
-	       device->type == VM_DEVICE_ROOT_PORT;
+	return device->type != VM_DEVICE_ISA_SERIAL && device->type != VM_DEVICE_PVPANIC;
 }
 
 /* "2", or "2.1": as addr= takes it. */

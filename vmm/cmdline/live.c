@@ -54,7 +54,7 @@ static int device_choose_bus(const struct vm_config *config, const char *what,
 }
 
 /* The devices that may come while the machine runs. */
-#define DEVICES_LIVE "virtio-mem-pci, virtio-rng-pci"
+#define DEVICES_LIVE "virtio-balloon-pci, virtio-mem-pci, virtio-rng-pci"
 
 static int device_check_driver(const json_t *values, struct err **err)
 {
@@ -72,7 +72,7 @@ static int device_check_hotplug(const struct vm_config *config, const char *what
 {
 	const struct vm_device_config *port;
 
-	if (device->type != VM_DEVICE_VIRTIO_MEM && device->type != VM_DEVICE_VIRTIO_RNG)
+	if (!cmdline_device_is_pci(device) || device->type == VM_DEVICE_ROOT_PORT)
 		return err_set(err, ENOTSUP,
 			       "%s: this device cannot come while the machine runs; "
 			       "allowed: " DEVICES_LIVE,
@@ -198,7 +198,7 @@ int cmdline_object_add(struct vm_config *config, const json_t *values,
 	return 0;
 }
 
-/* The first device that uses an object: its memory or its source of random bytes. */
+/* The first device that uses an object: its memory, its source of random bytes, its thread. */
 static const struct vm_device_config *object_user(const struct vm_config *config, const char *id)
 {
 	for (size_t i = 0; i < config->nr_devices; i++) {
@@ -209,6 +209,9 @@ static const struct vm_device_config *object_user(const struct vm_config *config
 			return device;
 		if (device->type == VM_DEVICE_VIRTIO_RNG && device->virtio_rng.rng &&
 		    !strcmp(device->virtio_rng.rng->id, id))
+			return device;
+		if (device->type == VM_DEVICE_VIRTIO_BALLOON && device->virtio_balloon.iothread_id &&
+		    !strcmp(device->virtio_balloon.iothread_id, id))
 			return device;
 	}
 	return NULL;

@@ -34,6 +34,7 @@ void control_complete_driver(void *ctx, unsigned int index, struct hmp_words *wo
 	(void)ctx;
 	if (index)
 		return;
+	hmp_words_add(words, vm_device_type_name(VM_DEVICE_VIRTIO_BALLOON));
 	hmp_words_add(words, vm_device_type_name(VM_DEVICE_VIRTIO_MEM));
 	hmp_words_add(words, vm_device_type_name(VM_DEVICE_VIRTIO_RNG));
 }

@@ -236,6 +236,7 @@ void control_run_event(struct control *control, const struct vm_event *event)
 	case VM_EVENT_DEVICE_UNPLUG_GUEST_ERROR:
 	case VM_EVENT_VIOLATION:
 	case VM_EVENT_MEMORY_DEVICE:
+	case VM_EVENT_BALLOON:
 		break;
 	}
 }

@@ -60,7 +60,7 @@ struct virtio_device;
 
 /* I3, I5. */
 #define BALLOON_TURN_BYTES        (UINT64_C(64) << 20)
-#define BALLOON_TURN_PAGES        4096u
+#define BALLOON_TURN_PAGES        1024u
 #define BALLOON_STATS_ENTRIES_MAX 128u
 
 struct balloon_config {
@@ -171,7 +171,8 @@ void balloon_set_stats_interval(struct balloon *balloon, uint32_t seconds);
  * What is written to a hinted page later overrides the hint. So a hint is about what was known of
  * written pages when this was called, and @fn may clear marks in a copy of what had been written
  * till then, and in that only: begin after such a copy was taken (gm_dirty_take()), and end, by
- * balloon_hint_stop(), before the next is.
+ * balloon_hint_stop(), before the next is. What nobody has looked at since the hints were asked for
+ * may be left out likewise.
  *
  * 0; -EBUSY when a command is under way, -EOPNOTSUPP when no driver is there that accepted
  * VIRTIO_BALLOON_F_FREE_PAGE_HINT. A reset ends the command without a word. May wait for a turn.

@@ -402,6 +402,8 @@ static void vm_on_requests(void *opaque)
 		vm_tell_violations(vm, false);
 	if (told & VM_REQUEST_MEMORY)
 		vm_tell_changes(vm);
+	if (told & VM_REQUEST_BALLOON)
+		vm_tell_balloon(vm);
 	if (told & VM_REQUEST_EJECTED)
 		vm_remove_ejected(vm);
 	/* What a guest asked for just before it was stopped waits until it runs again; a pause is

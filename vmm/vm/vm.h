@@ -28,6 +28,7 @@
 
 #include "vmm/cmdline/config.h"
 
+struct balloon;
 struct chardev;
 struct err;
 struct loop;
@@ -186,6 +187,8 @@ enum vm_event_type {
 	 * driver. Not one for each change: there is one after the last.
 	 */
 	VM_EVENT_MEMORY_DEVICE,
+	/* The balloon is not as large as was told last. Not one for each change, as before. */
+	VM_EVENT_BALLOON, /* actual_bytes */
 };
 
 struct vm_event {
@@ -199,6 +202,7 @@ struct vm_event {
 	/* VM_EVENT_MEMORY_DEVICE: its plugged size now, and whether it is another than was told last */
 	uint64_t plugged_bytes;
 	bool resized;
+	uint64_t actual_bytes; /* VM_EVENT_BALLOON: boot memory that is not in the balloon */
 	/* and the last of the guest's own requests for another size; NULL: none came since */
 	const struct virtio_mem_size_stats *size_requests;
 };
@@ -209,6 +213,9 @@ struct vm_event {
  */
 void vm_set_event_hook(struct vm *vm, void (*fn)(void *opaque, const struct vm_event *event),
 		       void *opaque);
+
+/* The machine's balloon (balloon.h); NULL when there is none. Until devices come or go. */
+struct balloon *vm_balloon(const struct vm *vm);
 
 /* Boot memory and plugged device memory of a NUMA node, in bytes. */
 uint64_t vm_node_bytes(const struct vm *vm, unsigned int node);

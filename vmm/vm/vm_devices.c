@@ -21,6 +21,7 @@
 #include "vmm/machine/layout.h"
 #include "vmm/machine/platform.h"
 #include "vmm/pci/pci.h"
+#include "vmm/virtio/balloon.h"
 #include "vmm/virtio/mem.h"
 #include "vmm/virtio/rng.h"
 #include "vmm/virtio/virtio.h"
@@ -202,6 +203,36 @@ static int vm_build_rng(struct vm *vm, struct vm_device *d, struct err **err)
 	return 0;
 }
 
+static int vm_build_balloon(struct vm *vm, struct vm_device *d, struct err **err)
+{
+	const struct vm_virtio_balloon_config *c = &d->config->virtio_balloon;
+	const struct balloon_config config = {
+		.id = d->config->id ? d->config->id : "virtio-balloon-pci",
+		.ram_bytes = vm->config->memory.ram_bytes,
+		.deflate_on_oom = c->deflate_on_oom,
+		.free_page_hint = c->free_page_hint,
+		.page_poison = c->page_poison,
+		.free_page_reporting = c->free_page_reporting,
+		.packed = d->config->virtio.packed,
+		.event_idx = d->config->virtio.event_idx,
+		.indirect_desc = d->config->virtio.indirect_desc,
+		.queue_reset = true,
+		.stats_interval_s = c->guest_stats_polling_interval_s,
+		.gm = vm->gm,
+		.loop = vm->io,
+		.changed = vm_balloon_changed,
+		.opaque = d,
+	};
+
+	d->vm = vm;
+	d->balloon_told_bytes = config.ram_bytes;
+	d->balloon = balloon_new(&config, err);
+	if (!d->balloon)
+		return -EIO;
+	d->virtio = balloon_device(d->balloon);
+	return 0;
+}
+
 /* Ports come before what is behind them. */
 static struct pci_place vm_pci_place(const struct vm *vm, const struct vm_pci_config *c)
 {
@@ -271,6 +302,9 @@ int vm_device_build(struct vm *vm, struct vm_device *d, struct err **err)
 	case VM_DEVICE_VIRTIO_RNG:
 		ret = vm_build_rng(vm, d, err);
 		break;
+	case VM_DEVICE_VIRTIO_BALLOON:
+		ret = vm_build_balloon(vm, d, err);
+		break;
 	case VM_DEVICE_ISA_SERIAL:
 		return vm_build_serial(vm, d, err);
 	case VM_DEVICE_PVPANIC:
@@ -303,6 +337,7 @@ void vm_device_free(struct vm *vm, struct vm_device *d)
 	loop_free(d->loop);
 	free(d->guest);
 	rng_free(d->rng);
+	balloon_free(d->balloon);
 	serial_free(d->serial);
 	pvpanic_free(d->pvpanic);
 	pci_port_free(d->port);
@@ -399,6 +434,14 @@ const char *vm_device_name(const struct vm *vm, const struct vm_device *d,
 }
 
 /* ---- for monitors ---- */
+
+struct balloon *vm_balloon(const struct vm *vm)
+{
+	for (size_t i = 0; i < vm->nr_devices; i++)
+		if (vm->devices[i]->balloon)
+			return vm->devices[i]->balloon;
+	return NULL;
+}
 
 size_t vm_nr_memory_devices(const struct vm *vm)
 {

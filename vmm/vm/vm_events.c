@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* What a machine tells of itself: see vm.h, enum vm_event_type. */
 #include "base/num.h"
+#include "vmm/virtio/balloon.h"
 #include "vmm/virtio/mem.h"
 #include "vmm/vm/vm_internal.h"
 
@@ -86,5 +87,32 @@ void vm_tell_changes(struct vm *vm)
 
 		if (m && atomic_exchange(&m->changed, false))
 			vm_tell_change(vm, m);
+	}
+}
+
+void vm_balloon_changed(void *opaque, struct balloon *balloon)
+{
+	struct vm_device *d = opaque;
+
+	(void)balloon;
+	if (!atomic_exchange(&d->balloon_changed, true))
+		vm_request(d->vm, VM_REQUEST_BALLOON);
+}
+
+void vm_tell_balloon(struct vm *vm)
+{
+	for (size_t i = 0; i < vm->nr_devices; i++) {
+		struct vm_device *d = vm->devices[i];
+		struct balloon_info info;
+
+		if (!d->balloon || !atomic_exchange(&d->balloon_changed, false))
+			continue;
+		balloon_info(d->balloon, &info);
+		if (info.actual_bytes == d->balloon_told_bytes)
+			continue;
+		d->balloon_told_bytes = info.actual_bytes;
+		vm_emit(vm, &(struct vm_event){.type = VM_EVENT_BALLOON,
+					       .id = d->config->id,
+					       .actual_bytes = info.actual_bytes});
 	}
 }

@@ -16,6 +16,7 @@
 #include "vmm/vm/vm.h"
 #include "vmm/vm/vm_ram.h"
 
+struct balloon;
 struct bus;
 struct fds;
 struct gm;
@@ -66,17 +67,20 @@ struct vm_device {
 	struct vm_memory_device memory; /* of mem */
 	uint64_t memslot_bytes;         /* of mem; chosen before it is built, as is the next */
 	uint32_t nr_guards;             /* of mem: its part of the host's mappings, 1 in so many */
-	struct virtio_device *virtio;   /* of mem or rng */
+	struct virtio_device *virtio;   /* of mem, rng or balloon */
 	struct virtio_pci *transport;
 	struct virtio_mem *mem;
 	struct vm_mem *guest; /* of mem */
 	bool halted;          /* by vm_can_halt(), while the machine still runs */
 	struct loop *loop;    /* of mem: long plugs and unplugs hold up no other device */
 	struct rng *rng;
+	struct balloon *balloon;
+	_Atomic bool balloon_changed; /* VM_EVENT_BALLOON is due */
+	uint64_t balloon_told_bytes;  /* by the last one; the main thread's */
 	struct serial *serial;
 	struct pvpanic *pvpanic;
 	struct pci_port *port;
-	struct vm *vm;             /* of port */
+	struct vm *vm;             /* of port and balloon */
 	_Atomic bool ejected;      /* of port: the guest gave up what is behind it */
 	_Atomic bool kept;         /* of port: it looked, and did not */
 	struct vm_ram_block block; /* of mem */
@@ -98,12 +102,16 @@ enum {
 	VM_REQUEST_SCATTERED = 1 << 9, /* there are not memory slots enough; with failure[] */
 	VM_REQUEST_MEMORY = 1 << 10,   /* struct vm_mem tells of which device */
 	VM_REQUEST_EJECTED = 1 << 11,  /* struct vm_device tells from which port; or vm.slots_* */
+	VM_REQUEST_BALLOON = 1 << 12,  /* struct vm_device tells that it changed */
 };
 
 #define VM_RAM_NAME_MAX 32
 
 /* Requests that are told, or have happened already: a stopped machine does not hold them back. */
-enum { VM_REQUESTS_TOLD = VM_REQUEST_VIOLATION | VM_REQUEST_MEMORY | VM_REQUEST_EJECTED };
+enum {
+	VM_REQUESTS_TOLD = VM_REQUEST_VIOLATION | VM_REQUEST_MEMORY | VM_REQUEST_EJECTED |
+			   VM_REQUEST_BALLOON
+};
 
 /*
  * Lists of parts (base/ptrs.h): a part keeps its address for life. They belong to the main thread;
@@ -194,6 +202,10 @@ void vm_emit_cause(struct vm *vm, enum vm_event_type type, enum vm_cause cause);
 void vm_mem_changed(void *opaque, struct virtio_mem *mem);
 /* Tell of the memory devices that changed. */
 void vm_tell_changes(struct vm *vm);
+/* For balloon_config; @opaque is the struct vm_device. From any thread, never waits. */
+void vm_balloon_changed(void *opaque, struct balloon *balloon);
+/* Tell of the balloon, if it changed. */
+void vm_tell_balloon(struct vm *vm);
 
 /* vm_violations.c */
 int vm_build_violations(struct vm *vm, struct err **err);

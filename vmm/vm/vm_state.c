@@ -215,6 +215,7 @@ static const struct vm_part_kind vm_part_devices[] = {
 	{"isa-serial", SERIAL_STATE_VERSION, vm_save_serial, vm_load_serial},
 	{"pvpanic", PVPANIC_STATE_VERSION, vm_save_pvpanic, vm_load_pvpanic},
 	{"pcie-root-port", PCI_PORT_STATE_VERSION, vm_save_port, vm_load_port},
+	{"virtio-balloon-pci", VIRTIO_PCI_STATE_VERSION, vm_save_virtio, vm_load_virtio},
 };
 
 static int vm_part_compare(const void *a, const void *b)

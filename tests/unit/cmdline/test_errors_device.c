@@ -13,10 +13,18 @@ static const struct error_row rows[] = {
 	{"-device", EINVAL, "-device: its argument is missing"},
 	{"-device foo", ENOENT,
 	 "-device: there is no device foo; allowed: isa-serial, pcie-root-port, pvpanic, "
-	 "virtio-mem-pci, virtio-rng-pci"},
-	{"-device virtio-balloon-pci", ENOENT,
-	 "-device: there is no device virtio-balloon-pci; allowed: isa-serial, pcie-root-port, "
-	 "pvpanic, virtio-mem-pci, virtio-rng-pci"},
+	 "virtio-balloon-pci, virtio-mem-pci, virtio-rng-pci"},
+	{"-device virtio-net-pci", ENOENT,
+	 "-device: there is no device virtio-net-pci; allowed: isa-serial, pcie-root-port, "
+	 "pvpanic, virtio-balloon-pci, virtio-mem-pci, virtio-rng-pci"},
+	{"-device virtio-balloon-pci,iothread=io9", ENOENT,
+	 "-device virtio-balloon-pci: there is no object io9; iothread= takes the id of an -object "
+	 "iothread"},
+	{"-device virtio-balloon-pci -device virtio-balloon-pci,id=b", EEXIST,
+	 "-device virtio-balloon-pci,id=b: there is one already"},
+	{"-device virtio-balloon-pci,guest-stats-polling-interval=-1", EINVAL,
+	 "-device virtio-balloon-pci: guest-stats-polling-interval=-1 is not valid; allowed: a whole "
+	 "number from 0 to 4294967295"},
 	{"-device id=x", EINVAL, "-device: needs driver=, the name of the device"},
 	{"-device virtio-mem-pci", EINVAL,
 	 "-device virtio-mem-pci: needs memdev= (the id of its memory, a memory backend)"},

@@ -97,13 +97,14 @@ static void test_go(void **state)
 static const struct error_row refusals[] = {
 	{"{}", EINVAL, "device_add: needs driver=, the name of the device"},
 	{"{\"driver\":\"foo\"}", ENOENT,
-	 "device_add: there is no device foo; allowed: virtio-mem-pci, virtio-rng-pci"},
+	 "device_add: there is no device foo; allowed: virtio-balloon-pci, virtio-mem-pci, "
+	 "virtio-rng-pci"},
 	{"{\"driver\":\"pvpanic\",\"id\":\"x\"}", ENOTSUP,
 	 "device_add pvpanic,id=x: this device cannot come while the machine runs; allowed: "
-	 "virtio-mem-pci, virtio-rng-pci"},
+	 "virtio-balloon-pci, virtio-mem-pci, virtio-rng-pci"},
 	{"{\"driver\":\"pcie-root-port\"}", ENOTSUP,
 	 "device_add pcie-root-port: this device cannot come while the machine runs; allowed: "
-	 "virtio-mem-pci, virtio-rng-pci"},
+	 "virtio-balloon-pci, virtio-mem-pci, virtio-rng-pci"},
 	{"{\"driver\":\"virtio-mem-pci\",\"id\":\"x\"}", EINVAL,
 	 "device_add virtio-mem-pci,id=x: needs memdev= (the id of its memory, a memory backend)"},
 	{"{\"driver\":\"virtio-mem-pci\",\"memdev\":\"m9\"}", ENOENT,

@@ -68,8 +68,7 @@ struct pci_device *vm_pci_device(const struct vm *vm, const struct vm_device_con
 {
 	for (size_t i = 0; i < vm->config->nr_devices; i++)
 		if (vm->functions[i].config == config &&
-		    (config->type == VM_DEVICE_VIRTIO_MEM || config->type == VM_DEVICE_VIRTIO_RNG ||
-		     config->type == VM_DEVICE_ROOT_PORT))
+		    config->type != VM_DEVICE_ISA_SERIAL && config->type != VM_DEVICE_PVPANIC)
 			return (struct pci_device *)&vm->functions[i];
 	return NULL;
 }
