@@ -30,7 +30,7 @@
 
 #define VECTOR_FIRST 0x30u
 #define QUEUE_SIZE   256u
-#define TICK_COUNT   (VIRTIO_TICK_MS * 1000000u) /* bus ticks, on a 1 GHz bus */
+#define TICK_COUNT   1000000u /* bus ticks a millisecond, on a 1 GHz bus */
 
 static void virtio_on_config(void *arg)
 {
@@ -83,6 +83,15 @@ static void virtio_find_registers(struct virtio *v)
 	}
 }
 
+static uint64_t virtio_tick_ms(void)
+{
+	static uint64_t ms;
+
+	if (ms == 0)
+		ms = arg_number("tick", VIRTIO_TICK_MS);
+	return ms;
+}
+
 static void virtio_set_interrupts(struct virtio *v)
 {
 	if (v->irq == VIRTIO_MSIX) {
@@ -96,7 +105,7 @@ static void virtio_set_interrupts(struct virtio *v)
 		apic_route_gsi(acpi_ioapic_gpa(), pci_intx_gsi(v->pci), v->vector, true);
 	}
 	if (v->irq != VIRTIO_POLL)
-		apic_timer(TICK_COUNT, true, APIC_TICK_VECTOR);
+		apic_timer((uint32_t)virtio_tick_ms() * TICK_COUNT, true, APIC_TICK_VECTOR);
 }
 
 bool virtio_open(struct virtio *v, unsigned int type, unsigned int nth)
@@ -256,7 +265,7 @@ void virtio_config_copy(const struct virtio *v, void *to, unsigned int size)
 
 uint64_t virtio_now_ms(void)
 {
-	return trap_count(APIC_TICK_VECTOR) * VIRTIO_TICK_MS;
+	return trap_count(APIC_TICK_VECTOR) * virtio_tick_ms();
 }
 
 void virtio_notify(struct virtio *v)

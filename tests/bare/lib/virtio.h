@@ -34,7 +34,7 @@
 #define VIRTIO_F_PACKED    (1ull << 34)
 #define VIRTIO_NO_VECTOR   0xffffu
 
-#define VIRTIO_TICK_MS 20u /* how long a sleep takes at most */
+#define VIRTIO_TICK_MS 20u /* how long a sleep takes at most, without tick=MS (at most 4000) */
 
 /* struct virtio_pci_common_cfg, by offset */
 #define VIRTIO_C_DEVICE_FEATURE_SELECT 0x00u
