@@ -271,6 +271,22 @@ def test_daemonize_failure_is_reported(folder):
     assert b"no-such-kernel" in done.stderr
 
 
+def test_failed_start_can_be_heard_of(folder):
+    """Who passed a listening socket is not refused by it: it meets an end, and knows why to ask."""
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as caller:
+        listener.bind(f"{folder}/sock")
+        listener.listen()
+        fd = listener.fileno()
+        argv = [EBB, "-chardev", f"socket,id=m,fd={fd},server=on,wait=off", "-qmp", "chardev:m"]
+        with subprocess.Popen([*argv, "-kernel", folder], pass_fds=[fd], stderr=-1) as process:
+            listener.close()
+            assert b"is a directory" in process.stderr.readline()
+            caller.connect(f"{folder}/sock")
+            with pytest.raises(ConnectionResetError):
+                caller.recv(1)
+            assert process.wait(TIMEOUT_S) == 1
+
+
 @pytest.mark.parametrize("how", ["poweroff", "SIGTERM", "SIGHUP"])
 def test_terminal_restored(folder, how):
     """The terminal is raw while the guest runs and as before afterwards."""

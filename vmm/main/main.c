@@ -25,6 +25,7 @@
 #include "vmm/control/control.h"
 #include "vmm/core/fault.h"
 #include "vmm/core/loop.h"
+#include "vmm/main/callers.h"
 #include "vmm/main/daemon.h"
 #include "vmm/main/sandbox.h"
 #include "vmm/migration/migration.h"
@@ -160,11 +161,16 @@ static int ebb_fail(const struct vm_config *config, struct err *err)
 int main(int argc, char **argv)
 {
 	struct ebb ebb = {.daemon_fd = -1};
+	struct callers callers;
 	struct err *err = NULL;
 	int status;
 
-	if (cmdline_parse(argc, argv, &ebb.config, &err))
-		return ebb_fail(NULL, err);
+	callers_find(&callers);
+	if (cmdline_parse(argc, argv, &ebb.config, &err)) {
+		status = ebb_fail(NULL, err);
+		callers_wait(&callers);
+		return status;
+	}
 	if (ebb.config->output) {
 		fputs(ebb.config->output, stdout);
 		vm_config_free(ebb.config);
@@ -180,8 +186,10 @@ int main(int argc, char **argv)
 	if (ebb_start(&ebb, &err)) {
 		status = ebb_fail(ebb.config, err);
 		ebb_end(&ebb);
+		callers_wait(&callers);
 		return status;
 	}
+	callers_forget(&callers);
 	loop_run(ebb.loop);
 	status = vm_exit_status(ebb.vm);
 	ebb_end(&ebb);
