@@ -127,6 +127,22 @@ static void clock_is_the_hosts(void **state)
 	assert_in_range(from_bcd(cmos_get(env, 6)), 1, 7);
 }
 
+/* -rtc base=2023-11-14T22:13:20 */
+static void clock_starts_at_a_date(void **state)
+{
+	const struct rtc_config config = {
+		.gsi = PLATFORM_RTC_GSI, .has_start = true, .start_s = 1700000000};
+	struct env *env = *state;
+	time_t before = time(NULL);
+
+	rtc_free(env->rtc);
+	env->rtc = rtc_new(&env->hv.hv, env->pio, env->loop, &config, NULL);
+	assert_non_null(env->rtc);
+	assert_in_range(guest_time(env), config.start_s, config.start_s + time(NULL) - before);
+	rtc_reset(env->rtc);
+	assert_in_range(guest_time(env), config.start_s, config.start_s + time(NULL) - before);
+}
+
 static void clock_can_be_set_and_runs_on(void **state)
 {
 	struct env *env = *state;
@@ -318,6 +334,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(clock_is_the_hosts),
+		T(clock_starts_at_a_date),
 		T(clock_can_be_set_and_runs_on),
 		T(hours_in_all_formats),
 		T(any_registers_are_survived),
