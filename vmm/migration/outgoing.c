@@ -132,6 +132,11 @@ static void outgoing_pass(void *opaque, uint64_t number)
 	onmain_call(pass.o->config.onmain, outgoing_tell_pass, &pass);
 }
 
+static void outgoing_looked(void *opaque)
+{
+	outgoing_hints_stop(opaque);
+}
+
 /* ---- steps ---- */
 
 int outgoing_record(struct outgoing *o, enum record_type type, uint32_t flags, const void *bytes,
@@ -228,6 +233,7 @@ static int outgoing_send_new(struct outgoing *o, struct err **err)
 		.sync = outgoing_sync,
 		.throttle = outgoing_throttle,
 		.pass = outgoing_pass,
+		.looked = outgoing_looked,
 		.opaque = o,
 	};
 	struct ram_send *send;
@@ -265,6 +271,8 @@ static int outgoing_rounds(struct outgoing *o, enum ram_send_state *ret_state, s
 		ret = ram_send_start(o->send, err);
 	if (!ret)
 		ret = outgoing_set_status(o, MIGRATION_ACTIVE);
+	if (!ret)
+		outgoing_hints_begin(o);
 	while (!ret) {
 		ret = ram_send_rounds(o->send, ret_state, err);
 		/* Without a way back there is no postcopy. */
@@ -330,6 +338,7 @@ static void outgoing_close(struct outgoing *o)
 	struct channel *channel;
 
 	cancel_raise(o->cancel);
+	outgoing_hints_end(o);
 	pthread_mutex_lock(&o->lock);
 	outgoing_ram_info(o, &o->ram);
 	send = o->send;

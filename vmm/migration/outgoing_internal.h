@@ -40,6 +40,7 @@ struct outgoing {
 	size_t nr_further;
 	struct back *back; /* NULL: there is no way back */
 	bool logging;      /* vm_dirty_start() */
+	bool hinting;      /* the guest was asked what is free */
 	struct pack sections;
 
 	pthread_mutex_t lock; /* guards the following; the thread alone writes those marked T */
@@ -98,6 +99,13 @@ enum vm_migration_outcome outgoing_in_doubt(struct outgoing *o, struct err **err
 /* outgoing_postcopy.c: the same, when the guest is not to wait for its memory. */
 int outgoing_postcopy(struct outgoing *o, enum vm_migration_outcome *ret_outcome, struct err **err);
 extern const struct back_ops outgoing_back_ops;
+
+/* outgoing_hints.c: have the guest say which pages are free, where that is of use. */
+void outgoing_hints_begin(struct outgoing *o);
+/* No more of them. Nothing happens where there were none; the same for _end(). */
+void outgoing_hints_stop(struct outgoing *o);
+/* The guest may use the pages again. */
+void outgoing_hints_end(struct outgoing *o);
 
 /* outgoing_image.c */
 struct ram_send_sink;
