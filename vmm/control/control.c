@@ -21,6 +21,7 @@ const struct qmp_module *const control_modules[] = {
 	&control_cpus_module,
 	&control_memory_module,
 	&control_virtio_mem_module,
+	&control_balloon_module,
 	&control_pci_module,
 	&control_misc_module,
 	&control_objects_module,
@@ -49,6 +50,7 @@ static void control_event(void *opaque, const struct vm_event *event)
 	control_run_event(control, event);
 	control_devices_event(control, event);
 	control_virtio_mem_event(control, event);
+	control_balloon_event(control, event);
 	control_resize_event(control, event);
 }
 

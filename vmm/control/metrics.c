@@ -215,8 +215,14 @@ static int metrics_make_text(const struct metrics *m, char **ret_text, size_t *r
 		.devices = devices,
 		.nr_devices = nr,
 	};
+	struct metrics_balloon balloon;
 	int ret = -ENOMEM;
 
+	if (vm_balloon(vm)) {
+		balloon_info(vm_balloon(vm), &balloon.info);
+		balloon_stats(vm_balloon(vm), &balloon.stats);
+		world.balloon = &balloon;
+	}
 	migration_info(m->control->migrate->migration, &migration);
 	for (unsigned int n = 0; n < config->numa.nr_nodes; n++)
 		world.node_boot_bytes[n] = config->numa.nodes[n].mem_bytes;

@@ -11,7 +11,7 @@
 
 /* ---- lines ---- */
 
-static void text_head(FILE *f, const char *name, const char *type, const char *help)
+void metrics_text_head(FILE *f, const char *name, const char *type, const char *help)
 {
 	fprintf(f, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
@@ -139,7 +139,7 @@ static void text_figures_of(FILE *f, const struct metrics_world *w,
 	for (size_t i = 0; i < nr; i++) {
 		const struct text_figure *figure = &figures[i];
 
-		text_head(f, figure->name, figure->type, figure->help);
+		metrics_text_head(f, figure->name, figure->type, figure->help);
 		for (size_t j = 0; j < w->nr_devices; j++) {
 			if (size && !w->devices[j].sample.size.on)
 				continue;
@@ -156,7 +156,8 @@ static void text_progress(FILE *f, const struct metrics_world *w)
 {
 	const char *name = "ebb_memory_device_request_status";
 
-	text_head(f, name, "gauge", "How far the last resize got: 1 for the status it has.");
+	metrics_text_head(f, name, "gauge",
+			  "How far the last resize got: 1 for the status it has.");
 	for (size_t i = 0; i < w->nr_devices; i++) {
 		for (enum virtio_mem_progress p = VIRTIO_MEM_DONE; p <= VIRTIO_MEM_NO_DRIVER; p++) {
 			text_device(f, name, "", &w->devices[i]);
@@ -171,14 +172,14 @@ static void text_held(FILE *f, const struct metrics_world *w)
 	const char *bytes = "ebb_memory_device_resident_bytes";
 	const char *age = "ebb_memory_device_resident_age_seconds";
 
-	text_head(f, bytes, "gauge", "Host memory that the device holds, as last counted.");
+	metrics_text_head(f, bytes, "gauge", "Host memory that the device holds, as last counted.");
 	for (size_t i = 0; i < w->nr_devices; i++) {
 		if (!w->devices[i].held_known)
 			continue;
 		text_device(f, bytes, "", &w->devices[i]);
 		fprintf(f, "} %" PRIu64 "\n", w->devices[i].held_bytes);
 	}
-	text_head(f, age, "gauge", "How long ago the oldest part of that was counted.");
+	metrics_text_head(f, age, "gauge", "How long ago the oldest part of that was counted.");
 	for (size_t i = 0; i < w->nr_devices; i++) {
 		if (!w->devices[i].held_known)
 			continue;
@@ -192,7 +193,7 @@ static void text_requests(FILE *f, const struct metrics_world *w)
 {
 	const char *name = "ebb_memory_device_requests_total";
 
-	text_head(f, name, "counter", "Requests of the guest's driver.");
+	metrics_text_head(f, name, "counter", "Requests of the guest's driver.");
 	for (size_t i = 0; i < w->nr_devices; i++) {
 		const struct virtio_mem_stats *s = &w->devices[i].sample.stats;
 
@@ -248,8 +249,8 @@ static void text_latencies(FILE *f, const struct metrics_world *w)
 {
 	const char *name = "ebb_memory_device_request_duration_seconds";
 
-	text_head(f, name, "histogram",
-		  "Time from taking a request from the queue to giving its answer.");
+	metrics_text_head(f, name, "histogram",
+			  "Time from taking a request from the queue to giving its answer.");
 	for (size_t i = 0; i < w->nr_devices; i++)
 		for (unsigned int k = 0; k < VIRTIO_MEM_KINDS; k++)
 			text_latency(f, name, &w->devices[i], k);
@@ -259,7 +260,8 @@ static void text_violations(FILE *f, const struct metrics_world *w)
 {
 	const char *name = "ebb_memory_device_violations_total";
 
-	text_head(f, name, "counter", "Accesses of the guest to memory that is not plugged.");
+	metrics_text_head(f, name, "counter",
+			  "Accesses of the guest to memory that is not plugged.");
 	for (size_t i = 0; i < w->nr_devices; i++) {
 		const struct virtio_mem_violations *v = &w->devices[i].sample.violations;
 
@@ -351,7 +353,7 @@ static void text_size_requests(FILE *f, const struct metrics_world *w)
 	if (!text_any_size(w))
 		return;
 	text_figures_of(f, w, text_size_figures, ARRAY_SIZE(text_size_figures), true);
-	text_head(f, name, "counter", "Requests of the guest for another size.");
+	metrics_text_head(f, name, "counter", "Requests of the guest for another size.");
 	for (size_t i = 0; i < w->nr_devices; i++)
 		if (w->devices[i].sample.size.on)
 			text_size_samples(f, name, &w->devices[i]);
@@ -361,24 +363,25 @@ static void text_size_requests(FILE *f, const struct metrics_world *w)
 
 static void text_machine(FILE *f, const struct metrics_world *w)
 {
-	text_head(f, "ebb_build_info", "gauge", "What runs here.");
+	metrics_text_head(f, "ebb_build_info", "gauge", "What runs here.");
 	fprintf(f, "ebb_build_info{version=");
 	text_quoted(f, w->version);
 	fprintf(f, "} 1\n");
-	text_head(f, "ebb_guest_info", "gauge", "Whose machine it is.");
+	metrics_text_head(f, "ebb_guest_info", "gauge", "Whose machine it is.");
 	fprintf(f, "ebb_guest_info{name=");
 	text_quoted(f, w->guest_name ? w->guest_name : "");
 	fprintf(f, "} 1\n");
-	text_head(f, "ebb_vm_state", "gauge", "The run state: 1 for the one it is in.");
+	metrics_text_head(f, "ebb_vm_state", "gauge", "The run state: 1 for the one it is in.");
 	for (enum vm_state s = VM_PRELAUNCH; s <= VM_POSTMIGRATE; s++)
 		fprintf(f, "ebb_vm_state{state=\"%s\"} %d\n", vm_state_name(s), w->state == s);
-	text_head(f, "ebb_vcpus", "gauge", "Virtual CPUs.");
+	metrics_text_head(f, "ebb_vcpus", "gauge", "Virtual CPUs.");
 	fprintf(f, "ebb_vcpus %u\n", w->nr_cpus);
-	text_head(f, "ebb_boot_memory_bytes", "gauge", "Memory that the guest always has.");
+	metrics_text_head(f, "ebb_boot_memory_bytes", "gauge", "Memory that the guest always has.");
 	for (unsigned int n = 0; n < w->nr_nodes; n++)
 		fprintf(f, "ebb_boot_memory_bytes{node=\"%u\"} %" PRIu64 "\n", n,
 			w->node_boot_bytes[n]);
-	text_head(f, "process_resident_memory_bytes", "gauge", "Resident memory size in bytes.");
+	metrics_text_head(f, "process_resident_memory_bytes", "gauge",
+			  "Resident memory size in bytes.");
 	fprintf(f, "process_resident_memory_bytes %" PRIu64 "\n", w->resident_bytes);
 }
 
@@ -419,6 +422,11 @@ static uint64_t get_dirty(const struct migration_info *info)
 	return info->ram.dirty_pages_rate * info->ram.page_size;
 }
 
+static uint64_t get_hinted(const struct migration_info *info)
+{
+	return info->ram.hinted * info->ram.page_size;
+}
+
 static uint64_t get_throttle(const struct migration_info *info)
 {
 	return info->cpu_throttle_percentage;
@@ -434,13 +442,15 @@ static const struct text_move text_moves[] = {
 	{"ebb_migration_passes", "gauge", "Passes over memory.", get_passes},
 	{"ebb_migration_dirty_bytes_per_second", "gauge", "How fast the guest writes to memory.",
 	 get_dirty},
+	{"ebb_migration_hinted_bytes", "gauge",
+	 "Memory that was left out since the guest said that it is free.", get_hinted},
 	{"ebb_migration_throttle_percent", "gauge", "By how much the guest's CPUs are slowed down.",
 	 get_throttle},
 };
 
 static void text_milliseconds(FILE *f, const char *name, const char *help, uint64_t ms)
 {
-	text_head(f, name, "gauge", help);
+	metrics_text_head(f, name, "gauge", help);
 	fprintf(f, "%s %" PRIu64 ".%03u\n", name, ms / 1000, (unsigned int)(ms % 1000));
 }
 
@@ -449,14 +459,14 @@ static void text_migration(FILE *f, const struct migration_info *info)
 {
 	const char *name = "ebb_migration_status";
 
-	text_head(f, name, "gauge", "How the last migration is: 1 for the status it has.");
+	metrics_text_head(f, name, "gauge", "How the last migration is: 1 for the status it has.");
 	for (enum migration_status s = MIGRATION_NONE; s <= MIGRATION_DEVICE; s++)
 		fprintf(f, "%s{status=\"%s\"} %d\n", name, migration_status_name(s),
 			info->status == s);
 	if (info->status == MIGRATION_NONE)
 		return;
 	for (size_t i = 0; i < ARRAY_SIZE(text_moves); i++) {
-		text_head(f, text_moves[i].name, text_moves[i].type, text_moves[i].help);
+		metrics_text_head(f, text_moves[i].name, text_moves[i].type, text_moves[i].help);
 		fprintf(f, "%s %" PRIu64 "\n", text_moves[i].name, text_moves[i].get(info));
 	}
 	text_milliseconds(f, "ebb_migration_duration_seconds", "How long it has taken.",
@@ -483,6 +493,8 @@ int metrics_text(const struct metrics_world *world, char **ret_text, size_t *ret
 	text_latencies(f, world);
 	text_violations(f, world);
 	text_size_requests(f, world);
+	if (world->balloon)
+		metrics_text_balloon(f, world->balloon);
 	failed = ferror(f);
 	failed |= fclose(f) != 0;
 	if (failed) {

@@ -14,10 +14,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/types.h>
 
 #include "vmm/control/stats.h"
 #include "vmm/migration/migration.h"
+#include "vmm/virtio/balloon.h"
 #include "vmm/vm/vm.h"
 
 struct metrics_device {
@@ -30,6 +32,11 @@ struct metrics_device {
 	uint64_t held_bytes, held_age_ms;
 };
 
+struct metrics_balloon {
+	struct balloon_info info;
+	struct balloon_stats stats;
+};
+
 struct metrics_world {
 	const char *version;
 	const char *guest_name; /* NULL: none */
@@ -40,11 +47,19 @@ struct metrics_world {
 	const struct migration_info *migration;
 	const struct metrics_device *devices;
 	size_t nr_devices;
+	const struct metrics_balloon *balloon; /* NULL: none */
 };
 
 #define METRICS_CONTENT_TYPE "text/plain; version=0.0.4; charset=utf-8"
 
 /* *ret_text is the caller's, to be freed; its size is without the zero at its end. 0 or -ENOMEM. */
 int metrics_text(const struct metrics_world *world, char **ret_text, size_t *ret_size);
+
+/* ---- for its parts ---- */
+
+/* The lines above a metric's samples. */
+void metrics_text_head(FILE *f, const char *name, const char *type, const char *help);
+/* metrics_text_balloon.c */
+void metrics_text_balloon(FILE *f, const struct metrics_balloon *balloon);
 
 #endif

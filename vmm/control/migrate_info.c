@@ -63,6 +63,8 @@ static json_t *info_ram(const struct migration_ram_info *ram)
 
 	for (size_t i = 0; i < ARRAY_SIZE(figures); i++)
 		control_set(&value, figures[i].name, info_number(figures[i].value));
+	if (ram->hinted)
+		control_set(&value, "hinted", info_number(ram->hinted));
 	return value;
 }
 
@@ -173,6 +175,7 @@ static const struct info_line info_size_lines[] = {
 	{"precopy-bytes", "precopy ram", " kbytes", KBYTES, true},
 	{"downtime-bytes", "downtime ram", " kbytes", KBYTES, true},
 	{"postcopy-bytes", "postcopy ram", " kbytes", KBYTES, true},
+	{"hinted", "hinted", " pages", 1, true},
 };
 
 static void info_print_lines(struct command_call *call, const json_t *value,
@@ -278,7 +281,7 @@ static const struct qmp_type info_types[] = {
 			   "dirty-sync-count:int postcopy-requests:int page-size:int "
 			   "multifd-bytes:uint64 pages-per-second:uint64 precopy-bytes:uint64 "
 			   "downtime-bytes:uint64 postcopy-bytes:uint64 "
-			   "dirty-sync-missed-zero-copy:uint64",
+			   "dirty-sync-missed-zero-copy:uint64 *hinted:int",
 	},
 	{
 		.name = "SocketAddress",

@@ -218,7 +218,7 @@ extern const struct qom_row qom_object_rows[], qom_machine_rows[], qom_memdev_ro
 	qom_memfd_rows[], qom_file_rows[], qom_chardev_socket_rows[];
 extern const struct qom_row qom_device_rows[], qom_cpu_rows[], qom_pci_rows[],
 	qom_virtio_pci_rows[], qom_root_port_rows[], qom_virtio_rows[], qom_virtio_mem_rows[],
-	qom_virtio_rng_rows[], qom_isa_serial_rows[];
+	qom_virtio_rng_rows[], qom_virtio_balloon_rows[], qom_isa_serial_rows[];
 
 /* "" for NULL. What is no UTF-8 (the name of a file may be anything) has '?' for the odd bytes. */
 json_t *qom_text(const char *text);

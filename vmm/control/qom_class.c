@@ -27,6 +27,10 @@ static const struct qom_row virtio_rng_pci_rows[] = {
 	{.name = "virtio-backend", .type = "child<virtio-rng-device>"},
 	{.name = NULL},
 };
+static const struct qom_row virtio_balloon_pci_rows[] = {
+	{.name = "virtio-backend", .type = "child<virtio-balloon-device>"},
+	{.name = NULL},
+};
 
 #define MACHINE(machine)                                                               \
 	{                                                                              \
@@ -102,6 +106,16 @@ const struct qom_class qom_classes[] = {
 	{.name = "virtio-rng-pci-non-transitional",
 	 .parent = "virtio-rng-pci-base",
 	 .rows = qom_virtio_rng_rows},
+	{.name = "virtio-balloon-pci-base",
+	 .parent = "virtio-pci",
+	 .flags = QOM_ABSTRACT,
+	 .rows = virtio_balloon_pci_rows},
+	{.name = "virtio-balloon-pci",
+	 .parent = "virtio-balloon-pci-base",
+	 .rows = qom_virtio_balloon_rows},
+	{.name = "virtio-balloon-pci-non-transitional",
+	 .parent = "virtio-balloon-pci-base",
+	 .rows = qom_virtio_balloon_rows},
 	{.name = "virtio-device",
 	 .parent = "device",
 	 .flags = QOM_ABSTRACT,
@@ -114,6 +128,10 @@ const struct qom_class qom_classes[] = {
 	 .parent = "virtio-device",
 	 .like = "virtio-rng-pci",
 	 .rows = qom_virtio_rng_rows},
+	{.name = "virtio-balloon-device",
+	 .parent = "virtio-device",
+	 .like = "virtio-balloon-pci",
+	 .rows = qom_virtio_balloon_rows},
 	ABSTRACT("isa-device", "device"),
 	{.name = "isa-serial", .parent = "isa-device", .rows = qom_isa_serial_rows},
 	PLAIN("pvpanic", "isa-device"),

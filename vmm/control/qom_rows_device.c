@@ -12,11 +12,14 @@
 #include <vmem/guard.h>
 
 #include "base/err.h"
+#include "base/num.h"
+#include "vmm/control/answer.h"
 #include "vmm/control/explain.h"
 #include "vmm/control/internal.h"
 #include "vmm/control/qom.h"
 #include "vmm/pci/pci.h"
 #include "vmm/pci/regs.h"
+#include "vmm/virtio/balloon.h"
 #include "vmm/virtio/mem.h"
 
 /* ---- every device ---- */
@@ -418,6 +421,70 @@ static json_t *rng_rng(const struct qom_node *node)
 const struct qom_row qom_virtio_rng_rows[] = {
 	{.name = "rng", .type = "link<rng-backend>", .get = rng_rng},
 	{.name = "max-bytes", .type = "uint64", .defval = "9223372036854775807"},
+	{.name = NULL},
+};
+
+/* ---- the balloon, one of a machine ---- */
+
+/* What the guest did not say is not in it. */
+static json_t *balloon_guest_stats(const struct qom_node *node)
+{
+	struct balloon_stats stats;
+	json_t *values = json_object(), *value;
+
+	balloon_stats(vm_balloon(node->vm), &stats);
+	for (enum balloon_stat s = 0; s < BALLOON_STATS; s++) {
+		if (stats.values[s] != BALLOON_STAT_UNKNOWN)
+			control_set(&values, balloon_stat_name(s),
+				    json_integer((json_int_t)num_min(stats.values[s], INT64_MAX)));
+	}
+	value = json_pack("{s:I}", "last-update", (json_int_t)stats.last_update_s);
+	control_set(&value, "stats", values);
+	return value;
+}
+
+static json_t *balloon_polling_interval(const struct qom_node *node)
+{
+	struct balloon_stats stats;
+
+	balloon_stats(vm_balloon(node->vm), &stats);
+	return json_integer(stats.interval_s);
+}
+
+static int balloon_set_polling_interval(const struct qom_node *node, const json_t *value,
+					struct err **err)
+{
+	json_int_t seconds = json_integer_value(value);
+
+	if (!json_is_integer(value) || seconds < 0 || seconds > UINT32_MAX)
+		return err_set(
+			err, EINVAL,
+			"Parameter 'guest-stats-polling-interval' expects seconds, from 0 to "
+			"%u",
+			UINT32_MAX);
+	balloon_set_stats_interval(vm_balloon(node->vm), (uint32_t)seconds);
+	return 0;
+}
+
+static json_t *balloon_iothread(const struct qom_node *node)
+{
+	const struct vm_device_config *device = node->part;
+	const char *id = device->virtio_balloon.iothread_id;
+
+	return id ? json_sprintf("/objects/%s", id) : qom_text(NULL);
+}
+
+const struct qom_row qom_virtio_balloon_rows[] = {
+	{.name = "iothread", .type = "link<iothread>", .get = balloon_iothread},
+	{.name = "guest-stats",
+	 .type = "guest statistics",
+	 .help = "what the guest says of its memory, and when",
+	 .get = balloon_guest_stats},
+	{.name = "guest-stats-polling-interval",
+	 .type = "int",
+	 .help = "seconds from one question to the next; 0: the guest is not asked",
+	 .get = balloon_polling_interval,
+	 .set = balloon_set_polling_interval},
 	{.name = NULL},
 };
 

@@ -206,17 +206,21 @@ static bool peripheral_child(const struct qom_node *node, size_t index, struct q
 
 static bool device_child(const struct qom_node *node, size_t index, struct qom_child *child)
 {
+	static const char *const backends[] = {
+		[VM_DEVICE_VIRTIO_MEM] = "virtio-mem",
+		[VM_DEVICE_VIRTIO_RNG] = "virtio-rng-device",
+		[VM_DEVICE_VIRTIO_BALLOON] = "virtio-balloon-device",
+	};
 	const struct vm_device_config *device = node->part;
 
 	switch (device->type) {
 	case VM_DEVICE_VIRTIO_MEM:
 	case VM_DEVICE_VIRTIO_RNG:
+	case VM_DEVICE_VIRTIO_BALLOON:
 		if (!index)
-			return child_named(child, "virtio-backend",
-					   node_of_device(node, QOM_BACKEND,
-							  device->type == VM_DEVICE_VIRTIO_MEM
-								  ? "virtio-mem"
-								  : "virtio-rng-device"));
+			return child_named(
+				child, "virtio-backend",
+				node_of_device(node, QOM_BACKEND, backends[device->type]));
 		return index == 1 &&
 		       child_named(child, "virtio-bus",
 				   node_of_device(node, QOM_VIRTIO_BUS, "virtio-pci-bus"));

@@ -234,15 +234,6 @@ static int misc_none_human(struct command_call *call, const json_t *args, json_t
 	return 0;
 }
 
-static int misc_balloon(struct command_call *call, const json_t *args, json_t **ret_value,
-			struct err **err)
-{
-	(void)call;
-	(void)args;
-	(void)ret_value;
-	return err_set(err, ENXIO, "No balloon device has been activated");
-}
-
 /* ---- the module ---- */
 
 static const struct command misc_commands[] = {
@@ -343,15 +334,6 @@ static const struct command misc_commands[] = {
 		.flags = COMMAND_BARE,
 		.run = misc_none,
 	},
-	{
-		.name = "query-balloon",
-		.human = "info balloon",
-		.returns = "BalloonInfo",
-		.help = "show the balloon: there is none",
-		.flags = COMMAND_BARE,
-		.run = misc_balloon,
-		.human_run = misc_balloon,
-	},
 	{.name = NULL},
 };
 
@@ -397,7 +379,6 @@ static const struct qmp_type misc_types[] = {
 		.kind = QMP_STRUCT,
 		.members = "file:str *node-name:str ro:bool drv:str *backing_file:str",
 	},
-	{.name = "BalloonInfo", .kind = QMP_STRUCT, .members = "actual:int"},
 	{.name = NULL},
 };
 

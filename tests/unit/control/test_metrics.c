@@ -120,7 +120,8 @@ static void test_text(void **state)
 			.total = 8192,
 			.dirty_sync_count = 3,
 			.dirty_pages_rate = 5,
-			.page_size = 4096},
+			.page_size = 4096,
+			.hinted = 6},
 		.total_time_ms = 1234,
 		.cpu_throttle_percentage = 20,
 	};
@@ -155,6 +156,7 @@ static void test_text(void **state)
 	assert_non_null(strstr(text, "\nebb_migration_memory_bytes 8192\n"));
 	assert_non_null(strstr(text, "\nebb_migration_passes 3\n"));
 	assert_non_null(strstr(text, "\nebb_migration_dirty_bytes_per_second 20480\n"));
+	assert_non_null(strstr(text, "\nebb_migration_hinted_bytes 24576\n"));
 	assert_non_null(strstr(text, "\nebb_migration_throttle_percent 20\n"));
 	assert_non_null(strstr(text, "\nebb_migration_incoming 0\n"));
 	assert_non_null(strstr(text, "\nebb_migration_duration_seconds 1.234\n"));
@@ -210,6 +212,50 @@ static void test_text(void **state)
 	assert_int_equal(metrics_text(&world, &text, &size), 0);
 	assert_non_null(strstr(text, "\nebb_migration_status{status=\"none\"} 1\n"));
 	assert_null(strstr(text, "\nebb_migration_transferred_bytes"));
+	free(text);
+}
+
+/* The balloon's, where there is one; of the guest's figures what it said. */
+static void test_balloon(void **state)
+{
+	struct migration_info migration = {.status = MIGRATION_NONE};
+	struct metrics_balloon balloon = {
+		.info = {.target_bytes = 3 * MIB, .actual_bytes = 4 * MIB, .reported_bytes = 5},
+	};
+	struct metrics_world world = {.version = "1", .migration = &migration};
+	char *text;
+	size_t size;
+
+	(void)state;
+	assert_int_equal(metrics_text(&world, &text, &size), 0);
+	assert_null(strstr(text, "balloon"));
+	free(text);
+	world.balloon = &balloon;
+	for (enum balloon_stat s = 0; s < BALLOON_STATS; s++)
+		balloon.stats.values[s] = BALLOON_STAT_UNKNOWN;
+	balloon.stats.values[BALLOON_STAT_MEMFREE] = 6;
+	assert_int_equal(metrics_text(&world, &text, &size), 0);
+	assert_non_null(strstr(text, "\nebb_balloon_target_bytes 3145728\n"));
+	assert_non_null(strstr(text, "\nebb_balloon_actual_bytes 4194304\n"));
+	assert_non_null(strstr(text, "\nebb_balloon_reported_bytes_total 5\n"));
+	assert_null(strstr(text, "ebb_guest_free_bytes"));
+	free(text);
+	balloon.stats.last_update_s = 7;
+	assert_int_equal(metrics_text(&world, &text, &size), 0);
+	assert_non_null(strstr(text, "\nebb_guest_stats_timestamp_seconds 7\n"));
+	assert_non_null(strstr(text, "\nebb_guest_free_bytes 6\n"));
+	assert_null(strstr(text, "ebb_guest_total_bytes"));
+	free(text);
+	/* Each figure has a name of its own. */
+	for (enum balloon_stat s = 0; s < BALLOON_STATS; s++)
+		balloon.stats.values[s] = 1000 + s;
+	assert_int_equal(metrics_text(&world, &text, &size), 0);
+	for (enum balloon_stat s = 0; s < BALLOON_STATS; s++) {
+		char value[16];
+
+		snprintf(value, sizeof(value), " %u\n", 1000 + s);
+		assert_non_null(strstr(text, value));
+	}
 	free(text);
 }
 
@@ -306,9 +352,10 @@ static void test_held_in_steps(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_requests), cmocka_unit_test(test_random_requests),
-		cmocka_unit_test(test_heads),    cmocka_unit_test(test_text),
-		cmocka_unit_test(test_held),     cmocka_unit_test(test_held_in_steps),
+		cmocka_unit_test(test_requests),      cmocka_unit_test(test_random_requests),
+		cmocka_unit_test(test_heads),         cmocka_unit_test(test_text),
+		cmocka_unit_test(test_balloon),       cmocka_unit_test(test_held),
+		cmocka_unit_test(test_held_in_steps),
 	};
 
 	return cmocka_run_group_tests_name("metrics", tests, NULL, NULL);

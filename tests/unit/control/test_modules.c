@@ -71,7 +71,7 @@ static void test_rows_are_complete(void **state)
 
 /* What programs of QEMU's kind rely on, and what is ours. */
 static const char control_command_names[] =
-	"add-fd chardev-add chardev-remove closefd device_add device_del getfd object-add "
+	"add-fd balloon chardev-add chardev-remove closefd device_add device_del getfd object-add "
 	"object-del "
 	"device-list-properties job-cancel job-dismiss memory-resize qom-get qom-list "
 	"qom-list-properties qom-list-types qom-set query-command-line-options query-jobs "
@@ -84,7 +84,7 @@ static const char control_command_names[] =
 	"query-target query-uuid query-virtio-mem quit set-action stop system_powerdown "
 	"system_reset";
 static const char control_event_names[] =
-	"JOB_STATUS_CHANGE DEVICE_DELETED DEVICE_UNPLUG_GUEST_ERROR GUEST_CRASHLOADED "
+	"BALLOON_CHANGE JOB_STATUS_CHANGE DEVICE_DELETED DEVICE_UNPLUG_GUEST_ERROR GUEST_CRASHLOADED "
 	"GUEST_PANICKED "
 	"MEMORY_DEVICE_SIZE_CHANGE MEMORY_DEVICE_SIZE_REQUEST MEMORY_DEVICE_VIOLATION "
 	"POWERDOWN RESET RESUME SHUTDOWN STOP";

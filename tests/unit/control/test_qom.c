@@ -35,7 +35,7 @@ static bool value_fits(const char *name, const char *type, const json_t *value)
 					    "VirtioMemRequestStatus",
 					    NULL};
 	static const char *const objects[] = {"MemorySizeConfiguration", "SMPConfiguration",
-					      "SocketAddress", NULL};
+					      "SocketAddress", "guest statistics", NULL};
 
 	if (!strcmp(name, "host-nodes")) /* QEMU calls a list of them int */
 		return !strcmp(type, "int") && json_is_array(value);
@@ -459,6 +459,45 @@ static void test_json_runs_out_of_memory(void **state)
 	assert_true(walk(*state, "/") > 300);
 }
 
+/* The balloon: both nodes tell the same and take the same. */
+static void test_balloon(void **state)
+{
+	static const char *const nodes[] = {"/machine/peripheral/ball0",
+					    "/machine/peripheral/ball0/virtio-backend"};
+	struct rig *rig = rig_new("-kernel K -nodefaults -machine pc "
+				  "-device virtio-balloon-pci,id=ball0,deflate-on-oom=on");
+
+	(void)state;
+	assert_true(walk(rig, "/") > 50);
+	check(rig, nodes[0], "type", "'virtio-balloon-pci'");
+	check(rig, nodes[1], "type", "'virtio-balloon-device'");
+	for (size_t i = 0; i < ARRAY_SIZE(nodes); i++) {
+		static const char name[] = "guest-stats-polling-interval";
+
+		check(rig, nodes[i], "deflate-on-oom", "true");
+		check(rig, nodes[i], "guest-stats",
+		      "{'last-update': 1234, 'stats': {'stat-free-memory': 4096, "
+		      "'stat-major-faults': 9223372036854775807}}");
+		json_decref(rig_get(rig, "qom-set", "{'path': '%s', 'property': '%s', 'value': %u}",
+				    nodes[i], name, UINT32_MAX - (unsigned int)i));
+		check(rig, nodes[!i], name, i ? "4294967294" : "4294967295");
+		for (size_t k = 0; k < 4; k++) {
+			static const char *const wrong[] = {"-1", "4294967296", "'1'", "true"};
+
+			rig_refused(rig, "GenericError",
+				    "Parameter 'guest-stats-polling-interval' expects seconds, "
+				    "from 0 to 4294967295",
+				    "qom-set", "{'path': '%s', 'property': '%s', 'value': %s}",
+				    nodes[i], name, wrong[k]);
+		}
+		check(rig, nodes[i], name, i ? "4294967294" : "4294967295");
+	}
+	rig_refused(rig, "GenericError",
+		    "Property 'virtio-balloon-pci.guest-stats' is not writable", "qom-set",
+		    "{'path': '%s', 'property': 'guest-stats', 'value': 1}", nodes[0]);
+	rig_free(rig);
+}
+
 #define T(fn) cmocka_unit_test_setup_teardown(fn, rig_setup, rig_teardown)
 
 int main(void)
@@ -466,6 +505,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_every_property_can_be_read),
 		cmocka_unit_test(test_every_property_of_a_plain_machine),
+		cmocka_unit_test(test_balloon),
 		T(test_values_are_those_of_the_machine),
 		T(test_paths_may_be_written_in_many_ways),
 		T(test_paths_that_lead_nowhere),
