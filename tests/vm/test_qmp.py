@@ -105,7 +105,7 @@ def test_cpus(folder):
             cpu["qom-path"]: cpu["props"] for cpu in cpus
         }
         types = {d["typename"] for d in qmp.execute("query-cpu-definitions")}
-        assert {p["type"] for p in places} == types
+        assert {p["type"] for p in places} < types
         lines = qmp.human("info cpus").splitlines()
         assert lines[0] == f"* CPU #0: thread_id={cpus[0]['thread-id']}" and len(lines) == 4
 

@@ -48,6 +48,16 @@ static const struct prop cpu_list[] = {
 	 .min = 36,
 	 .max = 52,
 	 .help = "width of physical addresses; implies host-phys-bits=off"},
+	{.name = "host-cache-info",
+	 .type = PROP_BOOL,
+	 .refused = "off",
+	 .why = "guests see the caches of the host",
+	 .help = "caches are described as the host's"},
+	{.name = "l3-cache",
+	 .type = PROP_BOOL,
+	 .refused = "on",
+	 .why = "guests see the caches of the host",
+	 .help = "a level 3 cache that the host need not have"},
 };
 
 const struct props cmdline_cpu_props = {NULL, cpu_list, ARRAY_SIZE(cpu_list)};
@@ -77,11 +87,13 @@ static bool feature_name_equal(const char *a, const char *b)
 	return !*a && !*b;
 }
 
+/* A name may stand for several bits. */
 static int feature_add(struct vm_cpu_config *cpu, const char *name, bool on, struct err **err)
 {
 	size_t nr;
 	const struct cpuid_names *named = cpuid_names(&nr);
 	struct vm_cpu_feature *feature;
+	bool found = false;
 
 	for (size_t i = 0; i < nr; i++) {
 		const struct cpuid_names *r = &named[i];
@@ -95,9 +107,15 @@ static int feature_add(struct vm_cpu_config *cpu, const char *name, bool on, str
 				return cmdline_oom(err);
 			*feature = (struct vm_cpu_feature){r->names[bit], r->leaf, r->subleaf,
 							   r->reg,        bit,     on};
-			return 0;
+			found = true;
 		}
 	}
+	if (found)
+		return 0;
+	if (!strncmp(name, "hv-", 3) || !strncmp(name, "hv_", 3))
+		return err_set(err, ENOTSUP,
+			       "-cpu: %s: there are no Hyper-V enlightenments in this version",
+			       name);
 	return err_set(err, EINVAL,
 		       "-cpu: there is no property or feature %s; `-cpu help` lists "
 		       "them",

@@ -361,7 +361,7 @@ static int device_class_unknown(const char *option, const char *name, struct err
 			len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%s",
 						len ? ", " : "", class->name);
 	}
-	return err_set(err, ENOENT, "%s: there is no device %s; allowed: %s", option, name, list);
+	return device_unknown(option, name, list, err);
 }
 
 static const struct device_class *device_class_of(enum vm_device_type type)

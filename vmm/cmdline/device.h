@@ -31,6 +31,11 @@ extern const struct device_class device_classes[];
 /* NULL when there is none. */
 const struct device_class *device_class_find(const char *name);
 
+/* Why a device that QEMU has is not there, to stand behind "NAME: "; NULL for any other. */
+const char *device_missing_reason(const char *name);
+/* The sentence for one that is not in the table; @allowed names some that are. */
+int device_unknown(const char *option, const char *name, const char *allowed, struct err **err);
+
 /*
  * Read a device from its keys ("driver", "id", ...). @option starts sentences: "-device". On
  * success *ret_device is to be ended with device_config_done(); on failure it is untouched.

@@ -53,7 +53,7 @@ struct cmdline {
 	unsigned int nr_serials;  /* -serial given so often */
 	unsigned int nr_monitors; /* -monitor, -qmp, -qmp-pretty given so often */
 	bool nodefaults;
-	bool sandbox_given; /* its defaults are set */
+	bool sandbox_given;        /* its defaults are set */
 	const char *needs_machine; /* the first option that -machine none has no use for */
 };
 
@@ -154,7 +154,10 @@ int cmdline_monitors_finish(struct cmdline *cl, struct err **err);
 /* misc.c */
 cmdline_handler cmdline_name, cmdline_uuid, cmdline_action, cmdline_boot, cmdline_msg,
 	cmdline_overcommit, cmdline_sandbox, cmdline_display, cmdline_only_none, cmdline_audiodev,
-	cmdline_global, cmdline_watchdog_action, cmdline_no_reboot, cmdline_no_shutdown;
+	cmdline_watchdog_action, cmdline_no_reboot, cmdline_no_shutdown;
+
+/* global.c */
+cmdline_handler cmdline_global;
 
 /* rtc.c */
 cmdline_handler cmdline_rtc;

@@ -62,8 +62,7 @@ static int device_check_driver(const json_t *values, struct err **err)
 
 	if (!driver || device_class_find(driver))
 		return 0;
-	return err_set(err, ENOENT, DEVICE_ADD ": there is no device %s; allowed: " DEVICES_LIVE,
-		       driver);
+	return device_unknown(DEVICE_ADD, driver, DEVICES_LIVE, err);
 }
 
 /* What is different from a device that is there from the start. */

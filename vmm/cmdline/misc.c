@@ -264,38 +264,3 @@ int cmdline_audiodev(struct cmdline *cl, const char *option, const char *arg, st
 	json_decref(values);
 	return ret;
 }
-
-/* What management programs set of devices that are not there: as if they were. */
-static bool global_is_known(const char *name)
-{
-	static const char *const known[] = {
-		"ICH9-LPC.noreboot",           "ICH9-LPC.disable_s3", "ICH9-LPC.disable_s4",
-		"PIIX4_PM.disable_s3",         "PIIX4_PM.disable_s4", "kvm-pit.lost_tick_policy",
-		"mc146818rtc.lost_tick_policy"};
-
-	for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
-		if (!strcmp(known[i], name))
-			return true;
-	}
-	return false;
-}
-
-int cmdline_global(struct cmdline *cl, const char *option, const char *arg, struct err **err)
-{
-	size_t len = strcspn(arg, "=");
-	char name[64];
-
-	(void)cl;
-	if (!arg[len])
-		return err_set(err, EINVAL, "%s: '%s' sets nothing; allowed: DRIVER.PROPERTY=VALUE",
-			       option, arg);
-	if (len < sizeof(name)) {
-		memcpy(name, arg, len);
-		name[len] = '\0';
-		if (global_is_known(name))
-			return 0;
-	}
-	return err_set(err, EINVAL,
-		       "%s: '%s' is not there to be set; properties are set with -device", option,
-		       arg);
-}

@@ -25,6 +25,9 @@ extern const struct cmdline_params cmdline_params[];
 /* Of -machine, over a struct of the command line's own; of -cpu, over struct vm_cpu_config. */
 extern const struct props cmdline_machine_props, cmdline_cpu_props;
 
+/* Of parts of a PC that are not here, as -global sets them; over nothing. */
+extern const struct props cmdline_ich9_props, cmdline_piix4_props;
+
 /*
  * The versions that machines' names end in, and whether a name without one stands for it, which
  * never changes. They are QEMU's: programs store names with a version and give them for ever. All

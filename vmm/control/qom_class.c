@@ -3,9 +3,11 @@
  * The classes of the object tree: see qom.h. Names and parents are QEMU's, as far as clients ask for
  * them; a class that is not abstract can be made, or is part of every machine.
  *
- * One is neither: there is no i8042 to be had. It is in the list because programs give every x86
+ * Some are neither: there is no i8042 to be had, nor what is listed beside it. Programs give every x86
  * machine a PS/2 keyboard and mouse without being asked, and refuse to define any machine where the
- * emulator does not know the controller. What they then start has neither, and they do not mind.
+ * emulator does not know the controller. What they then start has neither, and they do not mind. In the
+ * same way they say of a machine that it shall have no VMware port, and cannot suspend, only where they
+ * find the parts that would do that; asking for either is refused when the machine is started.
  */
 #include <string.h>
 
@@ -32,10 +34,13 @@ static const struct qom_row virtio_balloon_pci_rows[] = {
 	{.name = NULL},
 };
 
-#define MACHINE(machine)                                                               \
-	{                                                                              \
-		.name = machine "-machine", .parent = "generic-pc-machine",            \
-		.table = &cmdline_machine_props, .hidden = "type accel kernel-irqchip" \
+/* What of -machine is no property of a machine. */
+#define MACHINE_HIDDEN "type accel kernel-irqchip kernel_irqchip"
+
+#define MACHINE(machine)                                                    \
+	{                                                                   \
+		.name = machine "-machine", .parent = "generic-pc-machine", \
+		.table = &cmdline_machine_props, .hidden = MACHINE_HIDDEN   \
 	}
 #define PC_MACHINE(version, current)  MACHINE("pc-i440fx-" version)
 #define Q35_MACHINE(version, current) MACHINE("pc-q35-" version)
@@ -55,7 +60,11 @@ const struct qom_class qom_classes[] = {
 	/* machines and what is in each */
 	{.name = "machine", .parent = "object", .flags = QOM_ABSTRACT, .rows = qom_machine_rows},
 	ABSTRACT("x86-machine", "machine"),
-	ABSTRACT("generic-pc-machine", "x86-machine"),
+	{.name = "generic-pc-machine",
+	 .parent = "x86-machine",
+	 .flags = QOM_ABSTRACT,
+	 .table = &cmdline_machine_props,
+	 .hidden = MACHINE_HIDDEN},
 	CMDLINE_MACHINE_VERSIONS(PC_MACHINE),
 	CMDLINE_MACHINE_VERSIONS(Q35_MACHINE),
 	PLAIN("none-machine", "machine"),
@@ -136,6 +145,9 @@ const struct qom_class qom_classes[] = {
 	{.name = "isa-serial", .parent = "isa-device", .rows = qom_isa_serial_rows},
 	PLAIN("pvpanic", "isa-device"),
 	PLAIN("i8042", "isa-device"),
+	PLAIN("vmport", "isa-device"),
+	{.name = "ICH9-LPC", .parent = "pci-device", .table = &cmdline_ich9_props},
+	{.name = "PIIX4_PM", .parent = "pci-device", .table = &cmdline_piix4_props},
 
 	/* objects */
 	{.name = "memory-backend",

@@ -13,8 +13,9 @@
 #include "vmm/control/answer.h"
 #include "vmm/control/internal.h"
 
-#define CPU_TYPE       "host-x86_64-cpu"
-#define CPU_PATH_BYTES 64
+#define CPU_TYPE        "host-x86_64-cpu"
+#define CPU_PATH_BYTES  64
+#define CPU_CLASS_BYTES 32
 
 static struct vm *cpus_vm(struct command_call *call)
 {
@@ -123,16 +124,28 @@ static void cpus_print_slots(struct command_call *call, const json_t *value)
 	}
 }
 
-/* The guest's CPUs are the host's: that is the one model. */
+static json_t *cpus_definition(const char *name)
+{
+	char class[CPU_CLASS_BYTES];
+
+	snprintf(class, sizeof(class), "%s-x86_64-cpu", name);
+	return json_pack("{s:s, s:b, s:b, s:[], s:s, s:b}", "name", name, "migration-safe", 0,
+			 "static", 0, "unavailable-features", "typename", class, "deprecated", 0);
+}
+
+/* The guest's CPUs are the host's: both names stand for them. */
 static int cpus_query_definitions(struct command_call *call, const json_t *args, json_t **ret_value,
 				  struct err **err)
 {
+	static const char *const names[] = {"host", "max"};
+	struct control_list list;
+
 	(void)call;
 	(void)args;
-	return control_answer(json_pack("[{s:s, s:b, s:b, s:[], s:s, s:b}]", "name", "host",
-					"migration-safe", 0, "static", 0, "unavailable-features",
-					"typename", CPU_TYPE, "deprecated", 0),
-			      ret_value, err);
+	control_list_init(&list);
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		control_list_add(&list, cpus_definition(names[i]));
+	return control_answer(control_list_end(&list), ret_value, err);
 }
 
 static const struct command cpus_commands[] = {

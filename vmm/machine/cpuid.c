@@ -361,6 +361,9 @@ static int cpuid_set_choices(struct cpuid_job *job, const struct kvm_cpuid_entry
 
 		if (found)
 			host = *found;
+		/* Hints are the owner's word, not KVM's. */
+		if (feature->leaf == LEAF_HV_FEATURES && feature->reg == VM_CPUID_EDX)
+			host.edx |= mask;
 		if (!feature->on) {
 			if (entry)
 				*cpuid_register(entry, feature->reg) &= ~mask;

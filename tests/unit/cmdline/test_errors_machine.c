@@ -64,6 +64,9 @@ static const struct error_row rows[] = {
 	 "-machine: kernel-irqchip=off is unknown; allowed: on"},
 	{"-machine pc,kernel-irqchip=split", EINVAL,
 	 "-machine: kernel-irqchip=split is unknown; allowed: on"},
+	{"-machine pc,kernel_irqchip=off", ENOTSUP,
+	 "-machine: kernel_irqchip=off is not possible: the interrupt controllers are in the "
+	 "kernel"},
 	{"-machine pc,vmport=on", ENOTSUP,
 	 "-machine: vmport=on is not possible: there is no VMware port"},
 	{"-machine pc,foo=1", EINVAL,

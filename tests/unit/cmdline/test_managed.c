@@ -38,7 +38,7 @@ static void test_accepted(void **state)
 		BASE "-boot menu=off,strict=on",
 		BASE "-boot reboot-timeout=5000,strict=on",
 		/* <pm>, machines of 11.3 */
-		BASE "-global ICH9-LPC.disable_s3=1 -global ICH9-LPC.disable_s4=0",
+		BASE "-global ICH9-LPC.disable_s3=1 -global ICH9-LPC.disable_s4=1",
 		BASE "-global ICH9-LPC.noreboot=off -watchdog-action reset",
 		COMMON
 		"-machine pc-i440fx-9.0,usb=off,dump-guest-core=off,memory-backend=pc.ram " MEMORY

@@ -267,7 +267,7 @@ static void test_options(void **state)
 		{"chardev", "signal", "boolean", "on"},
 		{"chardev", "mux", "boolean", "off"},
 		{"mon", "mode", "string", "readline"},
-		{"sandbox", "enable", "boolean", NULL},
+		{"sandbox", "enable", "boolean", "off"},
 		{"boot-opts", "strict", "boolean", NULL},
 	};
 	json_t *list = rig_get(*state, "query-command-line-options", "{}"), *one;

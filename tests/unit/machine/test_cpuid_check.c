@@ -113,6 +113,9 @@ static void test_named_features(void **state)
 
 			if (!r->names[bit] || *reg >> bit & 1)
 				continue;
+			/* A hint is the owner's, and every host can give it. */
+			if (r->leaf == 0x40000001 && r->reg == VM_CPUID_EDX)
+				continue;
 			*reg |= 1u << bit;
 			snprintf(quoted, sizeof(quoted), "'%s'", r->names[bit]);
 			expect_refused(&wanted, quoted);
@@ -128,8 +131,8 @@ static void test_other_features(void **state)
 	find(&wanted, 7, 1)->eax |= 1u << 22;
 	expect_refused(&wanted, "leaf 0x7, subleaf 1, EAX bit 22");
 	wanted = host;
-	find(&wanted, 0x40000001, 0)->eax |= 1u << 2;
-	expect_refused(&wanted, "leaf 0x40000001, subleaf 0, EAX bit 2");
+	find(&wanted, 0x40000001, 0)->eax |= 1u << 20;
+	expect_refused(&wanted, "leaf 0x40000001, subleaf 0, EAX bit 20");
 	wanted = host;
 	find(&wanted, 0x80000021, 0)->eax = 1;
 	expect_refused(&wanted, "leaf 0x80000021");
