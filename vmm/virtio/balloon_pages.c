@@ -235,14 +235,11 @@ bool balloon_walk(struct balloon *b, unsigned int index, struct balloon_turn *tu
 		const struct vq_segment *s =
 			&q->chain->segments[q->chain->nr_readable + q->segment];
 		uint64_t gpa = s->gpa + q->offset, left = s->len - q->offset;
-		int64_t done = (int64_t)left;
+		int64_t done;
 
 		if (!turn->pages || !turn->bytes)
 			return false;
-		if (s->gpa > UINT64_MAX - s->len)
-			count->ignored++;
-		else
-			done = fn(b, index, gpa, left, turn->bytes, count);
+		done = fn(b, index, gpa, left, turn->bytes, count);
 		if (done < 0) {
 			balloon_attempt_later(b, index);
 			return false;

@@ -12,8 +12,8 @@
  *
  * I1  Every field of the ring is read once, into a local, and all decisions are taken on the local.
  * I2  A chain that vq_pop() returned holds at most queue-size segments and 2^32 bytes, readable
- *     segments before writable ones, and no empty segment. Its segments may lie anywhere, also
- *     outside of memory: vq_chain_read() and vq_chain_write() tell.
+ *     segments before writable ones, and no empty segment. Its segments may lie anywhere below
+ *     2^64, also outside of memory: vq_chain_read() and vq_chain_write() tell.
  * I3  At most queue-size descriptors are with the device at any time.
  * I4  A ring that breaks the rules makes vq_pop(), vq_push() and the others return -errno, now and
  *     ever after until vq_stop(): nothing of the ring is read or written any more.
