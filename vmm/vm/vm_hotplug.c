@@ -9,6 +9,8 @@
  *     device that was to have memory again since then stays. Whoever waits hears
  *     VM_EVENT_DEVICE_DELETED; what it does then finds its id, port, memory backend and addresses
  *     free.
+ *     Also where that needs no guest, it happens on a later turn of the main loop: who asked has the
+ *     answer before the event, for libvirt waits for an event that comes behind it.
  * I3  A guest that answers a request by keeping the device is heard:
  *     VM_EVENT_DEVICE_UNPLUG_GUEST_ERROR, and it may be asked again at once.
  * I4  What is plugged into a memory device that leaves all the same (the guest took it out of its
@@ -538,7 +540,5 @@ int vm_device_del(struct vm *vm, const char *id, struct err **err)
 		return ret;
 	d->unplug_requested = true;
 	d->unplug_asked_ms = now_ms;
-	/* Where it needed no guest, it is done. */
-	vm_remove_ejected(vm);
 	return 0;
 }
