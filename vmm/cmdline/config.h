@@ -417,6 +417,7 @@ struct vm_config {
 	struct vm_action_config action;
 	struct vm_rtc_config rtc;
 	struct vm_sandbox_config sandbox;
+	bool mem_lock; /* -overcommit mem-lock=on; then memory.prealloc, and no memory device */
 	char *metrics_path;  /* Unix socket that tells metrics; NULL: none */
 	bool msg_timestamp;  /* put the time in front of messages */
 	bool msg_guest_name; /* and the guest's name */

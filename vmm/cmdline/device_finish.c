@@ -166,6 +166,12 @@ static int virtio_mem_finish(const struct vm_config *config, size_t index, const
 	struct vm_virtio_mem_config *mem = &config->devices[index]->virtio_mem;
 	int ret;
 
+	if (config->mem_lock)
+		return err_set(err, EINVAL,
+			       "%s: is not possible with -overcommit mem-lock=on: memory that is "
+			       "locked does not go back to the host; libvirt writes that for "
+			       "<memoryBacking><locked/>",
+			       what);
 	ret = virtio_mem_find_memdev(config, what, mem, err);
 	if (!ret)
 		ret = virtio_mem_check(config, what, mem, err);

@@ -65,6 +65,8 @@ int cmdline_memory_finish(struct cmdline *cl, struct err **err)
 	struct vm_memory_config *memory = &cl->config->memory;
 	char ram[SIZE_TEXT_MAX], max[SIZE_TEXT_MAX];
 
+	/* what is locked is there */
+	memory->prealloc |= cl->config->mem_lock;
 	if (!memory->ram_bytes)
 		memory->ram_bytes = RAM_DEFAULT_BYTES;
 	if (!memory->max_bytes && memory->slots)

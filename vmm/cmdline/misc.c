@@ -71,7 +71,8 @@ static const struct prop boot_list[] = {
 	{.name = "once", .type = PROP_STRING, .flags = PROP_EMPTY, .help = "likewise"},
 	{.name = "strict", .type = PROP_BOOL, .help = "likewise"},
 	{.name = "reboot-timeout",
-	 .type = PROP_STRING,
+	 .type = PROP_UINT,
+	 .max = UINT32_MAX,
 	 .help = "accepted; a start never fails for want of something to start"},
 	{.name = "menu",
 	 .type = PROP_BOOL,
@@ -83,7 +84,10 @@ static const struct prop boot_list[] = {
 	 .refused = "*",
 	 .why = "there is no firmware to show it",
 	 .help = "picture of the boot menu"},
-	{.name = "splash-time", .type = PROP_STRING, .help = "ignored without a menu"},
+	{.name = "splash-time",
+	 .type = PROP_UINT,
+	 .max = UINT32_MAX,
+	 .help = "ignored without a menu"},
 };
 const struct props cmdline_boot_props = TABLE(boot_list);
 
@@ -102,9 +106,8 @@ const struct props cmdline_msg_props = TABLE(msg_list);
 static const struct prop overcommit_list[] = {
 	{.name = "mem-lock",
 	 .type = PROP_BOOL,
-	 .refused = "on",
-	 .why = "memory is not locked in this version",
-	 .help = "lock memory"},
+	 FIELD(mem_lock),
+	 .help = "allocate boot memory, and let nothing be swapped out"},
 	{.name = "cpu-pm",
 	 .type = PROP_BOOL,
 	 .refused = "on",

@@ -87,6 +87,8 @@ const struct cmdline_option cmdline_options[] = {
 	       cmdline_incoming, "run a machine that is migrated here, or was saved"),
 	OPTION("pidfile", "FILE", cmdline_pidfile, "write the process id to FILE"),
 	FLAG("daemonize", cmdline_daemonize, "go to the background once all is set up"),
+	OPTION("overcommit", "mem-lock=on|off", cmdline_overcommit,
+	       "on: boot memory is allocated, and nothing is swapped out"),
 	OPTION("sandbox",
 	       "on|off[,obsolete=allow|deny][,elevateprivileges=allow|deny|children]"
 	       "[,spawn=allow|deny][,resourcecontrol=allow|deny]",
@@ -100,7 +102,6 @@ const struct cmdline_option cmdline_options[] = {
 	OPTION("boot", "[order=...][,strict=on|off]", cmdline_boot,
 	       "no effect: there is only the kernel"),
 	FLAG("no-hpet", cmdline_ignored, "no effect: there is none"),
-	OPTION("overcommit", "mem-lock=off", cmdline_overcommit, "no effect"),
 	OPTION("audiodev", "none,id=ID", cmdline_audiodev, "no effect"),
 	OPTION("global", "DRIVER.PROPERTY=VALUE", cmdline_global,
 	       "no effect; only what management programs write"),

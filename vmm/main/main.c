@@ -31,6 +31,7 @@
 #include "vmm/migration/migration.h"
 #include "vmm/vm/report.h"
 #include "vmm/vm/vm.h"
+#include "vmm/vm/vm_ram.h"
 
 struct ebb {
 	struct vm_config *config;
@@ -122,6 +123,11 @@ static int ebb_start(struct ebb *ebb, struct err **err)
 	ebb->control = control_new(ebb->vm, ebb->migration, ebb->loop, err);
 	if (!ebb->control)
 		return -EIO;
+	if (c->mem_lock) {
+		ret = c->incoming ? vm_check_lock(err) : vm_lock_memory(ebb->vm, err);
+		if (ret)
+			return ret;
+	}
 	/* From here on it hears of the guest, of monitors and of a machine that is loaded. */
 	if (c->sandbox.enable) {
 		ret = sandbox_enter(&c->sandbox, ebb_restore_terminal, err);

@@ -25,8 +25,8 @@
 const char *const sandbox_calls_own[] = {
 	/* memory */
 	"brk", "munmap", "mremap", "madvise", "mincore", "cachestat:451", "msync", "mlock",
-	"mlock2", "munlock", "munlockall", "mbind", "get_mempolicy", "set_mempolicy", "move_pages",
-	"membarrier", "memfd_create", "userfaultfd",
+	"mlock2", "mlockall", "munlock", "munlockall", "mbind", "get_mempolicy", "set_mempolicy",
+	"move_pages", "membarrier", "memfd_create", "userfaultfd",
 	/* files */
 	"open", "openat", "close", "close_range", "read", "write", "readv", "writev", "pread64",
 	"pwrite64", "preadv", "pwritev", "preadv2", "pwritev2", "lseek", "stat", "fstat", "lstat",
@@ -58,7 +58,7 @@ const char *const sandbox_calls_programs[] = {
 	"fchownat", "umask", "utime", "utimes", "utimensat", "futimesat", "getxattr", "lgetxattr",
 	"fgetxattr", "listxattr", "llistxattr", "flistxattr",
 	/* data from one to the other */
-	"sync", "syncfs", "mlockall", "sendfile", "splice", "tee", "vmsplice", "copy_file_range",
+	"sync", "syncfs", "sendfile", "splice", "tee", "vmsplice", "copy_file_range",
 	/* waiting */
 	"inotify_init", "eventfd", "epoll_create", "epoll_pwait2", "signalfd", "signalfd4", "alarm",
 	"pause", "getitimer", "setitimer", "timer_create", "timer_settime", "timer_gettime",

@@ -17,6 +17,7 @@
 #include "vmm/virtio/virtio.h"
 #include "vmm/vm/report.h"
 #include "vmm/vm/vm_internal.h"
+#include "vmm/vm/vm_ram.h"
 
 /* How long the main thread waits for a guest that waits for memory, and then does something else. */
 #define VM_HALT_MS       20
@@ -160,6 +161,8 @@ void vm_incoming_end(struct vm *vm)
 		vm_run(vm);
 		vm_emit_plain(vm, VM_EVENT_RESUME);
 	}
+	/* the guest need not wait for it */
+	vm_lock_loaded(vm);
 }
 
 bool vm_incoming_is_held(const struct vm *vm)
@@ -306,6 +309,7 @@ void vm_memory_arrived(struct vm *vm)
 	if (vm->memory_arrives)
 		gm_discard_release(vm->gm);
 	vm->memory_arrives = false;
+	vm_lock_loaded(vm);
 	vm_memory_stalls(vm, false);
 	if (!vm->reset_waits || vm->ended)
 		return;

@@ -4,14 +4,17 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 #include "base/err.h"
 #include "vmm/core/gm.h"
 #include "vmm/kvm/kvm.h"
 #include "vmm/kvm/vcpu.h"
 #include "vmm/machine/layout.h"
+#include "vmm/vm/report.h"
 #include "vmm/vm/vm_internal.h"
 
 size_t vm_nr_ram_blocks(const struct vm *vm)
@@ -54,6 +57,15 @@ void vm_dirty_stop(struct vm *vm)
 	gm_dirty_stop(vm->gm);
 }
 
+/* As MADV_DONTNEED, where the memory is locked. */
+static int ram_drop_locked(void *memory, uint64_t size)
+{
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED 24 /* Linux 5.18 */
+#endif
+	return madvise(memory, size, MADV_DONTNEED_LOCKED);
+}
+
 int vm_ram_discard(void *opaque, uint64_t offset, uint64_t size, uint64_t *ret_bytes)
 {
 	const struct vm_ram_block *block = opaque;
@@ -65,6 +77,8 @@ int vm_ram_discard(void *opaque, uint64_t offset, uint64_t size, uint64_t *ret_b
 					(off_t)(block->fd_offset + offset), (off_t)size);
 		else
 			ret = madvise((char *)block->host + offset, size, MADV_DONTNEED);
+		if (ret < 0 && errno == EINVAL && block->fd < 0)
+			ret = ram_drop_locked((char *)block->host + offset, size);
 	} while (ret < 0 && errno == EINTR);
 	if (ret < 0)
 		return errno == EAGAIN ? -EIO : -errno;
@@ -75,4 +89,51 @@ int vm_ram_discard(void *opaque, uint64_t offset, uint64_t size, uint64_t *ret_b
 void vm_throttle(struct vm *vm, unsigned int percent)
 {
 	vcpus_throttle(vm->vcpus, percent);
+}
+
+/* ---- memory that stays ---- */
+
+static int ram_lock_failed(int code, struct err **err)
+{
+	struct rlimit limit;
+	const char *words = "-overcommit mem-lock=on: cannot lock the machine's memory: ";
+
+	if (!getrlimit(RLIMIT_MEMLOCK, &limit) && limit.rlim_cur != RLIM_INFINITY && code != EINVAL)
+		return err_set(err, code,
+			       "%s%s; the limit is %" PRIu64 " KiB (ulimit -l; with libvirt, "
+			       "<memtune><hard_limit>)",
+			       words, strerror(code), (uint64_t)limit.rlim_cur / 1024);
+	return err_set(err, code, "%s%s", words, strerror(code));
+}
+
+int vm_lock_memory(struct vm *vm, struct err **err)
+{
+	/* stacks and what is only reserved are not to be filled */
+	if (mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) < 0)
+		return ram_lock_failed(errno, err);
+	for (size_t i = 0; i < vm->layout->nr_ram; i++) {
+		const struct vm_ram_block *block = &vm->ram_blocks[i];
+
+		if (mlock(block->host, block->gpa.size) < 0)
+			return ram_lock_failed(errno, err);
+	}
+	return 0;
+}
+
+int vm_check_lock(struct err **err)
+{
+	if (mlockall(MCL_CURRENT | MCL_ONFAULT) < 0)
+		return ram_lock_failed(errno, err);
+	munlockall();
+	return 0;
+}
+
+void vm_lock_loaded(struct vm *vm)
+{
+	struct err *err = NULL;
+
+	if (!vm->config->mem_lock || vm->memory_arrives || !vm_lock_memory(vm, &err))
+		return;
+	report(vm->config, "%s", err_message(err));
+	err_free(err);
 }

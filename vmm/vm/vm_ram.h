@@ -60,6 +60,17 @@ void vm_dirty_stop(struct vm *vm);
  */
 int vm_ram_discard(void *opaque, uint64_t offset, uint64_t size, uint64_t *ret_bytes);
 
+/*
+ * Keep all memory of the process, what it has and what comes, from being swapped out, and allocate the
+ * boot memory. Of a machine without memory devices. Memory that is still to be loaded cannot be
+ * waited for while it is locked: of such a machine see first whether it could be, before anything is
+ * loaded, and lock it when it is there.
+ */
+int vm_lock_memory(struct vm *vm, struct err **err);
+int vm_check_lock(struct err **err);
+/* Where -overcommit wants it and nothing is on its way any more; a failure is told. */
+void vm_lock_loaded(struct vm *vm);
+
 /* Hold the guest's CPUs back so many percent of the time, 0 to 99. */
 void vm_throttle(struct vm *vm, unsigned int percent);
 

@@ -429,8 +429,13 @@ static const struct error_row rows[] = {
 	 "-boot: foo is unknown; allowed: order, once, strict, reboot-timeout, menu, splash, "
 	 "splash-time"},
 	{"-msg foo=on", EINVAL, "-msg: foo is unknown; allowed: timestamp, guest-name"},
-	{"-overcommit mem-lock=on", ENOTSUP,
-	 "-overcommit: mem-lock=on is not possible: memory is not locked in this version"},
+	{"-m 1G,maxmem=2G -object memory-backend-ram,id=m,size=1G -device "
+	 "virtio-mem-pci,id=d,memdev=m "
+	 "-overcommit mem-lock=on",
+	 EINVAL,
+	 "-device virtio-mem-pci,id=d: is not possible with -overcommit mem-lock=on: memory that "
+	 "is "
+	 "locked does not go back to the host; libvirt writes that for <memoryBacking><locked/>"},
 	{"-overcommit cpu-pm=on", ENOTSUP,
 	 "-overcommit: cpu-pm=on is not possible: idle CPUs give the host its CPUs back"},
 	{"-sandbox maybe", EINVAL,

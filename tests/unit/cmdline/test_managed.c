@@ -46,6 +46,8 @@ static void test_accepted(void **state)
 		/* <iothreads> with a pool */
 		BASE "-object {\"qom-type\":\"iothread\",\"id\":\"iothread1\","
 		     "\"thread-pool-min\":1,\"thread-pool-max\":8}",
+		/* <memoryBacking><locked/> */
+		BASE "-overcommit mem-lock=on",
 		/* <panic/> */
 		BASE "-device {\"driver\":\"pvpanic\"}",
 		/* serial ports of each kind that there is */
