@@ -13,6 +13,7 @@ I2. Waits are for events and have a time limit. What went wrong is said in virsh
 I3. A virsh of the daemon's own version speaks to it.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -197,6 +198,19 @@ class Daemon:
         run = self.home / "run/libvirt/qemu/run" if self.session else self.folder / "run/qemu"
         return int((run / f"{name}.pid").read_text())
 
+    def emulators(self):
+        """The emulators that run, whatever libvirtd knows of them."""
+        found = []
+        for entry in pathlib.Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            try:
+                if os.readlink(entry / "exe").startswith(str(self.emulator)):
+                    found.append(int(entry.name))
+            except (FileNotFoundError, ProcessLookupError, PermissionError):
+                continue
+        return found
+
     @property
     def pid(self):
         """libvirtd's process."""
@@ -329,6 +343,24 @@ class Daemon:
             timeout=timeout or TIMEOUT_S,
             check=False,
         )
+
+    @contextlib.contextmanager
+    def spawn(self, *words):
+        """`virsh WORDS` as a process, for those who do something meanwhile."""
+        process = subprocess.Popen(
+            [*self._virsh, "-q", "-c", self.uri, *map(str, words)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "LC_ALL": "C"},
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
 
     def virsh(self, *words, timeout=None):
         """What `virsh WORDS` printed; VirshError when it failed."""

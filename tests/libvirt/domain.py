@@ -11,7 +11,7 @@ import re
 import uuid
 import xml.etree.ElementTree as ElementTree
 
-from daemon import EMULATOR
+from daemon import EMULATOR, VirshError
 
 EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "examples/libvirt"
 MACHINES = ("pc", "q35")
@@ -19,7 +19,8 @@ MIB = 1 << 20
 GIB = 1 << 30
 # QEMU as the emulator, to see what a test means: its guests are emulated, too.
 QEMU = "qemu" in EMULATOR.name
-FOLLOW = "test=vmem-follow devices=2 button=1"
+# It wakes up by itself now and then, in case that an interrupt is lost: seldom, as there are many.
+FOLLOW = "test=vmem-follow devices=2 button=1 tick=1000"
 
 
 def example(name):
@@ -55,6 +56,7 @@ class Domain:
         self.daemon = daemon
         self.name = name
         self.xml = example(machine)
+        self.shell = None
         self._console = None
         self.xml.find("name").text = name
         ElementTree.SubElement(self.xml, "uuid").text = str(uuid.uuid4())
@@ -74,7 +76,9 @@ class Domain:
         return self.xml.find("devices")
 
     def virsh(self, command, *words, **options):
-        """`virsh COMMAND NAME WORDS`."""
+        """`virsh COMMAND NAME WORDS`, by `shell` where that is set."""
+        if self.shell:
+            return self.shell.virsh(command, self.name, *words, **options)
         return self.daemon.virsh(command, self.name, *words, **options)
 
     def refused(self, command, *words, **options):
@@ -92,6 +96,14 @@ class Domain:
     def define(self):
         self.daemon.virsh("define", self.write())
         return self
+
+    def refusal(self):
+        """What virsh says of it: at define, or else at start."""
+        try:
+            self.define()
+        except VirshError as error:
+            return error.words
+        return self.refused("start")
 
     def start(self, ready="^follow: ready$"):
         """Define and start it, listen to its console from its first word on, and wait for READY."""
@@ -157,18 +169,23 @@ class Domain:
         assert "return" in answer, answer
         return answer["return"]
 
+    def emulator_sizes(self):
+        """alias -> (requested, plugged) as the emulator has it."""
+        devices = (device["data"] for device in self.qmp("query-memory-devices"))
+        return {d["id"]: (d["requested-size"], d["size"]) for d in devices}
+
     def sizes(self):
-        """alias -> (requested, plugged) as libvirt has it, which is what ebb has."""
-        known = {
-            alias: (figures["requested"], figures["current"])
-            for alias, figures in self.memory_devices().items()
-        }
-        devices = {device["data"]["id"]: device["data"] for device in self.qmp("query-memory-devices")}
-        ebb = {
-            alias: (devices[alias]["requested-size"], devices[alias]["size"]) for alias in known
-        } if not QEMU else known
-        assert known == ebb, f"libvirt says {known}, the emulator {ebb}"
+        """The same as libvirt has it, which is what the emulator has."""
+        devices = self.memory_devices().items()
+        known = {alias: (figures["requested"], figures["current"]) for alias, figures in devices}
+        emulator = self.emulator_sizes()
+        assert known == emulator, f"libvirt says {known}, the emulator {emulator}"
         return known
+
+    def wait_told(self, alias, size):
+        """Until libvirt knows that SIZE is plugged, which it is told once a second at most."""
+        while self.memory_devices()[alias]["current"] != size:
+            self.daemon.events.expect(f"memory-device-size {self.name} {alias} .*")
 
     def resize(self, alias, size):
         words = ("--alias", alias, "--requested-size", f"{size}b")
@@ -180,7 +197,7 @@ class Domain:
         self.daemon.events.mark()
         self.resize(alias, size)
         self.expect(f"^follow {index} plugged={size}$")
-        self.daemon.events.expect(f"memory-device-size {self.name} {alias} {size >> 10}")
+        self.wait_told(alias, size)
         assert self.sizes()[alias] == (size, size)
 
     def stats(self, *words):

@@ -6,6 +6,7 @@
     balloon NAME KIB
     device-added NAME ALIAS         device-removed NAME ALIAS       device-stays NAME ALIAS
     reboot NAME                     job NAME                        watchdog NAME ACTION
+    migration-iteration NAME PASS
 
 Threads: one runs libvirt's event loop for all connections of this process; whoever waits does so on
 a condition. A line is there before expect() can miss it: events are asked for in the constructor.
@@ -86,6 +87,7 @@ class Events:
         self._on(libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED, "device-stays")
         self._on(libvirt.VIR_DOMAIN_EVENT_ID_JOB_COMPLETED, "job", lambda *_: "")
         self._on(libvirt.VIR_DOMAIN_EVENT_ID_MEMORY_DEVICE_SIZE_CHANGE, "memory-device-size")
+        self._on(libvirt.VIR_DOMAIN_EVENT_ID_MIGRATION_ITERATION, "migration-iteration")
 
     def _on(self, number, name, words=lambda *details: " ".join(map(str, details))):
         def came(_connection, domain, *details):
