@@ -10,7 +10,8 @@
 #include "vmm/cmdline/live.h"
 
 #define LINE                                                                                 \
-	"-kernel K -nodefaults -m 1G,maxmem=4G -object memory-backend-ram,id=m0,size=1G "    \
+	"-machine q35 -kernel K -nodefaults -m 1G,maxmem=4G -object "                        \
+	"memory-backend-ram,id=m0,size=1G "                                                  \
 	"-object memory-backend-ram,id=m1,size=1G -object memory-backend-ram,id=m2,size=2G " \
 	"-object memory-backend-ram,id=m3,size=4G -device virtio-rng-pci,id=early "          \
 	"-device pcie-root-port,id=p1,hotplug=off -device pcie-root-port,id=p2 "             \
@@ -121,22 +122,27 @@ static const struct error_row refusals[] = {
 	{"{\"driver\":\"virtio-mem-pci\",\"memdev\":\"m3\"}", ENOSPC,
 	 "device_add virtio-mem-pci: 4 GiB do not fit: of what -m maxmem= exceeds the boot memory "
 	 "by, 2 GiB are left"},
-	{"{\"driver\":\"virtio-mem-pci\",\"memdev\":\"m1\",\"bus\":\"pci.0\"}", ENOTSUP,
-	 "device_add virtio-mem-pci: bus=pci.0 takes no devices while the machine runs; allowed: "
-	 "the ids of pcie-root-port devices"},
+	{"{\"driver\":\"virtio-mem-pci\",\"memdev\":\"m1\",\"bus\":\"pcie.0\"}", ENOTSUP,
+	 "device_add virtio-mem-pci: Bus 'pcie.0' does not support hotplugging; allowed: the ids "
+	 "of pcie-root-port devices"},
+	{"{\"driver\":\"virtio-mem-pci\",\"memdev\":\"m1\",\"bus\":\"p2\",\"addr\":\"0.1\"}",
+	 ENOTSUP,
+	 "device_add virtio-mem-pci: addr=0.1: while the machine runs a device is function 0 of a "
+	 "slot of its own"},
 	{"{\"driver\":\"virtio-mem-pci\",\"memdev\":\"m1\",\"bus\":\"p9\"}", ENOENT,
-	 "device_add virtio-mem-pci: there is no bus p9; allowed: pci.0, and the ids of "
+	 "device_add virtio-mem-pci: there is no bus p9; allowed: pcie.0, and the ids of "
 	 "pcie-root-port devices in front of it"},
 	{"{\"driver\":\"virtio-mem-pci\",\"memdev\":\"m1\",\"bus\":\"v0\"}", ENOENT,
-	 "device_add virtio-mem-pci: there is no bus v0; allowed: pci.0, and the ids of "
+	 "device_add virtio-mem-pci: there is no bus v0; allowed: pcie.0, and the ids of "
 	 "pcie-root-port devices in front of it"},
 	{"{\"driver\":\"virtio-mem-pci\",\"memdev\":\"m1\",\"bus\":\"p1\"}", ENOTSUP,
 	 "device_add virtio-mem-pci: bus=p1 has hotplug=off"},
 	{"{\"driver\":\"virtio-mem-pci\",\"memdev\":\"m1\",\"bus\":\"p3\"}", EBUSY,
 	 "device_add virtio-mem-pci: bus=p3 is in use already: behind a root port is room for one "
-	 "device"},
+	 "device, or for the functions of one"},
 	{"{\"driver\":\"virtio-mem-pci\",\"memdev\":\"m1\",\"bus\":\"p2\",\"addr\":\"1\"}", EINVAL,
-	 "device_add virtio-mem-pci: addr=1 is not possible behind a root port; allowed: 0"},
+	 "device_add virtio-mem-pci: addr=1 is not possible behind a root port; allowed: 0 to "
+	 "0.7"},
 };
 
 /* After each the configuration is as before: the last device that is right still fits. */
@@ -181,13 +187,45 @@ static void test_no_port_is_free(void **state)
 	vm_config_free(config);
 }
 
+/* On a flat bus the first free slot is as good as a port, and not looked for here. */
+static void test_flat_bus(void **state)
+{
+	struct vm_config *config = fixture_config(
+		"-machine pc -kernel K -nodefaults -device virtio-rng-pci,addr=3,multifunction=on "
+		"-device virtio-rng-pci,addr=3.2 -device pcie-root-port,id=p1,addr=4 "
+		"-device virtio-rng-pci,bus=p1,multifunction=on -device "
+		"virtio-rng-pci,bus=p1,addr=0.7");
+	struct vm_device_config *device;
+	struct err *err = NULL;
+
+	(void)state;
+	assert_true(cmdline_root_has_hotplug(config));
+	assert_true(cmdline_device_has_hotplug(config, config->devices[1]));
+	assert_ptr_equal(config->devices[4]->pci.port, config->devices[2]);
+	assert_int_equal(config->devices[4]->pci.function, 7);
+	assert_int_equal(add(config, "{\"driver\":\"virtio-rng-pci\"}", &device, NULL), 0);
+	assert_null(device->pci.port);
+	assert_false(device->pci.has_addr);
+	assert_int_equal(add(config,
+			     "{\"driver\":\"virtio-rng-pci\",\"bus\":\"pci.0\",\"addr\":\"0x1f\"}",
+			     &device, NULL),
+			 0);
+	assert_int_equal(device->pci.slot, 31);
+	assert_int_equal(
+		add(config, "{\"driver\":\"virtio-rng-pci\",\"addr\":\"3\"}", &device, &err),
+		-EBUSY);
+	assert_string_equal(err_message(err),
+			    "device_add virtio-rng-pci: addr=3 is in use already");
+	err_free(err);
+	vm_config_free(config);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_come_and_go),
-		cmocka_unit_test(test_go),
-		cmocka_unit_test(test_refusals),
-		cmocka_unit_test(test_no_port_is_free),
+		cmocka_unit_test(test_come_and_go), cmocka_unit_test(test_go),
+		cmocka_unit_test(test_refusals),    cmocka_unit_test(test_no_port_is_free),
+		cmocka_unit_test(test_flat_bus),
 	};
 
 	return cmocka_run_group_tests(tests, fixture_setup, fixture_teardown);
