@@ -25,6 +25,7 @@ DIFFERENT = {
     "object-add.thread-pool-* missing": "no device can be put on an iothread",
     "property machine type *": "the version of the machine's name",
     "qmp_capabilities * CommandNotFound": "that it comes twice is told first",
+    "qom-get.stats.stat-* missing": "what the guest did not say is left out",
     "qom-list-properties nosuch gives return*": "a client in use ends itself on an error here",
     "query-blockstats gives[].stats missing": "there are no disks: always an empty list",
     "query-cpu-definitions[].alias-of missing": "no model is another's alias",
@@ -34,6 +35,7 @@ DIFFERENT = {
     "query-jobs gives[].type value memory-resize": "our own kinds of jobs",
     "query-jobs gives[].type value virtio-mem-resize": "our own kinds of jobs",
     "query-machines[].default-cpu-type missing": "nobody shall store it: it is the host's",
+    "query-migrate gives.ram.hinted extra": "free pages that were left out",
     "query-named-block-nodes gives[].*": "there are no disks: always an empty list",
     "query-stats* value virtio-mem": "our own figures, beside those of QEMU's providers",
 }
@@ -47,9 +49,11 @@ MACHINE = """-name shape -uuid 01234567-89ab-cdef-0123-456789abcdef -machine q35
     -device pcie-root-port,id=port0,chassis=1 -device pcie-root-port,id=port1,chassis=2
     -device virtio-mem-pci,id=reg1,memdev=mem1,bus=port0
     -object rng-random,id=rng0,filename=/dev/urandom -device virtio-rng-pci,id=noise,rng=rng0
+    -device virtio-balloon-pci,id=ball0
     -object iothread,id=thread0 -chardev null,id=null0 -no-shutdown""".split()
 
 REG0 = "/machine/peripheral/reg0"
+BALL0 = "/machine/peripheral/ball0"
 
 # Commands that answer from what is there: name and arguments, in the order they are sent.
 QUERIES = [
@@ -104,6 +108,16 @@ QUERIES = [
             *("unplugged-inaccessible", "type", "hotplugged", "realized"),
         )
     ],
+    ("query-balloon", {}),
+    ("qom-list", {"path": BALL0}),
+    ("device-list-properties", {"typename": "virtio-balloon-pci"}),
+    *[
+        ("qom-get", {"path": BALL0, "property": name})
+        for name in (
+            *("guest-stats", "guest-stats-polling-interval", "deflate-on-oom", "type"),
+            *("free-page-reporting", "free-page-hint", "page-poison"),
+        )
+    ],
     *[
         ("qom-get", {"path": "/objects/mem0", "property": name})
         for name in ("size", "share", "policy", "prealloc", "merge", "dump", "host-nodes", "type")
@@ -121,7 +135,16 @@ OWN_QUERIES = [
 
 # Commands that change something, and what is done wrong with them; "fd": one is sent along.
 ACTIONS = [
+    *[("balloon", {"value": value}) for value in (64 * MIB, 0, -1, 1, 1 << 60)],
     ("query-balloon", {}),
+    *[
+        ("qom-set", {"path": BALL0, "property": "guest-stats-polling-interval", "value": value})
+        for value in (3, 0, -1, 1 << 32, "1", None)
+    ],
+    ("qom-get", {"path": BALL0, "property": "guest-stats-polling-interval"}),
+    ("qom-set", {"path": BALL0, "property": "guest-stats", "value": 1}),
+    ("qom-set", {"path": BALL0, "property": "deflate-on-oom", "value": True}),
+    ("device_add", {"driver": "virtio-balloon-pci", "id": "ball1"}),
     ("qom-set", {"path": REG0, "property": "requested-size", "value": 128 * MIB}),
     ("qom-get", {"path": REG0, "property": "requested-size"}),
     ("qom-set", {"path": REG0, "property": "requested-size", "value": 1}),
@@ -242,7 +265,7 @@ OTHERS = ["stop", "cont", "system_reset", "system_powerdown", "quit", "closefd",
 COMMANDS = list(dict.fromkeys([q[0] for q in QUERIES] + [a[0] for a in ACTIONS[:-2]] + OTHERS))
 COMMANDS.append("qmp_capabilities")
 EVENTS = """STOP RESUME RESET SHUTDOWN POWERDOWN GUEST_PANICKED DEVICE_DELETED JOB_STATUS_CHANGE
-    MEMORY_DEVICE_SIZE_CHANGE MIGRATION MIGRATION_PASS""".split()
+    BALLOON_CHANGE MEMORY_DEVICE_SIZE_CHANGE MIGRATION MIGRATION_PASS""".split()
 
 # Answers that list properties, and those that QEMU has not.
 PROPERTIES = [
@@ -251,6 +274,8 @@ PROPERTIES = [
     ("qom-list", {"path": REG0}),
     ("qom-list-properties", {"typename": "memory-backend-ram"}),
     ("device-list-properties", {"typename": "virtio-mem-pci"}),
+    ("qom-list", {"path": BALL0}),
+    ("device-list-properties", {"typename": "virtio-balloon-pci"}),
 ]
 OWN_PROPERTIES = {
     "dynamic-memslots",  # of later versions

@@ -20,6 +20,7 @@
 #include "base/num.h"
 #include "vmm/core/hv.h"
 #include "vmm/core/loop.h"
+#include "vmm/virtio/balloon.h"
 #include "vmm/virtio/mem.h"
 #include "vmm/vm/report.h"
 #include "vmm/vm/vm_internal.h"
@@ -78,6 +79,13 @@ void virtio_mem_info(const struct virtio_mem *mem, struct vmem_device_info *ret_
 {
 	(void)mem;
 	*ret_info = (struct vmem_device_info){.plugged_size = 0};
+}
+
+/* There is none here. */
+void balloon_info(const struct balloon *balloon, struct balloon_info *ret_info)
+{
+	(void)balloon;
+	*ret_info = (struct balloon_info){.actual_bytes = 0};
 }
 
 void vm_request(struct vm *vm, unsigned int bits)
