@@ -237,13 +237,19 @@ static const struct error_row rows[] = {
 	{"-device pcie-root-port,id=p -device pcie-root-port,id=q,bus=p", EINVAL,
 	 "-device pcie-root-port,id=q: bus=p is not possible: a root port is on the root bus"},
 	{"-device pcie-root-port,id=p -device virtio-rng-pci,bus=p,addr=1", EINVAL,
-	 "-device virtio-rng-pci: addr=1 is not possible behind a root port; allowed: 0"},
+	 "-device virtio-rng-pci: addr=1 is not possible behind a root port; allowed: 0 to 0.7"},
 	{"-device pcie-root-port,id=p -device virtio-rng-pci,bus=p,addr=0.2", EINVAL,
-	 "-device virtio-rng-pci: addr=0.2 is not possible behind a root port; allowed: 0"},
+	 "-device virtio-rng-pci: addr=0.2 is in a slot without function 0, which nobody would "
+	 "find"},
+	{"-device pcie-root-port,id=p -device virtio-rng-pci,bus=p -device "
+	 "virtio-rng-pci,bus=p,addr=0.2",
+	 EBUSY,
+	 "-device virtio-rng-pci: addr=0.2 is in a slot with other functions: function 0 of it "
+	 "needs multifunction=on"},
 	{"-device pcie-root-port,id=p -device virtio-rng-pci,bus=p -device virtio-rng-pci,bus=p",
 	 EBUSY,
 	 "-device virtio-rng-pci: bus=p is in use already: behind a root port is room for one "
-	 "device"},
+	 "device, or for the functions of one"},
 	{"-device pcie-root-port,slot=8192", ERANGE,
 	 "-device pcie-root-port: slot=8192 is out of range; allowed: 0 to 8191"},
 	{"-device pcie-root-port,port=256", ERANGE,

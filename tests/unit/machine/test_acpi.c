@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * ACPI: every table reached from the RSDP, lengths and checksums, what they say of the machine, and
- * the judgement of ACPICA's own tools: each table disassembles, and both AML tables load together.
+ * the judgement of ACPICA's own tools: each table disassembles, and the AML tables load together and do what they are for.
  */
 #include "tests/unit/machine/fixture.h"
 
@@ -526,6 +526,80 @@ static void save_table(const struct acpi_image *image, const char *dir, const ch
 	assert_int_equal(fclose(file), 0);
 }
 
+/* The table of slots, which has the signature of the other one: by what is behind its id. */
+static void save_slots(const struct acpi_image *image, const char *dir)
+{
+	const uint8_t *at = image->bytes, *end = image->bytes + image->size;
+	char path[128];
+	FILE *file;
+
+	while (at < end && (memcmp(at, "SSDT", 4) != 0 || memcmp(at + 16, "EBBSLOTS", 8) != 0))
+		at += 16;
+	assert_true(at < end);
+	(void)snprintf(path, sizeof(path), "%s/SLOTS.dat", dir);
+	file = fopen(path, "w");
+	assert_non_null(file);
+	assert_int_equal(fwrite(at, get(at + 4, 4), 1, file), 1);
+	assert_int_equal(fclose(file), 0);
+}
+
+/*
+ * The event device's method finds the slots', which notify each of a set; acpiexec's registers hold what
+ * was written last. Only where there are such slots.
+ */
+static void test_slots(void **state)
+{
+	static char *const notify[] = {
+		"acpiexec",  "-b", "execute \\_SB.PCI0.SLNT 0x20000020 1", "DSDT.dat", "SSDT.dat",
+		"SLOTS.dat", NULL};
+	static char *const eject[] = {"acpiexec", "-b",       "execute \\_SB.PCI0.S031._EJ0 1",
+				      "DSDT.dat", "SSDT.dat", "SLOTS.dat",
+				      NULL};
+	static char *const slot[] = {"acpiexec", "-b",       "execute \\_SB.PCI0.S005._ADR",
+				     "DSDT.dat", "SSDT.dat", "SLOTS.dat",
+				     NULL};
+	static char *const none[] = {"acpiexec", "-b",       "execute \\_SB.PCI0.S003._ADR",
+				     "DSDT.dat", "SSDT.dat", "SLOTS.dat",
+				     NULL};
+	static char *const event[] = {"acpiexec", "-b",       "execute \\_SB.GED._EVT 9",
+				      "DSDT.dat", "SSDT.dat", NULL};
+	char dir[] = "/tmp/ebb-acpi-XXXXXX";
+	char *const disassemble[] = {"iasl", "-d", "SLOTS.dat", NULL};
+	char *const clear[] = {"rm", "-rf", dir, NULL};
+	struct machine *machine = machine_new(1, 1);
+	struct acpi_image image;
+
+	(void)state;
+	machine->config.pci_slots = ~1u & ~(1u << 3);
+	build(machine, &image);
+	assert_non_null(mkdtemp(dir));
+	save_table(&image, dir, "DSDT");
+	save_table(&image, dir, "SSDT");
+	save_slots(&image, dir);
+	assert_int_equal(run_tool(dir, disassemble), 0);
+	assert_false(log_has(dir, "rror"));
+	if (run_tool(dir, notify) < 0) {
+		print_message("acpiexec is not installed: methods are not run\n");
+	} else {
+		assert_true(log_has(dir, "3 ACPI AML tables successfully acquired and loaded"));
+		assert_true(log_has(dir, "(Device Check)"));
+		assert_true(log_has(dir, "Notify on [S005]") && log_has(dir, "Notify on [S029]"));
+		assert_false(log_has(dir, "Notify on [S006]") || log_has(dir, "AE_"));
+		assert_int_equal(run_tool(dir, eject), 0);
+		assert_false(log_has(dir, "AE_"));
+		assert_int_equal(run_tool(dir, slot), 0);
+		assert_true(log_has(dir, "0000000000050000"));
+		(void)run_tool(dir, none);
+		assert_true(log_has(dir, "AE_NOT_FOUND"));
+		/* Without the table the event device has nothing to tell of slots. */
+		assert_int_equal(run_tool(dir, event), 0);
+		assert_false(log_has(dir, "AE_"));
+	}
+	assert_int_equal(run_tool(dir, clear), 0);
+	acpi_image_done(&image);
+	machine_free(machine);
+}
+
 static void test_acpica(void **state)
 {
 	static const char *const signatures[] = {"DSDT", "SSDT", "FACP", "APIC",
@@ -580,6 +654,7 @@ int main(void)
 		cmocka_unit_test(test_package_length),
 		cmocka_unit_test(test_objects),
 		cmocka_unit_test(test_acpica),
+		cmocka_unit_test(test_slots),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
