@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A domain's life, as people lead it with virsh."""
 
+import os
 import signal
+import xml.etree.ElementTree as ElementTree
 
 import pytest
 
@@ -100,6 +102,44 @@ def test_plain_start(daemon):
         domain.virsh("destroy")
         daemon.events.expect(f"lifecycle {domain.name} Stopped Destroyed")
     assert daemon.names() == ["kept"]
+
+
+MORE = (
+    "<memoryBacking><source type='memfd'/><access mode='shared'/><discard/></memoryBacking>",
+    "<iothreads>1</iothreads>",
+    "<cputune><shares>512</shares><vcpupin vcpu='0' cpuset='0'/><emulatorpin cpuset='0'/></cputune>",
+    "<numatune><memory mode='strict' nodeset='0'/></numatune>",
+    "<features><acpi/><apic/><pae/><vmport state='off'/></features>",
+    "<clock offset='utc'><timer name='rtc' tickpolicy='catchup'/><timer name='hpet' present='no'/>"
+    "</clock>",
+    "<pm><suspend-to-mem enabled='no'/><suspend-to-disk enabled='no'/></pm>",
+)
+MORE_DEVICES = (
+    "<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>",
+    "<panic model='isa'/>",
+    "<serial type='pty'><target port='0'/></serial>",
+    "<serial type='file'><source path='{folder}/images/serial'/><target port='1'/></serial>",
+)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_more(daemon, machine):
+    """What tools that write domains write besides."""
+    domain = Domain(daemon, f"more-{machine}", machine, small=True)
+    for text in MORE:
+        part = ElementTree.fromstring(text)
+        for old in domain.xml.findall(part.tag):
+            domain.xml.remove(old)
+        domain.xml.append(part)
+    for text in MORE_DEVICES:
+        domain.devices.append(ElementTree.fromstring(text.format(folder=daemon.folder)))
+    domain.start()
+    domain.resize_and_wait(0, 64 * MIB)
+    domain.type("touch 0")
+    domain.expect("^touched 0 pages=16384$")
+    assert int(domain.qmp("query-iothreads")[0]["thread-id"]) > 0
+    assert os.sched_getaffinity(domain.pid) == {0}
+    domain.virsh("destroy")
 
 
 def test_console(daemon):
