@@ -313,6 +313,14 @@ def part_bare(tally):
     pytest(tally, ["tests/vm"], gcc_build(tally), chosen=["-m", "not timed"])
 
 
+def part_libvirt(tally):
+    folder = gcc_build(tally)
+    fetch = [sys.executable, "-B", TOOLS / "nest/fetch.py", "libvirt/11.3"]
+    if tally.run(fetch, shown="fetching libvirt 11.3"):
+        raise PartFailed("fetching libvirt failed")
+    pytest(tally, ["tests/libvirt"], folder)
+
+
 def part_linux(tally):
     folder = gcc_build(tally)
     if tally.run([sys.executable, "-B", TOOLS / "nest/fetch.py", "all"], shown="fetching kernels"):
@@ -327,6 +335,7 @@ PARTS = {
     "timed": part_timed,
     "cross": part_cross,
     "bare": part_bare,
+    "libvirt": part_libvirt,
     "clang": part_clang,
     "tsan": part_tsan,
     "linux": part_linux,
@@ -334,7 +343,7 @@ PARTS = {
 SLOW_PARTS = ("linux",)
 # Runs while the parts behind it in this list do: a machine within an emulated machine keeps one
 # processor busy and has patience. What measures time runs before, alone.
-BESIDE = ("linux", "gcc", "cross", "bare", "clang", "tsan")
+BESIDE = ("linux", "gcc", "cross", "bare", "libvirt", "clang", "tsan")
 
 
 def run_part(name):

@@ -15,8 +15,9 @@ sys.path.insert(0, str(ROOT / "tools" / "nest"))
 # Last: there are files of the same names there.
 sys.path.append(str(ROOT / "tests" / "vm"))
 
-import ebbvm  # noqa: E402  (the folders are only known now)
-from daemon import EMULATOR, VERSIONS, Daemon  # noqa: E402
+import ebbcache  # noqa: E402  (the folders are only known now)
+import ebbvm  # noqa: E402
+from daemon import EMULATOR, VERSIONS, Daemon, fetched  # noqa: E402
 
 
 def pytest_collection_modifyitems(items):
@@ -45,6 +46,10 @@ def folder():
 @pytest.fixture(scope="module", params=VERSIONS)
 def version(request):
     """Each libvirt that ebb is for."""
+    try:
+        fetched(request.param)
+    except ebbcache.MissingPart as missing:
+        pytest.skip(str(missing))
     return request.param
 
 
