@@ -54,7 +54,7 @@ KNOWLEDGE = {
     "curses.h": "ebbctl",
 }
 # Headers that the build makes.
-GENERATED = ("dsdt.hex",)
+GENERATED = ("dsdt.hex", "slots.hex")
 # What an object without system calls may ask of the C library and of the compiler's own.
 ALLOWED_SYMBOLS = {
     *("malloc", "calloc", "realloc", "reallocarray", "free"),
