@@ -13,7 +13,8 @@ import pytest
 
 from backends import backend_of
 from ebbvm import TIMEOUT_S, Machine
-from migrating import UNLIMITED, Guest, ended, live, postcopy, prepare, saved, wait_running
+from migrating import UNLIMITED, Guest, ended, live, postcopy, prepare, saved, succeed
+from migrating import wait_running
 from qmp import QmpError
 
 MIB = 1 << 20
@@ -419,6 +420,38 @@ def test_hints_of_a_migration_that_ends(tmp_path):
         live(guest)
         b.moved_to(guest)
         assert b.check() == b.state()["used"]
+        b.end()
+
+
+def test_while_memory_arrives(tmp_path):
+    """What the guest gives up while its memory is still on the way is not given back, nor lost."""
+    with guest_of(tmp_path) as (guest, b):
+        slow = {"max_bandwidth": 2 * MIB, "max_postcopy_bandwidth": 2 * MIB}
+        target, qmp, uri = prepare(guest, "unix:HERE", {"postcopy_ram": True}, slow)
+        b.free(PAGES // 2)
+        qmp.execute("migrate-incoming", uri=uri)
+        guest.qmp.execute("migrate", uri=uri)
+        assert succeed(guest.qmp, "active") == "active"
+        guest.qmp.execute("migrate-start-postcopy")
+        assert succeed(guest.qmp, "postcopy-active") == "postcopy-active"
+        wait_running(qmp)
+        b.machine, b.qmp = target, qmp
+        assert b.order("report", "reported")["pages"] == PAGES // 2
+        b.resize(RAM - 100 * PAGE)
+        b.use(16)
+        assert guest.qmp.execute("query-migrate")["status"] == "postcopy-active"
+        guest.qmp.execute("migrate-set-parameters", **{"max-postcopy-bandwidth": 0})
+        succeed(guest.qmp)
+        guest.became(target, qmp)
+        assert b.check() == PAGES // 2 + 16
+        b.use(PAGES // 2 - 116)
+        # now it is
+        held = b.machine.rss_anon_bytes()
+        b.free(PAGES // 2)
+        b.order("report", "reported")
+        assert b.machine.rss_anon_bytes() <= held - ARENA // 2 + SLACK
+        b.resize(RAM)
+        assert b.check() == PAGES // 2 - 100
         b.end()
 
 

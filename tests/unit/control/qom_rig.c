@@ -73,8 +73,8 @@ const struct vm_memory_device *vm_memory_device(const struct vm *vm, size_t inde
 struct pci_device *vm_pci_device(const struct vm *vm, const struct vm_device_config *config)
 {
 	for (size_t i = 0; i < vm->config->nr_devices; i++)
-		if (vm->functions[i].config == config &&
-		    config->type != VM_DEVICE_ISA_SERIAL && config->type != VM_DEVICE_PVPANIC)
+		if (vm->functions[i].config == config && config->type != VM_DEVICE_ISA_SERIAL &&
+		    config->type != VM_DEVICE_PVPANIC)
 			return (struct pci_device *)&vm->functions[i];
 	return NULL;
 }
