@@ -172,7 +172,7 @@ static int vm_add_ram(struct vm *vm, struct vm_ram_block *block, uint64_t size, 
 		return err_set(err, -ret, "boot memory cannot be given to the guest: %s",
 			       strerror(-ret));
 	/* A piece that begins inside a huge page gives none back: -EINVAL. */
-	if (!block->copy)
+	if (!block->copy && !vm->config->mem_lock)
 		(void)gm_set_discard(vm->gm, gpa.start, &discard);
 	return 0;
 }
