@@ -22,6 +22,8 @@
  *			"verified wrong=N zero=N"; zero: of the wrong ones those that are empty
  *	raw Q A N	tell queue Q (0 inflate, 1 deflate, 4 report) of them: "raw answered=N"
  *	plug O S, unplug O S	bytes of the memory device from an offset on: "answer TYPE"
+ *	race N		N times: the device's first block is plugged, reported, put into the balloon
+ *			and unplugged before either is answered: "raced wrong=N"
  *	attack N	N chains of anything into any queue, and a new start: "attacked broken=N"
  *	quit		end the test
  * What is wrong in the arena is told as it is found: "WRONG at=GPA is=VALUE should=VALUE".
@@ -230,6 +232,40 @@ static void order_raw(struct balloon *b, uint64_t q, uint64_t gpa, uint64_t coun
 	console_printf("raw answered=%lu\n", done);
 }
 
+/* The block goes while the balloon works on it; whether everything was as it should be. */
+static bool race_once(struct balloon *b)
+{
+	uint64_t size = memory.block_size, last = memory.addr + size - MEM_PAGE_BYTES;
+	struct vring_segment report = {memory.addr, (uint32_t)size, true};
+	struct vring_segment inflate = {(uint64_t)b->numbers, 0, false};
+	bool zero, good = vmem_plug_bytes(&memory, 0, size) == VMEM_RESP_ACK;
+
+	balloon_read_page(memory.addr, 1, &zero);
+	good = good && zero;
+	balloon_read_page(last, 1, &zero);
+	good = good && zero;
+	balloon_write_page(memory.addr, 1);
+	balloon_write_page(last, 1);
+	for (uint32_t n = 0; n < size / MEM_PAGE_BYTES && n < MEM_PAGE_BYTES / 4; n++) {
+		b->numbers[n] = (uint32_t)(memory.addr / MEM_PAGE_BYTES + n);
+		inflate.size += (uint32_t)sizeof(*b->numbers);
+	}
+	good = balloon_add(b, BALLOON_REPORTS, &report, 1) && good;
+	good = balloon_add(b, BALLOON_INFLATE, &inflate, 1) && good;
+	good = vmem_unplug_bytes(&memory, 0, size) == VMEM_RESP_ACK && good;
+	good = balloon_settle(b, BALLOON_REPORTS) && good;
+	return balloon_settle(b, BALLOON_INFLATE) && good;
+}
+
+static void order_race(struct balloon *b, uint64_t rounds)
+{
+	uint64_t bad = 0;
+
+	for (uint64_t i = 0; i < rounds; i++)
+		bad += !race_once(b);
+	console_printf("raced wrong=%lu\n", bad);
+}
+
 static void order_state(const struct balloon *b)
 {
 	console_printf("state used=%u free=%u balloon=%u hinted=%u wrong=%lu stats=%lu rounds=%lu "
@@ -294,6 +330,8 @@ static void order(struct balloon *b, const char *line)
 		console_printf("follows %lu\n", args[0]);
 	} else if (count == 1 && text_has_prefix(line, "attack ")) {
 		console_printf("attacked broken=%u\n", balloon_attack(b, args[0]));
+	} else if (count == 1 && has_memory && text_has_prefix(line, "race ")) {
+		order_race(b, args[0]);
 	} else if (!order_raw_memory(b, line, args, count)) {
 		console_printf("order not understood: %s\n", line);
 	}

@@ -105,8 +105,7 @@ bool balloon_add(struct balloon *b, unsigned int q, const struct vring_segment *
 	return true;
 }
 
-/* Until all that was added came back. */
-static bool balloon_settle(struct balloon *b, unsigned int q)
+bool balloon_settle(struct balloon *b, unsigned int q)
 {
 	uint64_t start = cpu_ticks();
 	uint32_t len;

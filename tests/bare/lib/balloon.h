@@ -98,7 +98,9 @@ uint32_t balloon_report(struct balloon *b);
 /* Add a chain and ring the bell. False when it does not fit. */
 bool balloon_add(struct balloon *b, unsigned int q, const struct vring_segment *segments,
 		 unsigned int count);
-/* The same, and wait for the answers to all that was added. */
+/* Until all that was added was answered. */
+bool balloon_settle(struct balloon *b, unsigned int q);
+/* Both. */
 bool balloon_do(struct balloon *b, unsigned int q, const struct vring_segment *segments,
 		unsigned int count);
 /* Tell of the first @count numbers. */
