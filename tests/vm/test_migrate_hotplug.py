@@ -10,8 +10,13 @@ import ebbvm
 from migrating import MIB, UNLIMITED, Guest, ended, live, prepare, succeed
 
 PATH = "/machine/peripheral/"
-DEVICE = {"driver": "virtio-mem-pci", "id": "d0", "memdev": "m0", "bus": "p0"}
-WIRES = pytest.mark.parametrize("irq", ["", "irq=intx", "port-irq=intx"])
+# A device behind the first port, or in the first free slot of the root bus; as the guest calls it.
+PORT = {"place": "0", "bus": "p0"}
+SLOT = {"place": "s3", "bus": "pci.0"}
+WIRES = pytest.mark.parametrize(
+    "append, where",
+    [("", PORT), ("irq=intx", PORT), ("port-irq=intx", PORT), ("slots=on", SLOT)],
+)
 
 
 def guest_of(folder, append):
@@ -23,10 +28,12 @@ def guest_of(folder, append):
     return guest
 
 
-def plug(guest):
+def plug(guest, where=PORT):
     """Into the machine; the ones that its guest moves to have it from the start."""
-    guest.qmp.execute("device_add", **DEVICE)
-    guest.args += ["-device", "virtio-mem-pci,id=d0,memdev=m0,bus=p0"]
+    guest.qmp.execute(
+        "device_add", driver="virtio-mem-pci", id="d0", memdev="m0", bus=where["bus"]
+    )
+    guest.args += ["-device", f"virtio-mem-pci,id=d0,memdev=m0,bus={where['bus']}"]
 
 
 def move_stopped(guest):
@@ -41,13 +48,14 @@ def move_stopped(guest):
     qmp.execute("cont")
 
 
-def came(guest):
-    guest.machine.console.expect(r"^hotplug 0 came addr=0x\w+ size=268435456 node=0$")
+def came(guest, where=PORT):
+    place = where["place"]
+    guest.machine.console.expect(rf"^hotplug {place} came addr=0x\w+ size=268435456 node=0$")
 
 
-def resize(guest, size):
+def resize(guest, size, where=PORT):
     guest.qmp.execute("qom-set", path=PATH + "d0", property="requested-size", value=size)
-    guest.machine.console.expect(rf"^hotplug 0 plugged={size}$")
+    guest.machine.console.expect(rf"^hotplug {where['place']} plugged={size}$")
 
 
 def deleted(guest):
@@ -63,22 +71,22 @@ def finish(guest):
 
 
 @WIRES
-def test_plugged_and_asked_back_while_stopped(folder, irq):
+def test_plugged_and_asked_back_while_stopped(folder, append, where):
     """The guest has not looked at its slot yet when it moves: neither when a device came, nor when
     it is asked for it."""
-    with guest_of(folder, irq) as guest:
+    with guest_of(folder, append) as guest:
         guest.qmp.execute("stop")
-        plug(guest)
+        plug(guest, where)
         move_stopped(guest)
-        came(guest)
-        resize(guest, 64 * MIB)
+        came(guest, where)
+        resize(guest, 64 * MIB, where)
         live(guest)
-        resize(guest, 0)
+        resize(guest, 0, where)
         guest.qmp.execute("stop")
         guest.qmp.execute("device_del", id="d0")
         move_stopped(guest)
-        guest.machine.console.expect("^hotplug 0 asked$")
-        guest.machine.console.expect("^hotplug 0 off$")
+        guest.machine.console.expect(f"^hotplug {where['place']} asked$")
+        guest.machine.console.expect(f"^hotplug {where['place']} off$")
         deleted(guest)
         finish(guest)
 

@@ -13,6 +13,7 @@
 
 #include "base/err.h"
 #include "base/num.h"
+#include "vmm/cmdline/live.h"
 #include "vmm/control/answer.h"
 #include "vmm/control/explain.h"
 #include "vmm/control/internal.h"
@@ -45,13 +46,14 @@ static json_t *device_hotplugged(const struct qom_node *node)
 			    device->live);
 }
 
-/* Can it leave? Behind a port that lets devices go. */
+/* Can it leave? From a slot that lets devices go. */
 static json_t *device_hotpluggable(const struct qom_node *node)
 {
 	const struct vm_device_config *device = node->part;
 
-	return json_boolean(node->kind == QOM_DEVICE_NODE && device->pci.port &&
-			    device->pci.port->root_port.hotplug);
+	return json_boolean(node->kind == QOM_DEVICE_NODE && vm_pci_device(node->vm, device) &&
+			    device->type != VM_DEVICE_ROOT_PORT &&
+			    cmdline_device_has_hotplug(vm_config(node->vm), device));
 }
 
 const struct qom_row qom_device_rows[] = {

@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/num.h"
 #include "base/pack.h"
+#include "vmm/cmdline/live.h"
 #include "vmm/core/gm.h"
 #include "vmm/core/loop.h"
 #include "vmm/kvm/vcpu.h"
@@ -386,7 +387,7 @@ static int vm_load_unplug(struct vm *vm, struct unpack *in, struct err **err)
 
 		if (strcmp(name, vm_device_name(vm, d, buf)))
 			continue;
-		if (!d->config->pci.port || !d->config->pci.port->root_port.hotplug)
+		if (!d->transport || !cmdline_device_has_hotplug(vm->config, d->config))
 			break;
 		d->unplug_requested = true;
 		return 0;
