@@ -7,7 +7,8 @@
  *
  *	read-only registers are what they were; a BAR is mapped only inside a window;
  *	a message arrives only while MSI-X is enabled, not function-masked, bus mastering on;
- *	a wired input is high exactly while a function that shares it asserts it.
+ *	a wired input is high exactly while a function that shares it asserts it;
+ *	what is ejected from a slot of the root bus was told of once, and is silent.
  */
 #include <errno.h>
 #include <stdint.h>
@@ -29,6 +30,9 @@
 #define LINES    4
 #define PORTS    2
 #define BUSES    4 /* in ECAM */
+#define SLOTS_IO 0x610
+#define HOT_SLOT 8 /* of the root bus, the first input */
+#define HOT      2 /* functions 0 and 5 of it */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -41,7 +45,18 @@ struct behind {
 	unsigned int mapped; /* BARs, as bits */
 };
 
+struct world;
+
+/* What comes to and goes from a slot of the root bus, one function or two. */
+struct hot {
+	struct world *world;
+	struct pci_device *dev; /* NULL: nothing */
+	unsigned int mapped;    /* BARs, as bits */
+};
+
 struct world {
+	struct hot hot[HOT];
+	bool gone; /* ejected, and not yet removed */
 	struct hv hv;
 	struct bus *mmio, *pio;
 	struct pci_host *host;
@@ -182,6 +197,86 @@ static unsigned int world_slot(unsigned int i)
 	return 1 + 4 * i;
 }
 
+static void hot_bar_mapped(void *opaque, unsigned int bar, bool mapped, uint64_t gpa)
+{
+	struct hot *h = opaque;
+
+	world_bar_mapped(h->world, bar, mapped, gpa);
+	check((h->mapped >> bar & 1) != mapped && (!mapped || !h->world->gone));
+	h->mapped ^= 1u << bar;
+}
+
+static void hot_gone(void *opaque)
+{
+	struct hot *h = opaque;
+
+	check(h->world->gone && !h->mapped && !pci_bus_master(h->dev));
+}
+
+static const struct pci_device_ops hot_ops = {
+	.bar_mapped = hot_bar_mapped,
+	.link_down = hot_gone,
+};
+
+static void hot_notify(void *opaque)
+{
+	struct world *w = opaque;
+
+	check(w->hot[0].dev);
+}
+
+static void hot_ejected(void *opaque, uint32_t slots)
+{
+	struct world *w = opaque;
+
+	check(slots == 1u << HOT_SLOT && w->hot[0].dev && !w->gone);
+	w->gone = true;
+}
+
+static void hot_kept(void *opaque, uint32_t slots)
+{
+	struct world *w = opaque;
+
+	check(slots && !(slots & (slots - 1)));
+	check(slots != 1u << HOT_SLOT || (w->hot[0].dev && !w->gone));
+}
+
+static void hot_add(struct world *w, unsigned int i)
+{
+	const struct pci_place place = {pci_host_root(w->host), HOT_SLOT, 5 * i, true};
+	struct hot *h = &w->hot[i];
+
+	h->dev = pci_device_new(&place, "h", &identity, &hot_ops, h, NULL);
+	check(h->dev && !pci_add_bar(h->dev, 0, 64 * KIB, true, true, "a", NULL, NULL, NULL) &&
+	      !pci_add_msix(h->dev, VECTORS, 0, 0, 0x800, NULL));
+}
+
+static void hot_remove(struct world *w)
+{
+	for (unsigned int i = 0; i < HOT; i++) {
+		struct pci_device *dev = w->hot[i].dev;
+
+		pci_device_free(dev);
+		w->hot[i].dev = NULL;
+		check(!w->hot[i].mapped);
+	}
+	w->gone = false;
+}
+
+/* The owner's part, as behind_step(). */
+static void hot_step(struct world *w, unsigned int what)
+{
+	if (w->gone || (w->hot[0].dev && what % 8 == 0)) {
+		hot_remove(w);
+	} else if (!w->hot[0].dev) {
+		for (unsigned int i = 0; i < 1 + what % HOT; i++)
+			hot_add(w, i);
+		check(!pci_root_plug(w->hot[0].dev, NULL));
+	} else {
+		check(!pci_root_request_unplug(w->hot[0].dev, NULL));
+	}
+}
+
 static void behind_add(struct behind *b)
 {
 	const struct pci_place place = {.bus = pci_port_bus(b->port), .slot = -1};
@@ -245,9 +340,16 @@ static void world_open(struct world *w)
 		.window32 = {WINDOW32, 64 * MIB},
 		.window64 = {WINDOW64, GIB},
 		.intx_gsi = GSI,
+		.slots_port = SLOTS_IO,
+		.notify = hot_notify,
+		.ejected = hot_ejected,
+		.kept = hot_kept,
+		.opaque = w,
 	};
 	unsigned int i;
 
+	for (i = 0; i < HOT; i++)
+		w->hot[i].world = w;
 	w->hv.ops = &world_ops;
 	w->fd = eventfd(0, EFD_NONBLOCK);
 	config.mmio = w->mmio = bus_new();
@@ -278,6 +380,7 @@ static void world_close(struct world *w)
 {
 	unsigned int i;
 
+	hot_remove(w);
 	for (i = 0; i < DEVICES; i++)
 		pci_device_free(w->devs[i]);
 	for (i = 0; i < PORTS; i++) {
@@ -339,10 +442,26 @@ static void buses_check(struct world *w)
 	}
 }
 
+/* The slot's functions answer while they are there; whether a message may have come from them. */
+static bool hot_check(struct world *w)
+{
+	bool may_deliver = false;
+
+	for (unsigned int i = 0; i < HOT; i++) {
+		struct pci_device *dev = w->hot[i].dev;
+		uint32_t id = bdf_get(w, HOT_SLOT << 3 | 5 * i, 0);
+
+		check(id == (dev && !w->gone ? 0x10581af4 : UINT32_MAX));
+		check(!w->gone || !w->hot[i].mapped);
+		may_deliver |= dev && pci_msix_enabled(dev);
+	}
+	return may_deliver;
+}
+
 /* A message may have come from behind a port. */
 static bool behind_may_deliver(struct world *w)
 {
-	return (w->behind[0].dev && pci_msix_enabled(w->behind[0].dev)) ||
+	return hot_check(w) || (w->behind[0].dev && pci_msix_enabled(w->behind[0].dev)) ||
 	       (w->behind[1].dev && pci_msix_enabled(w->behind[1].dev));
 }
 
@@ -379,6 +498,18 @@ static void world_check(struct world *w)
 		check(may_deliver);
 }
 
+/* The registers of the root bus's slots: of all slots but those of the devices that stay. */
+static void slots_step(struct world *w, uint64_t at, unsigned int size, uint64_t value)
+{
+	uint64_t result;
+
+	if (at & 0x10)
+		bus_read(w->pio, SLOTS_IO + (at & 0xf), size, &result);
+	else
+		bus_write(w->pio, SLOTS_IO + (at & 0xf), size,
+			  (at & 0xf) == 8 ? value & ~(UINT64_C(1) << 1 | UINT64_C(1) << 5) : value);
+}
+
 /* byte 0: what; 1: size and device; 2-3: place; 4-7: value. */
 static void world_step(struct world *w, const uint8_t step[8])
 {
@@ -404,7 +535,10 @@ static void world_step(struct world *w, const uint8_t step[8])
 		bus_read(w->mmio, ECAM + (at << 4) + (step[1] >> 4), size, &result);
 		break;
 	case 5:
-		bus_write(w->pio, 0xcf8 + (at & 7), size, value);
+		if (step[1] & 0x40)
+			slots_step(w, at, size, value);
+		else
+			bus_write(w->pio, 0xcf8 + (at & 7), size, value);
 		break;
 	case 6:
 		bus_write(w->mmio, w->last_gpa + (at & 0xfff), size, value);
@@ -432,7 +566,10 @@ static void world_step(struct world *w, const uint8_t step[8])
 		bus_write(w->mmio, ECAM + (1 + (uint64_t)i) * MIB + (at & 0xff), size, value);
 		break;
 	case 14:
-		behind_step(&w->behind[i], step[4]);
+		if (step[1] & 0x40)
+			hot_step(w, step[4]);
+		else
+			behind_step(&w->behind[i], step[4]);
 		break;
 	default:
 		if (value % 8)
@@ -440,6 +577,8 @@ static void world_step(struct world *w, const uint8_t step[8])
 		for (i = 0; i < PORTS; i++)
 			if (w->behind[i].dev && !w->behind[i].plugged)
 				behind_remove(&w->behind[i]);
+		if (w->gone)
+			hot_remove(w);
 		pci_host_reset(w->host);
 		memset(w->level, 0, sizeof(w->level));
 	}
