@@ -56,6 +56,7 @@ struct qmp *qmp_new(const struct qmp_config *config, struct err **err)
 	qmp->minor = config->minor;
 	qmp->micro = config->micro;
 	qmp->bare = config->bare;
+	qmp->missing = config->missing;
 	ret = qmp_make(qmp, config, modules, err);
 	free(modules);
 	if (!ret)

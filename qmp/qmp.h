@@ -60,6 +60,11 @@ struct qmp_config {
 	const char *banner, *prompt; /* the human monitor's (hmp.h) */
 	/* There is no machine: rows without COMMAND_BARE answer with this sentence. NULL: there is. */
 	const char *bare;
+	/*
+	 * Why a command that is known elsewhere is not there, to stand behind "has not been found: ";
+	 * NULL: that is all to be said. May be NULL.
+	 */
+	const char *(*missing)(const char *name);
 };
 
 /* The sentence names the row of a table that is wrong. */

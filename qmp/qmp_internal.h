@@ -27,7 +27,8 @@ struct qmp {
 	void *ctx;
 	int major, minor, micro;
 	char *package;
-	const char *bare; /* qmp_config.bare; static */
+	const char *bare;                         /* qmp_config.bare; static */
+	const char *(*missing)(const char *name); /* qmp_config.missing */
 };
 
 struct command_call {

@@ -252,6 +252,7 @@ static int session_check_allowed(const struct qmp_session *session,
 				 struct err **err)
 {
 	bool is_capabilities = !strcmp(name, "qmp_capabilities");
+	const char *reason;
 
 	if (!session->negotiated && !is_capabilities)
 		return err_set(err, ENOSYS,
@@ -259,8 +260,11 @@ static int session_check_allowed(const struct qmp_session *session,
 	if (session->negotiated && is_capabilities)
 		return err_set(err, ENOSYS,
 			       "Capabilities negotiation is already complete, command ignored");
-	if (!command)
-		return err_set(err, ENOSYS, "The command %.200s has not been found", name);
+	if (!command) {
+		reason = session->qmp->missing ? session->qmp->missing(name) : NULL;
+		return err_set(err, ENOSYS, "The command %.200s has not been found%s%s", name,
+			       reason ? ": " : "", reason ? reason : "");
+	}
 	if (oob && !(command->def->flags & COMMAND_OOB))
 		return err_set(err, EINVAL, "The command %s does not support OOB", name);
 	return 0;

@@ -261,7 +261,7 @@ ACTIONS = [
 ]
 
 # Commands that must be there, besides those above.
-OTHERS = ["stop", "cont", "system_reset", "system_powerdown", "quit", "closefd", "device_del"]
+OTHERS = ["inject-nmi", "stop", "cont", "system_reset", "system_powerdown", "quit", "closefd", "device_del"]
 COMMANDS = list(dict.fromkeys([q[0] for q in QUERIES] + [a[0] for a in ACTIONS[:-2]] + OTHERS))
 COMMANDS.append("qmp_capabilities")
 EVENTS = """STOP RESUME RESET SHUTDOWN POWERDOWN GUEST_PANICKED DEVICE_DELETED JOB_STATUS_CHANGE

@@ -10,20 +10,29 @@
 #include "base/num.h"
 #include "vmm/cmdline/internal.h"
 
+/* What such a part would have; checked, and then forgotten. */
+struct global_part {
+	uint8_t disable_s3, disable_s4;
+	bool noreboot;
+};
+
+#define FIELD(field) PROP_FIELD(struct global_part, field)
 #define TABLE(list)                          \
 	{                                    \
 		NULL, list, ARRAY_SIZE(list) \
 	}
 
-#define NO_S3                                                                                     \
-	{                                                                                         \
-		.name = "disable_s3", .type = PROP_UINT, .max = 1, .defval = "1", .refused = "0", \
-		.why = "guests cannot suspend to memory", .help = "1: no suspending to memory"    \
+#define NO_S3                                                                            \
+	{                                                                                \
+		.name = "disable_s3", .type = PROP_UINT, FIELD(disable_s3), .max = 1,    \
+		.defval = "1", .refused = "0", .why = "guests cannot suspend to memory", \
+		.help = "1: no suspending to memory"                                     \
 	}
-#define NO_S4                                                                                     \
-	{                                                                                         \
-		.name = "disable_s4", .type = PROP_UINT, .max = 1, .defval = "1", .refused = "0", \
-		.why = "guests cannot suspend to disk", .help = "1: no suspending to disk"        \
+#define NO_S4                                                                          \
+	{                                                                              \
+		.name = "disable_s4", .type = PROP_UINT, FIELD(disable_s4), .max = 1,  \
+		.defval = "1", .refused = "0", .why = "guests cannot suspend to disk", \
+		.help = "1: no suspending to disk"                                     \
 	}
 
 static const struct prop ich9_list[] = {
@@ -31,6 +40,7 @@ static const struct prop ich9_list[] = {
 	NO_S4,
 	{.name = "noreboot",
 	 .type = PROP_BOOL,
+	 FIELD(noreboot),
 	 .defval = "on",
 	 .help = "accepted; there is no watchdog that could reset the guest"},
 };
@@ -74,6 +84,7 @@ int cmdline_global(struct cmdline *cl, const char *option, const char *arg, stru
 	size_t dot = strcspn(arg, "."), equals = strcspn(arg, "=");
 	const struct props *props = global_find(arg, dot);
 	char what[CMDLINE_WHAT_MAX], key[32];
+	struct global_part part = {0};
 	json_t *value;
 	int ret;
 
@@ -90,8 +101,7 @@ int cmdline_global(struct cmdline *cl, const char *option, const char *arg, stru
 	value = json_string_nocheck(arg + equals + 1);
 	if (!value)
 		return cmdline_oom(err);
-	/* All of it is checked, and none of it kept. */
-	ret = props_set(props, what, key, value, NULL, err);
+	ret = props_set(props, what, key, value, &part, err);
 	json_decref(value);
 	return ret;
 }

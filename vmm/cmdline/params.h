@@ -25,7 +25,7 @@ extern const struct cmdline_params cmdline_params[];
 /* Of -machine, over a struct of the command line's own; of -cpu, over struct vm_cpu_config. */
 extern const struct props cmdline_machine_props, cmdline_cpu_props;
 
-/* Of parts of a PC that are not here, as -global sets them; over nothing. */
+/* Of parts of a PC that are not here, as -global sets them; over a struct of its own. */
 extern const struct props cmdline_ich9_props, cmdline_piix4_props;
 
 /*

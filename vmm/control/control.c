@@ -17,24 +17,15 @@
 #define CONTROL_QEMU_MICRO 0
 
 const struct qmp_module *const control_modules[] = {
-	&control_run_module,
-	&control_cpus_module,
-	&control_memory_module,
-	&control_virtio_mem_module,
-	&control_balloon_module,
-	&control_pci_module,
-	&control_misc_module,
-	&control_objects_module,
-	&control_devices_module,
-	&control_jobs_module,
-	&control_resize_module,
-	&control_migrate_module,
-	&control_migrate_info_module,
-	&control_migrate_params_module,
-	&control_dirty_rate_module,
-	&control_stats_module,
-	&control_qom_module,
-	NULL,
+	&control_run_module,          &control_cpus_module,
+	&control_memory_module,       &control_virtio_mem_module,
+	&control_balloon_module,      &control_pci_module,
+	&control_misc_module,         &control_objects_module,
+	&control_devices_module,      &control_jobs_module,
+	&control_resize_module,       &control_migrate_module,
+	&control_migrate_info_module, &control_migrate_params_module,
+	&control_dirty_rate_module,   &control_stats_module,
+	&control_qom_module,          NULL,
 };
 
 void control_emit(struct control *control, const char *name, json_t *data)
@@ -71,6 +62,7 @@ static int control_start_qmp(struct control *control, struct err **err)
 				? "there is no machine (-machine none): monitors tell what ebb can "
 				  "do, and no more"
 				: NULL,
+		.missing = control_missing_reason,
 	};
 
 	control->qmp = qmp_new(&config, err);

@@ -18,6 +18,7 @@
  *	migrate.c		migrate ...; migrate_info.c, migrate_params.c: what is told of it
  *	stats.c			query-stats, query-virtio-mem-blocks; metrics.c the endpoint for scrapers
  *	complete.c		what the Tab key offers
+ *	missing.c		what is said of commands that are not there
  *	answer.h		making and reading values
  *
  * A handler's ctx (command_ctx()) is the struct control.
@@ -84,6 +85,9 @@ void control_run_done(struct control *control);
  */
 int control_migrate_init(struct control *control, struct migration *migration, struct err **err);
 void control_migrate_done(struct control *control);
+
+/* missing.c: why a command that QEMU has is not there, for qmp_config. */
+const char *control_missing_reason(const char *name);
 
 /* query_pci.c: what a class with its subclass is called; NULL for one that no function here has. */
 const char *control_pci_class_desc(unsigned int class);

@@ -78,6 +78,14 @@ static int run_powerdown(struct command_call *call, const json_t *args, json_t *
 	return vm_powerdown(run_vm(call), err);
 }
 
+static int run_nmi(struct command_call *call, const json_t *args, json_t **ret_value,
+		   struct err **err)
+{
+	(void)args;
+	(void)ret_value;
+	return vm_inject_nmi(run_vm(call), err);
+}
+
 /* ---- quit ---- */
 
 static void run_quit_now(void *opaque)
@@ -277,6 +285,12 @@ static const struct command run_commands[] = {
 		.human = "system_powerdown",
 		.help = "press the power button",
 		.run = run_powerdown,
+	},
+	{
+		.name = "inject-nmi",
+		.human = "nmi",
+		.help = "send each vCPU a non-maskable interrupt",
+		.run = run_nmi,
 	},
 	{
 		.name = "quit",

@@ -103,6 +103,9 @@ int vcpus_reset(struct vcpus *vcpus,
 		void (*boot)(void *opaque, struct kvm_regs *regs, struct kvm_sregs *sregs),
 		void *opaque, struct err **err);
 
+/* Paused: a non-maskable interrupt for each. 0 or -errno, when some may have got it. */
+int vcpus_inject_nmi(struct vcpus *vcpus);
+
 /*
  * Have each vCPU rest @percent (0 to 99) of the time, in short turns, from now on. From any thread.
  */

@@ -206,3 +206,11 @@ int vcpu_instruction_retry(int vcpu_fd)
 	events.exception.pending = 0;
 	return ioctl(vcpu_fd, KVM_SET_VCPU_EVENTS, &events) < 0 ? -errno : 0;
 }
+
+int vcpus_inject_nmi(struct vcpus *vcpus)
+{
+	for (unsigned int i = 0; i < vcpus->config.count; i++)
+		if (ioctl(vcpus->vcpu[i].fd, KVM_NMI, 0) < 0)
+			return -errno;
+	return 0;
+}

@@ -102,6 +102,11 @@ int vm_cont(struct vm *vm, struct err **err);
 int vm_reset(struct vm *vm, enum vm_cause cause, struct err **err);
 /* Press the power button; what comes of it is the guest's. */
 int vm_powerdown(struct vm *vm, struct err **err);
+/*
+ * Each vCPU gets a non-maskable interrupt, at once or when the machine goes on. What comes of it is the
+ * guest's: most write down where each vCPU stood. -EBUSY while it waits for memory.
+ */
+int vm_inject_nmi(struct vm *vm, struct err **err);
 /* May memory devices be given another size? Not while their state is on its way, as vm_reset(). */
 int vm_check_resize(const struct vm *vm, struct err **err);
 /* End the machine now; the main loop stops. One that did not run stays in its state until then. */

@@ -92,6 +92,21 @@ int vm_build_cpus(struct vm *vm, struct err **err)
 	return ret ? ret : vcpus_start(vm->vcpus, err);
 }
 
+int vm_inject_nmi(struct vm *vm, struct err **err)
+{
+	int ret = vm_check_here(vm, err);
+
+	if (ret)
+		return ret;
+	if (!vm_can_halt(vm))
+		return err_set(err, EBUSY,
+			       "the guest waits for memory that is on its way; try again later");
+	vm_hold(vm);
+	ret = vcpus_inject_nmi(vm->vcpus);
+	vm_release(vm);
+	return ret ? err_set(err, -ret, "KVM cannot interrupt the vCPUs: %s", strerror(-ret)) : 0;
+}
+
 static unsigned int vm_cpu_node(const struct vm *vm, unsigned int cpu)
 {
 	for (unsigned int i = 0; i < vm->config->numa.nr_nodes; i++)

@@ -81,7 +81,7 @@ static const char control_command_names[] =
 	"query-cpu-definitions query-cpus-fast query-current-machine query-hotpluggable-cpus "
 	"query-iothreads query-kvm query-machines query-memdev query-memory-devices "
 	"query-memory-size-summary query-name query-named-block-nodes query-pci query-status "
-	"query-target query-uuid query-virtio-mem quit set-action stop system_powerdown "
+	"inject-nmi query-target query-uuid query-virtio-mem quit set-action stop system_powerdown "
 	"system_reset";
 static const char control_event_names[] =
 	"BALLOON_CHANGE JOB_STATUS_CHANGE DEVICE_DELETED DEVICE_UNPLUG_GUEST_ERROR GUEST_CRASHLOADED "
