@@ -4,7 +4,7 @@
  *
  * The first of a key is sent at once. For rate_ms after that the latest further one is kept, and
  * sent when the time is over, which then runs again; a key with nothing kept is forgotten. One
- * timer serves the key that is due first.
+ * timer serves the key that is due first. One that is sent now takes the place of what was kept.
  *
  * Threads: that of the loop.
  */
@@ -153,12 +153,27 @@ static struct event_key *events_find(struct qmp_events *events, const struct qmp
 	return key;
 }
 
-/* Keep the message back if its time has not come, else send it. Takes both over. */
+/* Forget a key, with what was kept. */
+static void events_forget(struct qmp_events *events, struct event_key *key)
+{
+	struct event_key **at = &events->keys;
+
+	while (*at != key)
+		at = &(*at)->next;
+	*at = key->next;
+	event_key_free(key);
+}
+
+/* Keep the message back if its time has not come, unless @now; else send it. Takes both over. */
 static void events_pace(struct qmp_events *events, const struct qmp_event *event, char *text,
-			json_t *message)
+			json_t *message, bool now)
 {
 	struct event_key *key = events_find(events, event, text);
 
+	if (key && now) {
+		events_forget(events, key);
+		key = NULL;
+	}
 	if (key) {
 		json_decref(key->kept);
 		key->kept = message;
@@ -192,7 +207,7 @@ static json_t *event_message(const char *name, json_t *data)
 	return message;
 }
 
-void qmp_emit(struct qmp *qmp, const char *name, json_t *data)
+static void events_emit(struct qmp *qmp, const char *name, json_t *data, bool now)
 {
 	const struct qmp_event *event = schema_event(qmp->schema, name);
 	json_t *message, *value;
@@ -206,9 +221,19 @@ void qmp_emit(struct qmp *qmp, const char *name, json_t *data)
 	}
 	json_decref(data);
 	if (message && text)
-		events_pace(qmp->events, event, text, message);
+		events_pace(qmp->events, event, text, message, now);
 	else
 		events_send(qmp->events, message);
 	if (!message)
 		free(text);
+}
+
+void qmp_emit(struct qmp *qmp, const char *name, json_t *data)
+{
+	events_emit(qmp, name, data, false);
+}
+
+void qmp_emit_now(struct qmp *qmp, const char *name, json_t *data)
+{
+	events_emit(qmp, name, data, true);
 }

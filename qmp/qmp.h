@@ -78,6 +78,11 @@ const struct schema *qmp_schema(const struct qmp *qmp);
 
 /* Send an event; @data (may be NULL) is taken over. Unknown names are a programmer's error. */
 void qmp_emit(struct qmp *qmp, const char *name, json_t *data);
+/*
+ * The same without waiting for its time, which begins anew; what was kept is out of date and dropped.
+ * For what a person waits for: nobody else may be able to cause it again and again.
+ */
+void qmp_emit_now(struct qmp *qmp, const char *name, json_t *data);
 
 struct qmp_session_ops {
 	/* Returns how many bytes were taken; fewer than @size ends the session (I4). */

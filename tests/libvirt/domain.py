@@ -183,7 +183,7 @@ class Domain:
         return known
 
     def wait_told(self, alias, size):
-        """Until libvirt knows that SIZE is plugged, which it is told once a second at most."""
+        """Until libvirt knows that SIZE is plugged: it is told a moment later."""
         while self.memory_devices()[alias]["current"] != size:
             self.daemon.events.expect(f"memory-device-size {self.name} {alias} .*")
 

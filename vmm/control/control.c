@@ -34,6 +34,12 @@ void control_emit(struct control *control, const char *name, json_t *data)
 		qmp_emit(control->qmp, name, data);
 }
 
+void control_emit_now(struct control *control, const char *name, json_t *data)
+{
+	if (data)
+		qmp_emit_now(control->qmp, name, data);
+}
+
 static void control_event(void *opaque, const struct vm_event *event)
 {
 	struct control *control = opaque;

@@ -74,6 +74,8 @@ void control_resize_event(struct control *control, const struct vm_event *event)
 
 /* qmp_emit() with data that is made of members; NULL, for which memory was out, is no event. */
 void control_emit(struct control *control, const char *name, json_t *data);
+/* The same by qmp_emit_now(). */
+void control_emit_now(struct control *control, const char *name, json_t *data);
 
 /* run.c: what the module needs beside its rows. _done() also after a failure. */
 int control_run_init(struct control *control, struct err **err);

@@ -304,7 +304,10 @@ void control_virtio_mem_event(struct control *control, const struct vm_event *ev
 		return;
 	data = vmem_event(control->vm, event->memory_device);
 	control_set(&data, "size", json_integer((json_int_t)event->plugged_bytes));
-	control_emit(control, "MEMORY_DEVICE_SIZE_CHANGE", data);
+	if (event->arrived)
+		control_emit_now(control, "MEMORY_DEVICE_SIZE_CHANGE", data);
+	else
+		control_emit(control, "MEMORY_DEVICE_SIZE_CHANGE", data);
 }
 
 /* ---- the module ---- */

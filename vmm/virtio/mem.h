@@ -167,6 +167,8 @@ int virtio_mem_check_size(const struct virtio_mem *mem, uint64_t requested_size,
 void virtio_mem_resize_here(struct virtio_mem *mem);
 /* Did the device's thread come to the last size that was asked for? Never waits. */
 bool virtio_mem_resized(const struct virtio_mem *mem);
+/* How often its owner asked for a size till now. Never waits. */
+uint64_t virtio_mem_asks(const struct virtio_mem *mem);
 
 /*
  * Other bounds for what the guest is granted from now on, in bytes and bytes a second (0: no limit).

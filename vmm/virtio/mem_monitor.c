@@ -48,6 +48,7 @@ static void virtio_mem_want(struct virtio_mem *mem, uint64_t requested_size)
 	/* In this order: nobody sees the new size together with the old time. */
 	mem_progress_moved(&mem->progress);
 	mem->wanted = requested_size;
+	mem->asks++;
 	virtio_mem_hand_over(mem);
 }
 
@@ -68,6 +69,11 @@ void virtio_mem_resize_here(struct virtio_mem *mem)
 bool virtio_mem_resized(const struct virtio_mem *mem)
 {
 	return mem->wanted == VIRTIO_MEM_NOTHING;
+}
+
+uint64_t virtio_mem_asks(const struct virtio_mem *mem)
+{
+	return mem->asks;
 }
 
 void virtio_mem_stop(struct virtio_mem *mem)

@@ -45,6 +45,7 @@ struct virtio_mem {
 	int resize_fd;
 	/* what the owner asked for and the engine was not told yet; or one of the above */
 	_Atomic uint64_t wanted;
+	_Atomic uint64_t asks; /* how often the owner did */
 	struct mem_progress progress;
 	struct mem_pace pace; /* of refusals for that; guarded by the device lock */
 	struct mem_stats stats;

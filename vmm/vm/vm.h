@@ -207,6 +207,7 @@ struct vm_event {
 	/* VM_EVENT_MEMORY_DEVICE: its plugged size now, and whether it is another than was told last */
 	uint64_t plugged_bytes;
 	bool resized;
+	bool arrived; /* the first time that it is what its owner asked for last */
 	uint64_t actual_bytes; /* VM_EVENT_BALLOON: boot memory that is not in the balloon */
 	/* and the last of the guest's own requests for another size; NULL: none came since */
 	const struct virtio_mem_size_stats *size_requests;

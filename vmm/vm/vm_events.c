@@ -66,6 +66,8 @@ static void vm_tell_change(struct vm *vm, struct vm_mem *m)
 		.id = m->device->id,
 		.memory_device = m->device,
 	};
+	/* Before what it asked for, so that a size is not taken for a later one's arrival. */
+	uint64_t asks = virtio_mem_asks(m->device->mem);
 	struct virtio_mem_size_stats size;
 	struct vmem_device_info info;
 
@@ -77,6 +79,9 @@ static void vm_tell_change(struct vm *vm, struct vm_mem *m)
 	event.plugged_bytes = info.plugged_size;
 	event.resized = info.plugged_size != m->told_bytes;
 	m->told_bytes = info.plugged_size;
+	event.arrived = asks != m->arrived_asks && info.plugged_size == info.requested_size;
+	if (event.arrived)
+		m->arrived_asks = asks;
 	vm_emit(vm, &event);
 }
 

@@ -48,6 +48,7 @@ struct vm_mem {
 	/* what the last one said; the main thread's */
 	uint64_t told_bytes;    /* plugged */
 	uint64_t told_requests; /* size requests of the guest, till then */
+	uint64_t arrived_asks;  /* sizes that its owner had asked for when one had last arrived */
 };
 
 /* A vCPU's last memory fault for which no slot was laid anew; the vCPU's own. */

@@ -149,6 +149,35 @@ static void rates_are_kept(void **state)
 	client_close(&c);
 }
 
+static void what_is_sent_now_replaces_what_was_kept(void **state)
+{
+	struct rig *rig = *state;
+	struct client c = {0};
+	json_int_t n = 0;
+
+	client_open_ready(&c, rig, false);
+	emit(rig, "KEYED", "other", 1);
+	emit(rig, "SLOW", NULL, 1);
+	emit(rig, "SLOW", NULL, 2);
+	qmp_emit_now(rig->qmp, "SLOW", json_pack("{s:i}", "n", 3));
+	assert_int_equal(count_events(&c, "SLOW", &n), 2);
+	assert_int_equal(n, 3);
+	/* Its time began anew: the next one is kept, and no older one comes. */
+	emit(rig, "SLOW", NULL, 4);
+	assert_int_equal(count_events(&c, "SLOW", NULL), 2);
+	run_until(rig, &c, "SLOW", 3);
+	count_events(&c, "SLOW", &n);
+	assert_int_equal(n, 4);
+	run_for(rig, 120);
+	assert_int_equal(count_events(&c, "SLOW", NULL), 3);
+	/* The first of a key as well. */
+	qmp_emit_now(rig->qmp, "SLOW", json_pack("{s:i}", "n", 5));
+	assert_int_equal(count_events(&c, "SLOW", NULL), 4);
+	emit(rig, "SLOW", NULL, 6);
+	assert_int_equal(count_events(&c, "SLOW", NULL), 4);
+	client_close(&c);
+}
+
 static void each_key_has_a_time_of_its_own(void **state)
 {
 	struct rig *rig = *state;
@@ -291,6 +320,7 @@ int main(void)
 		T(events_go_to_all_that_negotiated),
 		T(events_of_a_command_come_before_its_answer),
 		T(rates_are_kept),
+		T(what_is_sent_now_replaces_what_was_kept),
 		T(each_key_has_a_time_of_its_own),
 		T(time_is_that_of_the_event),
 		T(kept_events_end_with_the_monitor),
