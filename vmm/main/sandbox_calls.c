@@ -130,7 +130,7 @@ const char *const sandbox_calls_resource[] = {
 
 const char *const sandbox_calls_sanitizer[] = {
 #ifdef SANDBOX_SANITIZED
-	"clone", "ptrace", "prctl", "wait4", "pipe",
+	"clone", "ptrace", "prctl", "wait4", "pipe", "getdents",
 #endif
 	NULL};
 
