@@ -177,6 +177,9 @@ static void port_up(struct port *p)
 	check((port_read(p, LINK_STATUS) & LINK_ACTIVE) != 0, "hotplug-link", "it is down");
 	if (!check(port_answers(p), "hotplug-answers", "nothing is there"))
 		return;
+	/* Another kind of device has power, and no driver. */
+	if (pci_read(port_device(p), PCI_VENDOR_ID, 4) != VMEM_PCI_ID)
+		return;
 	pci_assign(port_device(p));
 	port_open(p);
 }
