@@ -310,10 +310,10 @@ class Daemon:
         self.events = Events(self.uri)
 
     def host_starts(self):
-        """What a start of the host means to libvirtd: nothing is left in /run."""
-        for entry in (self.socket.parent / "qemu").iterdir():
-            if entry.is_file():
-                entry.unlink()
+        """What a start of the host means to libvirtd, which is ended: /run does not say that domains
+        were started already."""
+        for note in (self.socket.parent / "qemu").rglob("autostarted"):
+            note.unlink()
 
     def _leave(self):
         for console in self._consoles:
