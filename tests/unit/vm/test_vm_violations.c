@@ -75,6 +75,12 @@ void virtio_mem_size_stats(struct virtio_mem *mem, struct virtio_mem_size_stats 
 	*ret = (struct virtio_mem_size_stats){.on = false};
 }
 
+uint64_t virtio_mem_asks(const struct virtio_mem *mem)
+{
+	(void)mem;
+	return 0;
+}
+
 void virtio_mem_info(const struct virtio_mem *mem, struct vmem_device_info *ret_info)
 {
 	(void)mem;
