@@ -37,7 +37,7 @@ EBB = pathlib.Path(os.environ.get("EBB", ROOT / "build" / "vmm" / "main" / "ebb"
 EBBCTL = EBB.parents[2] / "ebbctl" / "ebbctl"
 ATTEMPTS = 3
 # Beyond every guest's: the power button, its events, and the panic port.
-MODULES = ("button", "evdev", "pvpanic_mmio")
+MODULES = ("button", "evdev", "pvpanic_mmio", "virtio_balloon")
 
 
 class Keeper:

@@ -4,11 +4,12 @@ the guest's memory grows and shrinks meanwhile, and it does so after the move as
 
 import contextlib
 import re
+import time
 
 import nest
 from guests import APPEND, DIRTY_DISK, MIB, NEWEST, OLDEST, machine, power_off
 from hostqmp import HostQmp
-from migrating import CAPS, PARAMS, capabilities, ended, succeed
+from migrating import CAPS, PARAMS, UNLIMITED, capabilities, ended, succeed
 from qmp import QmpClosed
 
 MOVE_TIMEOUT_S = 240
@@ -18,6 +19,7 @@ COMPLAINTS = "BUG:|Oops|lockup|stalls on|orrupt|backwards"
 WORDS = ["-object", "memory-backend-ram,id=mem0,size=2G"]
 WORDS += ["-device", "virtio-mem-pci,id=reg0,memdev=mem0,requested-size=256M"]
 WORDS += ["-smp", "2", "-device", "virtio-rng-pci"]
+WORDS += ["-device", "virtio-balloon-pci,free-page-hint=on,free-page-reporting=on"]
 
 
 class Moving:
@@ -111,6 +113,14 @@ class Moving:
         succeed(self.qmp, timeout=MOVE_TIMEOUT_S)
         self.arrived(target, qmp)
 
+    def await_hints(self):
+        """Until free pages were left out; what is left is sent as fast as can be."""
+        deadline = time.monotonic() + MOVE_TIMEOUT_S
+        while not self.qmp.execute("query-migrate").get("ram", {}).get("hinted"):
+            assert time.monotonic() < deadline, self.qmp.execute("query-migrate")
+            time.sleep(0.1)
+        self.qmp.execute("migrate-set-parameters", max_bandwidth=UNLIMITED)
+
     def saved(self, save, load):
         file = self.host.path("state")
         capabilities(self.qmp, **CAPS)
@@ -154,10 +164,12 @@ def test_moves(host):
 
 
 def test_older_guest(host):
-    """Precopy and postcopy, while memory grows and shrinks."""
+    """Precopy and postcopy, while memory grows and shrinks; free pages are left out."""
     with contextlib.ExitStack() as stack:
         guest = Moving(host, OLDEST, stack)
-        guest.live(during=lambda: guest.resize(768))
+        guest.live(params={"max_bandwidth": 16 * MIB}, during=guest.await_hints)
+        guest.resize(768)
+        guest.settle(768)
         guest.live(postcopy=True, during=lambda: guest.resize(384))
         guest.settle(384)
         guest.finish()
