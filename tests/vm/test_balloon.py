@@ -352,7 +352,7 @@ def test_moves(tmp_path):
             b.moved_to(guest)
             assert b.info() == RAM - 1000 * PAGE
             assert b.get("guest-stats-polling-interval") == 1
-            state = b.state()
+            state = until(b.state, lambda s: s["hinted"] == 0, "nothing is hinted any more")
             assert (state["balloon"], state["free"]) == (1000, 1000)
             assert b.check() == PAGES - 2000
             assert b.order("report", "reported")["pages"] == 1000
