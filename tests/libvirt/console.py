@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A guest's console by way of libvirtd, as `virsh console` has it.
 
-A stream of libvirt carries the bytes. A thread moves what comes into a pipe, from which Stream
-(ebbvm.py) reads; so text is waited for as everywhere. A connection of its own, which no command
-holds up. When the guest or libvirtd ends, so does the text.
+A stream of libvirt carries the bytes, on a connection of its own, which no command holds up. It never
+blocks: libvirt's event loop (events.py) calls when there is something to read. A call that waits for
+bytes would not do: those that come just before it begins to wait do not wake it up. What came goes into
+a pipe, from which Stream (ebbvm.py) reads, so text is waited for as everywhere; when the guest or
+libvirtd ends, so does the text.
+
+Threads: the event loop's, and that of whoever types. The pipe is guarded by the lock.
 """
 
 import os
@@ -14,29 +18,51 @@ import libvirt
 from ebbvm import TIMEOUT_S, Stream
 from events import loop_start
 
+READ = libvirt.VIR_STREAM_EVENT_READABLE
+WRITE = libvirt.VIR_STREAM_EVENT_WRITABLE
+ENDS = libvirt.VIR_STREAM_EVENT_ERROR | libvirt.VIR_STREAM_EVENT_HANGUP
+LATER = -2  # instead of bytes: there are none now, or no room for any
+
 
 class Console:
     def __init__(self, uri, name):
         loop_start()
         self._connection = libvirt.open(uri)
-        self._stream = self._connection.newStream()
+        self._stream = self._connection.newStream(libvirt.VIR_STREAM_NONBLOCK)
         domain = self._connection.lookupByName(name)
         domain.openConsole(None, self._stream, libvirt.VIR_DOMAIN_CONSOLE_FORCE)
+        self._lock = threading.Lock()
+        self._room = threading.Event()
         self._end, write = os.pipe()
-        self._pump = threading.Thread(target=self._move, args=(write,), daemon=True)
-        self._pump.start()
+        self._pipe = open(write, "wb", buffering=0)
         self._text = Stream(self._end)
+        self._stream.eventAddCallback(READ | ENDS, self._came, None)
 
-    def _move(self, write):
-        with open(write, "wb", buffering=0) as out:
-            while True:
-                try:
-                    data = self._stream.recv(4096)
-                except libvirt.libvirtError:
-                    return  # closed, or the other side is gone
-                if not data:
-                    return
-                out.write(data)
+    def _came(self, _stream, events, _opaque):
+        if events & WRITE:
+            self._stream.eventUpdateCallback(READ | ENDS)
+            self._room.set()
+        with self._lock:
+            try:
+                while not self._pipe.closed:
+                    data = self._stream.recv(65536)
+                    if data == LATER:
+                        break
+                    if not data:
+                        self._finish()
+                        break
+                    self._pipe.write(data)
+            except libvirt.libvirtError:
+                self._finish()
+
+    def _finish(self):
+        """No more text; with the lock held."""
+        if not self._pipe.closed:
+            self._pipe.close()
+            try:
+                self._stream.eventRemoveCallback()
+            except libvirt.libvirtError:
+                pass  # it went with the connection
 
     @property
     def text(self):
@@ -49,16 +75,23 @@ class Console:
     def type(self, line):
         data = line.encode() + b"\r"
         while data:
-            data = data[self._stream.send(data) :]
+            self._room.clear()
+            sent = self._stream.send(data)
+            if sent == LATER:
+                self._stream.eventUpdateCallback(READ | WRITE | ENDS)
+                assert self._room.wait(TIMEOUT_S), "the console takes nothing"
+            else:
+                data = data[sent:]
 
     def close(self):
+        with self._lock:
+            self._finish()
+        self._text.finish()
+        os.close(self._end)
         try:
             self._stream.abort()
         except libvirt.libvirtError:
             pass  # it ended by itself
-        self._pump.join(TIMEOUT_S)
-        self._text.finish()
-        os.close(self._end)
         try:
             self._connection.close()
         except libvirt.libvirtError:
