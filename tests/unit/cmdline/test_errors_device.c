@@ -22,9 +22,8 @@ static const struct error_row rows[] = {
 	{"-device virtio-balloon-pci -device virtio-balloon-pci,id=b", EEXIST,
 	 "-device virtio-balloon-pci,id=b: there is one already"},
 	{"-device virtio-balloon-pci,guest-stats-polling-interval=-1", EINVAL,
-	 "-device virtio-balloon-pci: guest-stats-polling-interval=-1 is not valid; allowed: a "
-	 "whole "
-	 "number from 0 to 4294967295"},
+	 "-device virtio-balloon-pci: guest-stats-polling-interval=-1 is not a number; allowed: 0 "
+	 "to 4294967295"},
 	{"-device id=x", EINVAL, "-device: needs driver=, the name of the device"},
 	{"-device virtio-mem-pci", EINVAL,
 	 "-device virtio-mem-pci: needs memdev= (the id of its memory, a memory backend)"},
