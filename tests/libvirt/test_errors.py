@@ -29,7 +29,7 @@ REFUSED = {
     ),
     "graphics": ("<graphics type='vnc' port='-1' autoport='yes'/>", "video model"),
     "video": ("<video><model type='virtio'/></video>", "does not support video model 'virtio'"),
-    "usb": ("<input type='tablet' bus='usb'/>", "USB bus is disabled"),
+    "usb": ("<input type='tablet' bus='usb'/>", "USB (bus )?is disabled"),
     "sound": ("<sound model='ich9'/>", "audio controller"),
     "folder": (
         "<filesystem type='mount'><source dir='/tmp'/><target dir='x'/></filesystem>",
