@@ -315,6 +315,27 @@ def test_no_driver(folder):
         assert devices(qmp) == {}
 
 
+def test_a_balloon(folder):
+    """There is one at most; it goes without power, and with power at a reset."""
+    with machine(folder, "test=echo") as vm:
+        qmp = vm.qmp()
+        vm.console.expect("^echo: ready$")
+        for power in (False, True):
+            assert qmp.error("query-balloon").error_class == "DeviceNotActive"
+            qmp.execute("device_add", driver="virtio-balloon-pci", id="b0", bus="p0")
+            assert qmp.execute("query-balloon") == {"actual": 128 * MIB}
+            another = {"driver": "virtio-balloon-pci", "id": "b1", "bus": "p1"}
+            assert "one already" in qmp.error("device_add", another).desc
+            qmp.execute("balloon", value=64 * MIB)
+            if power:
+                qmp.execute("system_reset")
+                vm.console.expect("^echo: ready$")
+            qmp.execute("device_del", id="b0")
+            if power:
+                qmp.execute("system_reset")
+            deleted(qmp, "b0")
+
+
 def test_many_times(folder):
     """Nothing is left over: descriptors, threads and memory are as before."""
     with machine(folder, ports=1) as vm:
