@@ -27,6 +27,22 @@ LAST = [
     ("query-command-line-options", None),
     ("query-migrate-capabilities", None),
 ]
+
+
+def expand(kind, name, **props):
+    """The model NAME; a static expansion's result is asked for in full right behind it."""
+    model = {"name": name, "props": props} if props else {"name": name}
+    return ("query-cpu-model-expansion", {"type": kind, "model": model})
+
+
+# A "base" has the properties of the answer before.
+LAST += [
+    expand("static", "host"),
+    expand("full", "base"),
+    expand("static", "host", migratable=False),
+    expand("full", "base"),
+    expand("full", "host", migratable=False, **{"hv-passthrough": True}),
+]
 PROBES = {
     "9.0": [
         ("query-version", None),

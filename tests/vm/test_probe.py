@@ -74,17 +74,21 @@ class Probe:
 
 def replay(session, version):
     """(command, arguments, outcome) of each: ("return", value) or ("error", class)."""
-    answers = []
+    answers, last = [], None
     for command, arguments in PROBES[version]:
+        sent = arguments
+        if arguments and arguments.get("model") == {"name": "base"}:
+            sent = {**arguments, "model": last["model"]}
         try:
-            answers.append((command, arguments, ("return", session.call(command, arguments))))
+            last = session.call(command, sent)
+            answers.append((command, arguments, ("return", last)))
         except QmpError as e:
             answers.append((command, arguments, ("error", e.error_class)))
     return answers
 
 
 def subject(command, arguments):
-    return arguments["typename"] if arguments else command
+    return (arguments or {}).get("typename", command)
 
 
 @pytest.fixture(scope="module", params=VERSIONS)
@@ -169,7 +173,7 @@ def test_properties_have_the_reference_types(ours, theirs):
 def test_what_clients_look_for(ours, version):
     types = names(ours, "qom-list-types")
     assert set(TYPES) <= set(types) and not set(TYPES_NOT) & set(types)
-    asked = [(c, a["typename"]) for c, a, _ in ours if a]
+    asked = [(c, a["typename"]) for c, a, _ in ours if a and "typename" in a]
     for command, name in asked:
         if name not in ABSENT:
             assert set(PROPERTIES.get(name, [])) <= set(names(ours, command, name)), name
@@ -185,7 +189,18 @@ def test_what_clients_look_for(ours, version):
     assert answer(ours, "query-target") == {"arch": "x86_64"}
     number = answer(ours, "query-version")["qemu"]
     assert (number["major"], number["minor"]) >= (6, 2)
-    assert names(ours, "query-cpu-definitions") == ["host", "max"]
+    assert names(ours, "query-cpu-definitions") == ["host", "max", "kvm64"]
+
+
+def test_cpu_model(ours):
+    """What a host-model is made of: the same in both expansions; "invtsc" where nobody migrates."""
+    models = [a[2][1]["model"] for a in ours if a[0] == "query-cpu-model-expansion"]
+    assert [m["name"] for m in models] == ["base", "base", "base", "base", "host"]
+    movable, again, fixed, _, _ = (m["props"] for m in models)
+    assert movable == again and {"lm", "sse2", "x2apic", "sse4.1", "vendor"} <= set(movable)
+    assert movable["lm"] and movable["hypervisor"] and not movable["invtsc"]
+    assert {k for k in movable if movable[k] != fixed[k]} <= {"invtsc"}
+    assert all(type(movable[k]) is int for k in ("family", "model", "stepping"))
 
 
 def test_machines(ours):

@@ -65,7 +65,14 @@ struct vm_cpu_feature {
 	bool on;
 };
 
+enum vm_cpu_model {
+	VM_CPU_HOST,
+	VM_CPU_MAX,   /* the same */
+	VM_CPU_KVM64, /* of the host's features what every x86-64 processor has, and what is named */
+};
+
 struct vm_cpu_config {
+	enum vm_cpu_model model;
 	bool migratable;     /* leave out what cannot be migrated (invariant TSC) */
 	bool kvm;            /* show KVM's paravirtual leaves to the guest */
 	bool pmu;            /* show the performance counters */

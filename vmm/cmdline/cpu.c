@@ -13,15 +13,15 @@
 
 #define FIELD(field) PROP_FIELD(struct vm_cpu_config, field)
 
-/* Both are the host's CPU as far as KVM shows it. */
-static const char *const cpu_models[] = {"host", "max", NULL};
+const char *const cmdline_cpu_models[] = {"host", "max", "kvm64", NULL};
 
 static const struct prop cpu_list[] = {
 	{.name = "model",
 	 .type = PROP_ENUM,
-	 .names = cpu_models,
+	 FIELD(model),
+	 .names = cmdline_cpu_models,
 	 .defval = "host",
-	 .help = "what KVM offers of the host's CPU"},
+	 .help = "what KVM offers of the host's CPU; kvm64: as little of it as there may be"},
 	{.name = "migratable",
 	 .type = PROP_BOOL,
 	 FIELD(migratable),

@@ -30,7 +30,7 @@ const struct cmdline_option cmdline_options[] = {
 	OTHER_NAME("M", "", cmdline_machine),
 	OPTION("accel", "kvm", cmdline_accel, "KVM; there is nothing else"),
 	FLAG("enable-kvm", cmdline_enable_kvm, "the same"),
-	OPTION("cpu", "host[,+FEATURE][,-FEATURE][,KEY=VALUE...]", cmdline_cpu,
+	OPTION("cpu", "host|max|kvm64[,+FEATURE][,-FEATURE][,KEY=VALUE...]", cmdline_cpu,
 	       "the CPUs; -cpu help lists keys and features"),
 	OPTION("smp", "[cpus=]N[,maxcpus=N][,sockets=N][,dies=N][,cores=N][,threads=N]",
 	       cmdline_smp, "how many CPUs (1 to 64) and how they are arranged"),

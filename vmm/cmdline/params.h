@@ -40,6 +40,9 @@ extern const struct props cmdline_ich9_props, cmdline_piix4_props;
 		X("6.0", false), X("5.2", false), X("5.1", false), X("5.0", false),           \
 		X("4.2", false), X("4.1", false), X("4.0", false), X("3.1", false)
 
+/* In the order of enum vm_cpu_model; ends with NULL. */
+extern const char *const cmdline_cpu_models[];
+
 struct cmdline_machine_type {
 	const char *name;  /* with a version, where it has one; NULL ends the table */
 	const char *alias; /* NULL: none */

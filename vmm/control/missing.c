@@ -28,7 +28,6 @@ static const struct {
 	{"watchdog-set-action",
 	 "there is no watchdog in this version; set-action has what follows"},
 	{"query-tpm", "there is no TPM in this version"},
-	{"query-cpu-model", "guests have the CPU of the host; there are no named models"},
 	{"query-sev sev- query-sgx", "guests' memory is not encrypted in this version"},
 };
 

@@ -41,6 +41,7 @@
 
 #include "qmp/command.h"
 #include "qmp/props.h"
+#include "vmm/cmdline/config.h"
 
 struct err;
 struct qom_node;
@@ -96,6 +97,10 @@ bool qom_class_is(const struct qom_class *class, const char *ancestor);
 const struct props *qom_class_table(const struct qom_class *class);
 /* Is @name of its table no property? */
 bool qom_class_hides(const struct qom_class *class, const char *name);
+
+/* Of a CPU model: "host-x86_64-cpu". Returns @class. */
+#define QOM_CPU_CLASS_BYTES 32
+const char *qom_cpu_class(enum vm_cpu_model model, char class[QOM_CPU_CLASS_BYTES]);
 
 /* ---- nodes ---- */
 

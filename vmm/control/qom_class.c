@@ -88,6 +88,7 @@ const struct qom_class qom_classes[] = {
 	{.name = "cpu", .parent = "device", .flags = QOM_ABSTRACT, .rows = qom_cpu_rows},
 	ABSTRACT("x86_64-cpu", "cpu"),
 	{.name = "max-x86_64-cpu", .parent = "x86_64-cpu", .table = &cmdline_cpu_props},
+	{.name = "kvm64-x86_64-cpu", .parent = "x86_64-cpu", .table = &cmdline_cpu_props},
 	{.name = "host-x86_64-cpu", .parent = "max-x86_64-cpu", .table = &cmdline_cpu_props},
 	{.name = "pci-device", .parent = "device", .flags = QOM_ABSTRACT, .rows = qom_pci_rows},
 	ABSTRACT("base-pci-bridge", "pci-device"),

@@ -33,9 +33,17 @@ struct qom_node qom_root(struct vm *vm)
 	return node_make(vm, QOM_ROOT, "container", NULL, 0);
 }
 
+const char *qom_cpu_class(enum vm_cpu_model model, char class[QOM_CPU_CLASS_BYTES])
+{
+	snprintf(class, QOM_CPU_CLASS_BYTES, "%s-x86_64-cpu", cmdline_cpu_models[model]);
+	return class;
+}
+
 struct qom_node qom_cpu(struct vm *vm, unsigned int index)
 {
-	return node_make(vm, QOM_CPU, "host-x86_64-cpu", NULL, index);
+	char class[QOM_CPU_CLASS_BYTES];
+
+	return node_make(vm, QOM_CPU, qom_cpu_class(vm_config(vm)->cpu.model, class), NULL, index);
 }
 
 static struct qom_node node_machine(struct vm *vm)

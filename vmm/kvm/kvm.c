@@ -54,7 +54,7 @@ int kvm_vm_capability(const struct kvm_vm *kvm, int capability)
 	return ret < 0 ? 0 : ret;
 }
 
-static int kvm_open(struct err **err)
+int kvm_open(struct err **err)
 {
 	int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 

@@ -66,6 +66,8 @@ void kvm_vm_clock_start(struct kvm_vm *kvm);
  * that it can save. Malloced; the caller frees. NULL and *err on failure.
  */
 struct kvm_cpuid2 *kvm_supported_cpuid(const struct kvm_vm *kvm, struct err **err);
+/* The same without a VM: opens /dev/kvm for the moment. */
+struct kvm_cpuid2 *kvm_host_cpuid(struct err **err);
 struct kvm_msr_list *kvm_msr_indices(const struct kvm_vm *kvm, struct err **err);
 
 /*

@@ -127,4 +127,7 @@ void vcpu_hold(struct hv *hv);
 /* Hand the whole routing table to the kernel (kvm.h, I1). The lock is held, or the VM is new. */
 int kvm_routes_commit(struct kvm_vm *kvm);
 
+/* kvm.c: /dev/kvm, open; or -errno and *err. */
+int kvm_open(struct err **err);
+
 #endif

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <unistd.h>
 
 #include "base/err.h"
 #include "vmm/kvm/kvm_internal.h"
@@ -122,7 +123,7 @@ unsigned int kvm_wired_routes(struct kvm_irq_routing_entry *entries, unsigned in
 	return n;
 }
 
-struct kvm_cpuid2 *kvm_supported_cpuid(const struct kvm_vm *kvm, struct err **err)
+static struct kvm_cpuid2 *kvm_cpuid_of(int dev_fd, struct err **err)
 {
 	/* The kernel says E2BIG when the table is too small; its own limit is 256 entries. */
 	for (uint32_t n = 64; n <= 4096; n *= 2) {
@@ -134,7 +135,7 @@ struct kvm_cpuid2 *kvm_supported_cpuid(const struct kvm_vm *kvm, struct err **er
 			return NULL;
 		}
 		cpuid->nent = n;
-		if (ioctl(kvm->dev_fd, KVM_GET_SUPPORTED_CPUID, cpuid) == 0)
+		if (ioctl(dev_fd, KVM_GET_SUPPORTED_CPUID, cpuid) == 0)
 			return cpuid;
 		free(cpuid);
 		if (errno != E2BIG)
@@ -142,6 +143,23 @@ struct kvm_cpuid2 *kvm_supported_cpuid(const struct kvm_vm *kvm, struct err **er
 	}
 	err_set(err, errno, "KVM does not tell what CPUID it supports: %s", strerror(errno));
 	return NULL;
+}
+
+struct kvm_cpuid2 *kvm_supported_cpuid(const struct kvm_vm *kvm, struct err **err)
+{
+	return kvm_cpuid_of(kvm->dev_fd, err);
+}
+
+struct kvm_cpuid2 *kvm_host_cpuid(struct err **err)
+{
+	struct kvm_cpuid2 *cpuid;
+	int fd = kvm_open(err);
+
+	if (fd < 0)
+		return NULL;
+	cpuid = kvm_cpuid_of(fd, err);
+	close(fd);
+	return cpuid;
 }
 
 struct kvm_msr_list *kvm_msr_indices(const struct kvm_vm *kvm, struct err **err)

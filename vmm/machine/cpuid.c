@@ -13,6 +13,7 @@
 #define LEAF_FEATURES      0x1
 #define LEAF_CACHE         0x4
 #define LEAF_EXT_FEATURES  0x7
+#define LEAF_XSAVE         0xD
 #define LEAF_PMU           0xA
 #define LEAF_TOPOLOGY      0xB
 #define LEAF_SGX           0x12
@@ -27,6 +28,7 @@
 #define LEAF_AMD_CACHE     0x8000001D
 #define LEAF_AMD_TOPOLOGY  0x8000001E
 #define LEAF_AMD_MEMENC    0x8000001F
+#define LEAF_EXT_FEATURES2 0x80000021
 #define LEAF_AMD_PMU       0x80000022
 #define LEAF_AMD_TOPOLOGY2 0x80000026
 
@@ -40,6 +42,9 @@
 #define ECX_HYPERVISOR   BIT(31)
 #define EDX_MTRR         BIT(12)
 #define EDX_HTT          BIT(28)
+/* fpu de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 */
+#define EDX_LEAST UINT32_C(0x078BFBFD)
+#define ECX_LEAST (BIT(0) | BIT(13)) /* sse3 cx16 */
 /* LEAF_EXT_FEATURES */
 #define EBX_SGX    BIT(2)
 #define ECX_OSPKE  BIT(4)
@@ -47,7 +52,8 @@
 /* LEAF_EXT_FEATURES1 */
 #define ECX_CMP_LEGACY   BIT(1)
 #define ECX_PERFCTR_CORE BIT(23)
-#define EDX_AMD_ALIASES  UINT32_C(0x0183F3FF) /* repeat those bits of LEAF_FEATURES EDX */
+#define EDX1_LEAST       (BIT(11) | BIT(20) | BIT(29)) /* syscall nx lm */
+#define EDX_AMD_ALIASES  UINT32_C(0x0183F3FF)          /* repeat those bits of LEAF_FEATURES EDX */
 /* LEAF_POWER */
 #define EDX_INVTSC BIT(8)
 /* LEAF_HV_FEATURES */
@@ -345,6 +351,38 @@ static int cpuid_set_sizes(struct cpuid_job *job, struct err **err)
 	return cpuid_add(job, &ids, err);
 }
 
+/* -cpu kvm64: what is left of each register with features. What is kept besides is ours to give. */
+static void cpuid_set_least(struct cpuid_job *job)
+{
+	struct kvm_cpuid_entry2 *entry;
+
+	for (size_t i = 0; i < job->nr; i++) {
+		entry = &job->out[i];
+		if (entry->function == LEAF_EXT_FEATURES) {
+			entry->eax = entry->index ? 0 : entry->eax;
+			entry->ebx = entry->ecx = entry->edx = 0;
+		} else if (entry->function == LEAF_XSAVE && entry->index == 1) {
+			entry->eax = 0;
+		} else if (entry->function == LEAF_POWER) {
+			entry->edx = 0;
+		} else if (entry->function == LEAF_SIZES) {
+			entry->ebx = 0;
+		} else if (entry->function == LEAF_EXT_FEATURES2) {
+			entry->eax = entry->ebx = 0;
+		}
+	}
+	entry = cpuid_get(job, LEAF_FEATURES, 0);
+	if (entry) {
+		entry->edx &= EDX_LEAST | EDX_HTT;
+		entry->ecx &= ECX_LEAST | ECX_HYPERVISOR | ECX_X2APIC | ECX_TSC_DEADLINE;
+	}
+	entry = cpuid_get(job, LEAF_EXT_FEATURES1, 0);
+	if (entry) {
+		entry->edx &= EDX1_LEAST | (job->amd ? EDX_AMD_ALIASES : 0);
+		entry->ecx &= ECX_CMP_LEGACY;
+	}
+}
+
 /* -cpu host,+x,-y, in order. */
 static int cpuid_set_choices(struct cpuid_job *job, const struct kvm_cpuid_entry2 *supported,
 			     size_t nr_supported, struct err **err)
@@ -414,6 +452,8 @@ int cpuid_build(const struct cpuid_config *config, const struct kvm_cpuid_entry2
 	if (ret)
 		return ret;
 	cpuid_set_features(&job);
+	if (config->least)
+		cpuid_set_least(&job);
 	cpuid_set_caches(&job);
 	ret = cpuid_set_topology(&job, err);
 	if (!ret)
@@ -447,4 +487,27 @@ size_t cpuid_msrs(const struct kvm_cpuid_entry2 *entries, size_t nr_entries,
 		};
 	assert(nr <= CPUID_MSRS_MAX);
 	return nr;
+}
+
+void cpuid_identity(const struct kvm_cpuid_entry2 *entries, size_t nr_entries, char ret_vendor[13],
+		    unsigned int *ret_family, unsigned int *ret_model, unsigned int *ret_stepping)
+{
+	const struct kvm_cpuid_entry2 *vendor = cpuid_find(entries, nr_entries, LEAF_VENDOR, 0);
+	const struct kvm_cpuid_entry2 *version = cpuid_find(entries, nr_entries, LEAF_FEATURES, 0);
+	uint32_t signature = version ? version->eax : 0;
+	uint32_t family = signature >> 8 & 0xF, model = signature >> 4 & 0xF;
+
+	memset(ret_vendor, 0, 13);
+	if (vendor) {
+		memcpy(ret_vendor, &vendor->ebx, 4);
+		memcpy(ret_vendor + 4, &vendor->edx, 4);
+		memcpy(ret_vendor + 8, &vendor->ecx, 4);
+	}
+	if (family == 6 || family == 15)
+		model |= signature >> 12 & 0xF0;
+	if (family == 15)
+		family += signature >> 20 & 0xFF;
+	*ret_family = family;
+	*ret_model = model;
+	*ret_stepping = signature & 0xF;
 }

@@ -38,6 +38,7 @@ struct cpuid_topology {
 
 struct cpuid_config {
 	struct cpuid_topology topology;
+	bool least;             /* of features what all x86-64 CPUs have, and what is asked for */
 	bool tsc_deadline;      /* KVM_CAP_TSC_DEADLINE_TIMER */
 	bool x2apic;            /* the in-kernel APIC */
 	bool kvm;               /* show the paravirtual leaves 0x40000000 and up */
@@ -61,6 +62,14 @@ unsigned int cpuid_phys_bits(const struct kvm_cpuid_entry2 *entries, size_t nr_e
 int cpuid_build(const struct cpuid_config *config, const struct kvm_cpuid_entry2 *supported,
 		size_t nr_supported, uint32_t apic_id, struct kvm_cpuid_entry2 *out, size_t *ret_nr,
 		struct err **err);
+
+/* Who made a CPU with @entries, and its version; 0 and "" where they do not tell. */
+void cpuid_identity(const struct kvm_cpuid_entry2 *entries, size_t nr_entries, char ret_vendor[13],
+		    unsigned int *ret_family, unsigned int *ret_model, unsigned int *ret_stepping);
+
+/* Each feature that has a name (cpuid_names.h), once, and whether @entries have it, all its bits. */
+void cpuid_each_name(const struct kvm_cpuid_entry2 *entries, size_t nr_entries,
+		     void (*fn)(void *opaque, const char *name, bool on), void *opaque);
 
 /*
  * MSRs to set at each reset of a vCPU that has @entries; returns how many of @out (CPUID_MSRS_MAX)

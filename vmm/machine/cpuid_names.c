@@ -2,17 +2,25 @@
 /* CPUID bits by name: see cpuid_names.h. */
 #include "vmm/machine/cpuid_names.h"
 
+#include <string.h>
+
 #include "base/num.h"
+#include "vmm/machine/cpuid.h"
 
 static const struct cpuid_names cpuid_named[] = {
 	{1,
 	 0,
 	 VM_CPUID_EDX,
 	 {[0] = "fpu",
+	  [1] = "vme",
+	  [2] = "de",
+	  [3] = "pse",
 	  [4] = "tsc",
 	  [5] = "msr",
 	  [6] = "pae",
+	  [7] = "mce",
 	  [8] = "cx8",
+	  [9] = "apic",
 	  [11] = "sep",
 	  [12] = "mtrr",
 	  [13] = "pge",
@@ -156,4 +164,43 @@ const char *cpuid_feature_name(uint32_t leaf, uint32_t subleaf, enum vm_cpuid_re
 			return r->names[bit];
 	}
 	return NULL;
+}
+
+static bool cpuid_has(const struct kvm_cpuid_entry2 *entries, size_t nr_entries,
+		      const struct cpuid_names *row, unsigned int bit)
+{
+	for (size_t i = 0; i < nr_entries; i++) {
+		const struct kvm_cpuid_entry2 *e = &entries[i];
+		const uint32_t regs[] = {
+			[VM_CPUID_EAX] = e->eax,
+			[VM_CPUID_EBX] = e->ebx,
+			[VM_CPUID_ECX] = e->ecx,
+			[VM_CPUID_EDX] = e->edx,
+		};
+
+		if (e->function == row->leaf && e->index == row->subleaf)
+			return regs[row->reg] >> bit & 1;
+	}
+	return false;
+}
+
+/* Names that stand for several bits are beside each other in one row. */
+void cpuid_each_name(const struct kvm_cpuid_entry2 *entries, size_t nr_entries,
+		     void (*fn)(void *opaque, const char *name, bool on), void *opaque)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(cpuid_named); i++) {
+		const struct cpuid_names *row = &cpuid_named[i];
+
+		for (unsigned int bit = 0; bit < 32; bit++) {
+			unsigned int first = 0;
+
+			if (!row->names[bit])
+				continue;
+			while (!row->names[first] || strcmp(row->names[first], row->names[bit]))
+				first++;
+			if (first == bit)
+				fn(opaque, row->names[bit],
+				   cpuid_has(entries, nr_entries, row, bit));
+		}
+	}
 }

@@ -239,6 +239,18 @@ int vm_kvm_stats(const struct vm *vm, int index,
 pid_t vm_vcpu_thread_id(const struct vm *vm, unsigned int index);
 /* The host's thread id of the thread of all virtqueues but those of memory devices. */
 pid_t vm_io_thread_id(const struct vm *vm);
+/* The host's CPU, as far as KVM shows it to guests. */
+struct vm_host_cpu {
+	char vendor[13];
+	unsigned int family, model, stepping;
+};
+/*
+ * Its features by name, each once, with @migratable but for those that a migration would lose. 0, or
+ * -errno and *err where KVM cannot be asked.
+ */
+int vm_host_cpu(const struct vm *vm, bool migratable,
+		void (*fn)(void *opaque, const char *feature, bool on), void *opaque,
+		struct vm_host_cpu *ret_cpu, struct err **err);
 struct pci_host *vm_pci_host(const struct vm *vm);
 /* The function that a device of the configuration is; NULL for one that is on no PCI bus. */
 struct pci_device *vm_pci_device(const struct vm *vm, const struct vm_device_config *config);

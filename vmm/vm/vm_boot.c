@@ -37,6 +37,7 @@ static struct cpuid_config vm_cpuid_config(const struct vm *vm)
 
 	return (struct cpuid_config){
 		.topology = vm_topology(vm),
+		.least = cpu->model == VM_CPU_KVM64,
 		.tsc_deadline = kvm_vm_capability(vm->kvm, KVM_CAP_TSC_DEADLINE_TIMER),
 		.x2apic = true,
 		.kvm = cpu->kvm,
@@ -105,6 +106,41 @@ int vm_inject_nmi(struct vm *vm, struct err **err)
 	ret = vcpus_inject_nmi(vm->vcpus);
 	vm_release(vm);
 	return ret ? err_set(err, -ret, "KVM cannot interrupt the vCPUs: %s", strerror(-ret)) : 0;
+}
+
+/* Without a machine it is what one with -cpu host would show, apart from the arrangement. */
+int vm_host_cpu(const struct vm *vm, bool migratable,
+		void (*fn)(void *opaque, const char *feature, bool on), void *opaque,
+		struct vm_host_cpu *ret_cpu, struct err **err)
+{
+	const struct cpuid_config config = {
+		.topology = {.sockets = 1, .dies = 1, .cores = 1, .threads = 1},
+		.tsc_deadline = true,
+		.x2apic = true,
+		.kvm = true,
+		.migratable = migratable,
+	};
+	struct kvm_cpuid2 *supported = vm->cpuid ? vm->cpuid : kvm_host_cpuid(err);
+	struct kvm_cpuid_entry2 *entries = calloc(CPUID_ENTRIES_MAX, sizeof(*entries));
+	size_t nr = 0;
+	int ret = -ENOMEM;
+
+	if (!supported)
+		ret = -EIO;
+	else if (!entries)
+		err_set(err, ENOMEM, "out of memory");
+	else
+		ret = cpuid_build(&config, supported->entries, supported->nent, 0, entries, &nr,
+				  err);
+	if (!ret) {
+		cpuid_identity(entries, nr, ret_cpu->vendor, &ret_cpu->family, &ret_cpu->model,
+			       &ret_cpu->stepping);
+		cpuid_each_name(entries, nr, fn, opaque);
+	}
+	free(entries);
+	if (supported != vm->cpuid)
+		free(supported);
+	return ret;
 }
 
 static unsigned int vm_cpu_node(const struct vm *vm, unsigned int cpu)

@@ -78,13 +78,15 @@ static const char control_command_names[] =
 	"query-stats query-stats-schemas query-virtio-mem-blocks virtio-mem-resize "
 	"query-fdsets remove-fd cont human-monitor-command query-balloon query-block "
 	"query-blockstats query-chardev "
-	"query-cpu-definitions query-cpus-fast query-current-machine query-hotpluggable-cpus "
+	"query-cpu-definitions query-cpu-model-expansion query-cpus-fast query-current-machine "
+	"query-hotpluggable-cpus "
 	"query-iothreads query-kvm query-machines query-memdev query-memory-devices "
 	"query-memory-size-summary query-name query-named-block-nodes query-pci query-status "
 	"inject-nmi query-target query-uuid query-virtio-mem quit set-action stop system_powerdown "
 	"system_reset";
 static const char control_event_names[] =
-	"BALLOON_CHANGE JOB_STATUS_CHANGE DEVICE_DELETED DEVICE_UNPLUG_GUEST_ERROR GUEST_CRASHLOADED "
+	"BALLOON_CHANGE JOB_STATUS_CHANGE DEVICE_DELETED DEVICE_UNPLUG_GUEST_ERROR "
+	"GUEST_CRASHLOADED "
 	"GUEST_PANICKED "
 	"MEMORY_DEVICE_SIZE_CHANGE MEMORY_DEVICE_SIZE_REQUEST MEMORY_DEVICE_VIOLATION "
 	"POWERDOWN RESET RESUME SHUTDOWN STOP";
