@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Memory devices that several clients plug, resize and unplug in random order, with resets and stops
-in between. Whatever each was told, in the end all views agree, and nothing is left over.
+in between, behind ports or, on machine pc, in slots of the root bus as well. Whatever each was told, in
+the end all views agree, and nothing is left over.
 
     EBB_SEED=N    the same choices again (a failure prints it)
     EBB_HOTPLUGS  how many turns (600)
@@ -18,6 +19,7 @@ from qmp import QmpError
 MIB = 1 << 20
 SEED = int(os.environ.get("EBB_SEED", str(random.SystemRandom().randrange(1 << 32))))
 TURNS = int(os.environ.get("EBB_HOTPLUGS", "600"))
+KIND, APPEND = random.Random(SEED).choice([("q35", ""), ("pc", " slots=on")])
 CLIENTS = 3
 PORTS = 3
 BACKENDS = 4
@@ -40,7 +42,7 @@ REFUSALS = (
 
 
 def machine_args():
-    args = ["-machine", "q35", "-m", "128M,maxmem=4G", "-smp", "1"]
+    args = ["-machine", KIND, "-m", "128M,maxmem=4G", "-smp", "1"]
     for number in range(PORTS):
         args += ["-device", f"pcie-root-port,id=p{number},slot={number}"]
     for number in range(BACKENDS):
@@ -167,7 +169,7 @@ def spoken_to(machine):
 
 def test_random_hotplugs(folder):
     print(f"EBB_SEED={SEED}")
-    with Machine(folder, "test=hotplug", machine_args(), monitor=True, qmp=True) as machine:
+    with Machine(folder, f"test=hotplug{APPEND}", machine_args(), monitor=True, qmp=True) as machine:
         machine.console.expect("^hotplug: ready")
         qmp = machine.qmp()
         before = held(machine)

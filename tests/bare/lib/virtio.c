@@ -110,10 +110,17 @@ static void virtio_set_interrupts(struct virtio *v)
 
 bool virtio_open(struct virtio *v, unsigned int type, unsigned int nth)
 {
+	struct pci_dev dev;
+
+	return pci_find(VIRTIO_VENDOR, (uint16_t)(VIRTIO_DEVICE_0 + type), nth, &dev) &&
+	       virtio_open_at(v, dev);
+}
+
+bool virtio_open_at(struct virtio *v, struct pci_dev dev)
+{
 	static unsigned int vectors;
 
-	if (!pci_find(VIRTIO_VENDOR, (uint16_t)(VIRTIO_DEVICE_0 + type), nth, &v->pci))
-		return false;
+	v->pci = dev;
 	v->msix = pci_msix_find(v->pci);
 	virtio_find_registers(v);
 	if (v->common == 0 || v->notify == 0 || v->isr == 0)

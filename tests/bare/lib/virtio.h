@@ -77,6 +77,8 @@ struct virtio {
 
 /* Find the @nth device of this type and its registers. */
 bool virtio_open(struct virtio *v, unsigned int type, unsigned int nth);
+/* The same for the virtio device that @dev is. */
+bool virtio_open_at(struct virtio *v, struct pci_dev dev);
 uint64_t virtio_offered(struct virtio *v);
 void virtio_reset(struct virtio *v);
 uint8_t virtio_status(const struct virtio *v);

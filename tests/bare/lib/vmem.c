@@ -24,9 +24,17 @@ bool vmem_start(struct vmem *v)
 
 bool vmem_open(struct vmem *v, unsigned int nth)
 {
+	struct pci_dev dev;
+
+	return pci_find(VIRTIO_VENDOR, VIRTIO_DEVICE_0 + VMEM_DEVICE_ID, nth, &dev) &&
+	       vmem_open_at(v, dev);
+}
+
+bool vmem_open_at(struct vmem *v, struct pci_dev dev)
+{
 	uint64_t pages;
 
-	if (!virtio_open(&v->virtio, VMEM_DEVICE_ID, nth) || v->virtio.config == 0)
+	if (!virtio_open_at(&v->virtio, dev) || v->virtio.config == 0)
 		return false;
 	if (v->req == NULL) {
 		pages = (uint64_t)mem_pages(2);

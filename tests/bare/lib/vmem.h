@@ -34,6 +34,8 @@ struct vmem {
  * virtio.second was set; afterwards that says whether it was offered.
  */
 bool vmem_open(struct vmem *v, unsigned int nth);
+/* The same for the one that @dev is. */
+bool vmem_open_at(struct vmem *v, struct pci_dev dev);
 /* The same for all devices; how many. */
 unsigned int vmem_open_all(struct vmem *all, unsigned int max);
 /* Start again after a reset. */
