@@ -13,7 +13,7 @@
 
 void chr_config_init(struct chr_config *config)
 {
-	*config = (struct chr_config){.signal = true, .wait = true, .fd = -1};
+	*config = (struct chr_config){.signal = true, .wait = true, .fd = -1, .log_fd = -1};
 }
 
 static void chr_note(struct chardev *chr, const char *line)
@@ -199,6 +199,8 @@ static struct chardev *chr_alloc(struct loop *loop, const struct chr_config *con
 		err_set(err, -ret, "chardev '%s': cannot be made: %s", config->id, strerror(-ret));
 		if (config->fd >= 0)
 			close(config->fd);
+		if (config->log_fd >= 0)
+			close(config->log_fd);
 		if (chr)
 			free(chr->id);
 		free(chr);
@@ -229,6 +231,12 @@ struct chardev *chardev_new(struct loop *loop, const struct chr_config *config, 
 	chr->quit = config->quit;
 	chr->opaque = config->opaque;
 	if (chr_open(chr, config, err)) {
+		if (config->log_fd >= 0)
+			close(config->log_fd);
+		chardev_free(chr);
+		return NULL;
+	}
+	if (config->log_fd >= 0 && chr_log_new(chr, config->log_fd, &chr->log, err)) {
 		chardev_free(chr);
 		return NULL;
 	}
@@ -252,6 +260,8 @@ void chardev_free(struct chardev *chr)
 	chr_stream_free(chr->stream);
 	chr->stream = NULL;
 	chr_ports_sweep(chr, true);
+	chr_log_free(chr->log, deadline_ms);
+	chr->log = NULL;
 	chr_term_restore(chr->term);
 	chr->freed = true;
 	chr_close_handle((uv_handle_t *)&chr->listen_poll);

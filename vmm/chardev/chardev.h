@@ -69,6 +69,8 @@ struct chr_config {
 	 * chardev owns it from chardev_new() on, also when that fails.
 	 */
 	int fd;
+	/* Where a copy of all output goes, the chardev's as fd is; -1 is none. */
+	int log_fd;
 	/*
 	 * The loop runs: nothing is waited for. A client is not waited for, nor that a connection is
 	 * made (it is closed again later if it is not); host names are not looked up.

@@ -6,7 +6,7 @@
  * I6  The list of ports changes at its tail (chr_port_new()) and in chr_ports_sweep(), which only
  *     the service round and chardev_free() call: no callback sees a port vanish under it.
  * I7  A port's `out`, `connected`, `refused`, `awaited` and `await_bytes` are guarded by its lock, which is a leaf: nothing
- *     is called with it held.
+ *     is called with it held but the log, whose lock is within it.
  * I8  The list's links and `focus` are changed on the loop's thread with ports_lock held, so that a
  *     file's writing thread may walk them under it; the loop's thread reads them without.
  */
@@ -17,6 +17,7 @@
 #include <uv.h>
 
 #include "vmm/chardev/chardev.h"
+#include "vmm/chardev/log.h"
 #include "vmm/chardev/open.h"
 #include "vmm/chardev/ring.h"
 #include "vmm/chardev/stream.h"
@@ -86,6 +87,7 @@ struct chardev {
 	int connect_fd;        /* a connection in progress */
 	int watch_fd;          /* pty: inotify */
 	char *pty_path;
+	struct chr_log *log; /* NULL: none; the same from chardev_new() to chardev_free() */
 
 	const struct chr_server_ops *server;
 	void *server_opaque;

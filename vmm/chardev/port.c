@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/num.h"
 #include "vmm/chardev/internal.h"
 
 struct chr_port *chr_port_new(struct chardev *chr, const struct chr_ops *ops, void *opaque)
@@ -82,6 +83,8 @@ size_t chr_port_room(struct chr_port *port)
 /* With the lock held. */
 static bool chr_port_writable_due(const struct chr_port *port)
 {
+	if (chr_log_is_full(port->chr->log))
+		return false;
 	return (port->refused && (!port->connected || port->out.count < port->out.limit)) ||
 	       (port->awaited && (!port->connected || port->out.count <= port->await_bytes));
 }
@@ -132,12 +135,14 @@ size_t chr_port_write(struct chr_port *port, const void *buf, size_t size)
 		return 0;
 	pthread_mutex_lock(&port->lock);
 	connected = port->connected;
-	if (connected) {
-		taken = chr_ring_push(&port->out, buf, size);
-		port->refused |= taken < size;
-	}
-	pthread_mutex_unlock(&port->lock);
 	if (connected)
+		taken = num_min(size, port->out.limit - port->out.count);
+	taken = chr_log_put(port->chr->log, buf, taken);
+	if (connected)
+		taken = chr_ring_push(&port->out, buf, taken);
+	port->refused |= taken < size;
+	pthread_mutex_unlock(&port->lock);
+	if (connected || port->chr->log)
 		chr_wake(port->chr);
 	return taken;
 }

@@ -477,6 +477,7 @@ static void chr_service(struct chardev *chr)
 		chr_service_port(port);
 	if (chr->stream)
 		chr_stream_kick(chr->stream);
+	chr_log_service(chr->log);
 	chr_ports_sweep(chr, false);
 	for (port = chr->ports; port; port = port->next)
 		if (port->given_up && port->served)

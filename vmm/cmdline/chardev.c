@@ -32,14 +32,13 @@ static const struct prop common_list[] = {
 	 .help = "several serial ports and monitors share it"},
 	{.name = "logfile",
 	 .type = PROP_STRING,
-	 .flags = PROP_SILENT,
-	 .refused = "*",
-	 .why = "character devices keep no log in this version",
-	 .help = "a copy of the output"},
+	 FIELD(logfile),
+	 .help = "file for a copy of the output"},
 	{.name = "logappend",
 	 .type = PROP_BOOL,
-	 .flags = PROP_SILENT,
-	 .help = "ignored without a logfile"},
+	 FIELD(log_append),
+	 .defval = "off",
+	 .help = "keep what is in that file"},
 };
 static const struct props common_props = {NULL, common_list, ARRAY_SIZE(common_list)};
 
@@ -213,19 +212,20 @@ static const struct chardev_class *chardev_class_find(const char *name)
 	return NULL;
 }
 
-/* Is path= a set of descriptors? */
-static int file_find_fdset(const char *what, struct vm_chardev_config *chardev, struct err **err)
+/* Is @key=@path a set of descriptors? */
+static int file_find_fdset(const char *what, const char *key, const char *path, bool *ret_found,
+			   int64_t *ret_set, struct err **err)
 {
 	uint64_t set;
 
-	if (strncmp(chardev->path, FDSET_DIR, strlen(FDSET_DIR)) != 0)
+	if (!path || strncmp(path, FDSET_DIR, strlen(FDSET_DIR)) != 0)
 		return 0;
-	if (size_parse_number(chardev->path + strlen(FDSET_DIR), &set) < 0 || set > INT64_MAX)
+	if (size_parse_number(path + strlen(FDSET_DIR), &set) < 0 || set > INT64_MAX)
 		return err_set(err, EINVAL,
-			       "%s: path=%s is no descriptor set; allowed: " FDSET_DIR "NUMBER",
-			       what, chardev->path);
-	chardev->has_fdset = true;
-	chardev->fdset = (int64_t)set;
+			       "%s: %s=%s is no descriptor set; allowed: " FDSET_DIR "NUMBER", what,
+			       key, path);
+	*ret_found = true;
+	*ret_set = (int64_t)set;
 	return 0;
 }
 
@@ -245,7 +245,11 @@ static int chardev_read(const char *what, const struct chardev_class *class, con
 	if (!ret && class->type == VM_CHARDEV_SOCKET)
 		ret = socket_complete(what, values, chardev, err);
 	if (!ret && class->type == VM_CHARDEV_FILE)
-		ret = file_find_fdset(what, chardev, err);
+		ret = file_find_fdset(what, "path", chardev->path, &chardev->has_fdset,
+				      &chardev->fdset, err);
+	if (!ret)
+		ret = file_find_fdset(what, "logfile", chardev->logfile, &chardev->has_log_fdset,
+				      &chardev->log_fdset, err);
 	return ret;
 }
 
@@ -367,21 +371,29 @@ int cmdline_chardev_use(struct vm_config *config, const char *what, const char *
 	return 0;
 }
 
+static const char *chardev_type_name(enum vm_chardev_type type)
+{
+	size_t i = 0;
+
+	while (chardev_classes[i].type != type)
+		i++;
+	return chardev_classes[i].name;
+}
+
 /* Will the set have a descriptor that can be written to? */
-static int chardev_check_fdset(const struct vm_config *config,
-			       const struct vm_chardev_config *chardev, struct err **err)
+static int chardev_check_fdset(const struct vm_config *config, const char *type, const char *id,
+			       int64_t set, struct err **err)
 {
 	for (size_t i = 0; i < config->nr_fds; i++) {
 		int flags = fcntl(config->fds[i].fd, F_GETFL);
 
-		if (config->fds[i].set == chardev->fdset && flags >= 0 &&
-		    (flags & O_ACCMODE) != O_RDONLY)
+		if (config->fds[i].set == set && flags >= 0 && (flags & O_ACCMODE) != O_RDONLY)
 			return 0;
 	}
 	return err_set(err, ENOENT,
-		       "-chardev file,id=%s: no -add-fd gave set %" PRId64
+		       "-chardev %s,id=%s: no -add-fd gave set %" PRId64
 		       " a descriptor that can be written to",
-		       chardev->id, chardev->fdset);
+		       type, id, set);
 }
 
 /* Standard input and output are there once, and only in the foreground. */
@@ -410,11 +422,16 @@ int cmdline_chardev_finish(struct vm_config *config, size_t index, const char *o
 {
 	const struct vm_chardev_config *chardev = config->chardevs[index];
 
+	int ret = 0;
+
 	if (chardev->has_fdset && !chardev->live)
-		return chardev_check_fdset(config, chardev, err);
-	if (chardev->type == VM_CHARDEV_STDIO)
-		return chardev_check_terminal(config, index, option, err);
-	return 0;
+		ret = chardev_check_fdset(config, "file", chardev->id, chardev->fdset, err);
+	if (!ret && chardev->has_log_fdset && !chardev->live)
+		ret = chardev_check_fdset(config, chardev_type_name(chardev->type), chardev->id,
+					  chardev->log_fdset, err);
+	if (!ret && chardev->type == VM_CHARDEV_STDIO)
+		ret = chardev_check_terminal(config, index, option, err);
+	return ret;
 }
 
 int cmdline_chardevs_finish(struct cmdline *cl, struct err **err)

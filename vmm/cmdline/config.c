@@ -12,6 +12,7 @@ void vm_chardev_config_done(struct vm_chardev_config *chardev)
 	free(chardev->host);
 	free(chardev->port);
 	free(chardev->fd_name);
+	free(chardev->logfile);
 }
 
 void vm_memdev_config_free(struct vm_memdev_config *memdev)

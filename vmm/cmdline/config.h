@@ -198,6 +198,10 @@ struct vm_chardev_config {
 	/* file: path is /dev/fdset/N */
 	bool has_fdset;
 	int64_t fdset;
+	char *logfile; /* a copy of the output, or NULL */
+	bool log_append;
+	bool has_log_fdset; /* logfile is /dev/fdset/N */
+	int64_t log_fdset;
 	bool server, wait, nodelay;
 	bool live;             /* of chardev-add, not of the command line */
 	bool ipv4, ipv6;       /* TCP: only this family; both false: any */

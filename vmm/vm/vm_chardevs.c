@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* A machine's character devices, and the descriptors that they may be given. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "base/err.h"
 #include "base/ptrs.h"
@@ -38,6 +41,27 @@ static int vm_chardev_fd(const struct vm *vm, const struct vm_chardev_config *c,
 	return 0;
 }
 
+/* The descriptor of its log; -1: it keeps none. */
+static int vm_chardev_log_fd(const struct vm *vm, const struct vm_chardev_config *c, int *ret_fd,
+			     struct err **err)
+{
+	/* Where nothing may wait, a pipe has its reader already. */
+	int flags = O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY | (c->live ? O_NONBLOCK : 0);
+	char what[VM_CHARDEV_WHAT_MAX];
+
+	*ret_fd = -1;
+	if (!c->logfile)
+		return 0;
+	snprintf(what, sizeof(what), "chardev '%s'", c->id);
+	if (c->has_log_fdset)
+		return fds_set_open(vm->fds, what, c->log_fdset, ret_fd, err);
+	*ret_fd = open(c->logfile, flags | (c->log_append ? O_APPEND : O_TRUNC), 0666);
+	if (*ret_fd < 0)
+		return err_set(err, errno, "%s: cannot open its log '%s' for writing: %s", what,
+			       c->logfile, strerror(errno));
+	return 0;
+}
+
 static struct chardev *vm_chardev_new(struct vm *vm, const struct vm_chardev_config *c,
 				      struct err **err)
 {
@@ -49,8 +73,13 @@ static struct chardev *vm_chardev_new(struct vm *vm, const struct vm_chardev_con
 	struct chr_config config;
 
 	chr_config_init(&config);
-	if (vm_chardev_fd(vm, c, &config.fd, err))
+	if (vm_chardev_log_fd(vm, c, &config.log_fd, err))
 		return NULL;
+	if (vm_chardev_fd(vm, c, &config.fd, err)) {
+		if (config.log_fd >= 0)
+			close(config.log_fd);
+		return NULL;
+	}
 	config.backend = backends[c->type];
 	config.id = c->id;
 	config.mux = c->mux;

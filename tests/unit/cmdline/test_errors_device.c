@@ -299,10 +299,11 @@ static const struct error_row rows[] = {
 	{"-chardev null", EINVAL, "-chardev null: needs id= (the name that others refer to)"},
 	{"-chardev null,id=a -chardev null,id=a", EEXIST, "-chardev: id=a is in use already"},
 	{"-chardev null,id=a,path=x", EINVAL,
-	 "-chardev null,id=a: path is unknown; allowed: id, mux"},
-	{"-chardev null,id=a,logfile=x", ENOTSUP,
-	 "-chardev null,id=a: logfile=x is not possible: character devices keep no log in this "
-	 "version"},
+	 "-chardev null,id=a: path is unknown; allowed: id, mux, logfile, logappend"},
+	{"-chardev null,id=a,logfile=/dev/fdset/x", EINVAL,
+	 "-chardev null,id=a: logfile=/dev/fdset/x is no descriptor set; allowed: /dev/fdset/NUMBER"},
+	{"-chardev null,id=a,logfile=/dev/fdset/7", ENOENT,
+	 "-chardev null,id=a: no -add-fd gave set 7 a descriptor that can be written to"},
 	{"-chardev stdio,id=a -chardev stdio,id=b", EBUSY,
 	 "-chardev stdio: a and b cannot both have standard input and output"},
 	{"-chardev stdio,id=a -daemonize", EINVAL,
@@ -336,7 +337,7 @@ static const struct error_row rows[] = {
 	 "-chardev socket,id=a: needs one of path= (Unix), port= (TCP) and fd= (inherited)"},
 	{"-chardev socket,id=a,path=x,telnet", EINVAL,
 	 "-chardev socket,id=a: telnet is unknown; allowed: path, host, port, fd, server, wait, "
-	 "nodelay, ipv4, ipv6, reconnect, id, mux"},
+	 "nodelay, ipv4, ipv6, reconnect, id, mux, logfile, logappend"},
 	{"-chardev socket,id=a,host=h,port=1,ipv4=off,ipv6=off", EINVAL,
 	 "-chardev socket,id=a: ipv4=off and ipv6=off exclude each other"},
 	{"-chardev "
@@ -357,7 +358,7 @@ static const struct error_row rows[] = {
 	{"-serial tcp::", EINVAL, "-serial: 'tcp::' is no address; allowed: tcp:HOST:PORT"},
 	{"-serial tcp:host:1,foo=1", EINVAL,
 	 "-serial socket,id=serial0: foo is unknown; allowed: path, host, port, fd, server, wait, "
-	 "nodelay, ipv4, ipv6, reconnect, id, mux"},
+	 "nodelay, ipv4, ipv6, reconnect, id, mux, logfile, logappend"},
 	{"-serial unix:", EINVAL, "-serial: the argument is empty"},
 	{"-serial file:", EINVAL, "-serial file,id=serial0: path= is empty"},
 	{"-serial chardev:x", ENOENT,
@@ -412,7 +413,7 @@ static const struct error_row rows[] = {
 	{"-rtc base=2006-06-17T16:01:21Z", EINVAL, "-rtc: base=2006-06-17T16:01:21Z" RTC_ALLOWED},
 	{"-rtc base=1969-12-31", EINVAL, "-rtc: base=1969-12-31" RTC_ALLOWED},
 	{"-rtc base=2100-01-01", EINVAL, "-rtc: base=2100-01-01" RTC_ALLOWED},
-	{"-rtc clock=rt", EINVAL, "-rtc: clock=rt is unknown; allowed: host, vm"},
+	{"-rtc clock=rt", EINVAL, "-rtc: clock=rt is unknown; allowed: host"},
 	{"-rtc clock=vm", ENOTSUP,
 	 "-rtc: clock=vm is not possible: the clock goes on while the guest stands still, as with "
 	 "a "
@@ -515,7 +516,7 @@ static const struct error_row rows[] = {
 	{"-chardev stdio,id=a,signal=maybe", EINVAL,
 	 "-chardev stdio,id=a: signal=maybe is neither yes nor no; allowed: on, off"},
 	{"-chardev pty,id=a,path=x", EINVAL,
-	 "-chardev pty,id=a: path is unknown; allowed: id, mux"},
+	 "-chardev pty,id=a: path is unknown; allowed: id, mux, logfile, logappend"},
 };
 
 static void test_sentences(void **state)

@@ -152,9 +152,9 @@ static const struct error_row refusals[] = {
 	 "chardev-add: backend=udp is unknown; allowed: stdio, socket, file, pty, null"},
 	{"{\"type\":\"null\",\"data\":{\"x\":1}}", ENOTSUP,
 	 "chardev-add null,id=c: x is not possible here"},
-	{"{\"type\":\"null\",\"data\":{\"logfile\":\"x\"}}", ENOTSUP,
-	 "chardev-add null,id=c: logfile=x is not possible: character devices keep no log in this "
-	 "version"},
+	{"{\"type\":\"null\",\"data\":{\"logfile\":\"/dev/fdset/x\"}}", EINVAL,
+	 "chardev-add null,id=c: logfile=/dev/fdset/x is no descriptor set; allowed: "
+	 "/dev/fdset/NUMBER"},
 	{"{\"type\":\"file\",\"data\":{}}", EINVAL,
 	 "chardev-add file,id=c: needs path= (file to write to)"},
 	{"{\"type\":\"file\",\"data\":{\"out\":\"a\",\"in\":\"b\"}}", ENOTSUP,
