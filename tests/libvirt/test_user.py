@@ -58,34 +58,21 @@ def test_shut_in(user_daemon):
         assert here != there
         limits = pathlib.Path(f"/proc/{pid}/limits").read_text()
         assert re.search(r"(?m)^Max open files +102\d +102\d ", limits), limits
+    # The guarantee needs no rights.
+    text = domain.virsh("qemu-monitor-command", "--hmp", "info virtio-mem virtiomem0")
+    assert re.search(r"(?m)^Guard: on \(mprotect\+userfaultfd\)", text), text
     domain.virsh("suspend")
     domain.virsh("resume")
     domain.virsh("reset")
     domain.expect("^follow: ready$")
     assert domain.emulator_sizes()["virtiomem0"] == (2 * MIB, 2 * MIB)
+    place = user_daemon.home if user_daemon.session else user_daemon.folder / "images"
+    domain.virsh("save", place / "state")
+    assert domain.state() == "shut off"
+    user_daemon.virsh("restore", place / "state")
+    domain.listen()
+    domain.resize_and_wait(0, 16 * MIB)
     domain.virsh("shutdown")
     user_daemon.events.expect("lifecycle user Stopped Shutdown")
     said = [line for line in user_daemon.guest_log("user").splitlines() if " ebb: " in line]
     assert [line for line in said if "terminating on signal" not in line] == []
-
-
-def test_guard(user_daemon):
-    """The guarantee needs no rights."""
-    domain = Domain(user_daemon, "guarded", "q35", small=True).start()
-    domain.resize_and_wait(1, 32 * MIB)
-    text = domain.virsh("qemu-monitor-command", "--hmp", "info virtio-mem virtiomem1")
-    assert re.search(r"(?m)^Guard: on \(mprotect\+userfaultfd\)", text), text
-    domain.virsh("destroy")
-
-
-def test_save_and_restore(user_daemon):
-    domain = Domain(user_daemon, "saved", "q35", small=True).start()
-    domain.resize_and_wait(0, 16 * MIB)
-    place = user_daemon.home if user_daemon.session else user_daemon.folder / "images"
-    file = place / "state"
-    domain.virsh("save", file)
-    assert domain.state() == "shut off"
-    user_daemon.virsh("restore", file)
-    domain.listen()
-    domain.resize_and_wait(0, 0)
-    domain.virsh("destroy")
