@@ -105,7 +105,10 @@ static void qtree_print_value(struct command_call *call, const struct qom_prop *
 	}
 }
 
-/* What every device has is not shown, nor links; an address as on the command line. */
+/*
+ * What every device has is not shown, nor links, nor what is no property of a command line's; an
+ * address as there.
+ */
 static bool qtree_shows(const struct qom_node *node, const struct qom_class *behind,
 			const struct qom_prop *prop)
 {
@@ -113,7 +116,7 @@ static bool qtree_shows(const struct qom_node *node, const struct qom_class *beh
 
 	return !qom_prop_find(qom_class_find("device"), prop->name, &other) &&
 	       strcmp(prop->name, "type") && strcmp(prop->name, "addr") &&
-	       strncmp(prop->type, "link<", 5) &&
+	       strncmp(prop->type, "link<", 5) && strcmp(prop->type, "guest statistics") &&
 	       !(behind && qom_prop_find(behind, prop->name, &other)) &&
 	       qom_prop_is_readable(node, prop);
 }

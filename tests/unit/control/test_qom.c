@@ -466,6 +466,7 @@ static void test_balloon(void **state)
 					    "/machine/peripheral/ball0/virtio-backend"};
 	struct rig *rig = rig_new("-kernel K -nodefaults -machine pc "
 				  "-device virtio-balloon-pci,id=ball0,deflate-on-oom=on");
+	char *text;
 
 	(void)state;
 	assert_true(walk(rig, "/") > 50);
@@ -495,6 +496,11 @@ static void test_balloon(void **state)
 	rig_refused(rig, "GenericError",
 		    "Property 'virtio-balloon-pci.guest-stats' is not writable", "qom-set",
 		    "{'path': '%s', 'property': 'guest-stats', 'value': 1}", nodes[0]);
+	/* People see what stands in one line. */
+	text = rig_line(rig, "info qtree");
+	assert_non_null(strstr(text, " deflate-on-oom = true\n"));
+	assert_null(strstr(text, "guest-stats ="));
+	free(text);
 	rig_free(rig);
 }
 
