@@ -357,6 +357,23 @@ def test_postcopy(both):
 
 
 @needs_root
+def test_postcopy_cut_and_resumed(both):
+    """The guest waits for memory that does not come, until it does."""
+    there, here = both
+    guest = Guest(here, "cut", append=BUSY)
+    with guest.moving(there, "--postcopy", "--postcopy-bandwidth", "1") as process:
+        guest.domain.virsh("migrate-postcopy")
+        there.events.expect("lifecycle cut Resumed Post-copy")
+        guest.domain.virsh("domjobabort", "--postcopy")
+        assert process.wait(TIMEOUT_S) != 0
+    here.events.expect("lifecycle cut Suspended Post-copy-Error")
+    resume = ("--postcopy", "--postcopy-resume", "--postcopy-bandwidth", "64")
+    here.virsh(*guest.words(there, *resume))
+    assert active(here) == []
+    guest.at(there).lives()
+
+
+@needs_root
 def test_aborted(both):
     here, there = both
     guest = Guest(here, "back", append=BUSY)
