@@ -5,6 +5,7 @@ EBB_SEED chooses other moments.
 """
 
 import os
+import pathlib
 import random
 import signal
 import time
@@ -79,9 +80,10 @@ def test_resize_meanwhile(new_daemon):
     domain.expect("^deaf 0$")
     domain.resize(alias, 128 * MIB)
     assert domain.sizes()[alias] == (128 * MIB, 0)
-    # The guest's ear and libvirtd's end at once; which is first does not matter.
-    domain.type("hear 0")
-    restart(new_daemon)
+    terminal = domain.live().find("devices/console").get("tty")
+    new_daemon.kill(signal.SIGKILL)
+    pathlib.Path(terminal).write_bytes(b"hear 0\r")
+    new_daemon.start()
     domain.listen()
     domain.type("verify 0")
     domain.expect("^verified 0 wrong=0$")
