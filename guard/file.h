@@ -40,8 +40,8 @@ struct pages_file {
 /* Blocks and bytes are of the region; 0 or -errno. */
 
 /*
- * Commit what is not dirty of blocks [first, end), which are dirty then. After a failure the file is
- * as before.
+ * Commit what is not dirty of blocks [first, end), which are dirty then. After a failure the file
+ * is as before.
  */
 int file_commit(struct pages_file *f, uint64_t first, uint64_t end);
 /* Commit a run as it is. After a failure a part of it may be there. */
@@ -66,11 +66,13 @@ void file_cut(struct pages_file *f, uint64_t block);
 /* Whoever touches a hole there is refused; or gets a page. */
 int file_register(const struct pages_file *f, uint64_t offset, uint64_t size);
 int file_unregister(const struct pages_file *f, uint64_t offset, uint64_t size);
-/* Blocks [first, end), all open, may have holes from now on. -ENOMEM: that would be too many runs. */
+/*
+ * Blocks [first, end), all open, may have holes from now on. -ENOMEM: that would be too many runs.
+ */
 int file_loosen(struct pages_file *f, uint64_t first, uint64_t end);
 /*
- * Nobody fills a hole in blocks [first, end) any more: they are about to be one. After a failure each
- * of them may have holes, of either sort.
+ * Nobody fills a hole in blocks [first, end) any more: they are about to be one. After a failure
+ * each of them may have holes, of either sort.
  */
 int file_tighten(struct pages_file *f, uint64_t first, uint64_t end);
 

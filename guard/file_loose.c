@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Blocks of a file that may have holes while they are open: pages_file.c, I6. Only where userfaultfd
- * keeps holes from being filled there is something to do: elsewhere an open block is an ordinary
- * mapping.
+ * Blocks of a file that may have holes while they are open: pages_file.c, I6. Only where
+ * userfaultfd keeps holes from being filled there is something to do: elsewhere an open block is an
+ * ordinary mapping.
  */
 #include <errno.h>
 #include <linux/userfaultfd.h>
@@ -85,8 +85,8 @@ static int file_tighten_part(struct pages_file *f, uint64_t first, uint64_t end)
 }
 
 /*
- * The run of loose blocks that [first, end) is a part of cannot be divided: fill the rest of it, and
- * have all of it registered. Those who use it find no hole at any moment.
+ * The run of loose blocks that [first, end) is a part of cannot be divided: fill the rest of it,
+ * and have all of it registered. Those who use it find no hole at any moment.
  */
 static int file_tighten_whole(struct pages_file *f, uint64_t first, uint64_t end)
 {

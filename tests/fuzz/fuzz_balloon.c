@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * libFuzzer target for the balloon: every queue and every byte of the rings, the configuration space,
- * features, resets, and monitors that want something meanwhile; then a state that is loaded, changed or
- * not. Guest memory is real: of small pages, of large ones, and with blocks that come and go.
+ * libFuzzer target for the balloon: every queue and every byte of the rings, the configuration
+ * space, features, resets, and monitors that want something meanwhile; then a state that is loaded,
+ * changed or not. Guest memory is real: of small pages, of large ones, and with blocks that come
+ * and go.
  *
- * Input: a byte for the features, a number of steps and the steps (enum step, then what each takes);
- * the rest changes (place, value) what the device saves, before another one loads it. Unchanged it must
- * load, and save to the same bytes. The owners of the memory check what they are asked to give back, and
- * blocks that are not granted keep their content.
+ * Input: a byte for the features, a number of steps and the steps (enum step, then what each
+ * takes); the rest changes (place, value) what the device saves, before another one loads it.
+ * Unchanged it must load, and save to the same bytes. The owners of the memory check what they are
+ * asked to give back, and blocks that are not granted keep their content.
  */
 #include <errno.h>
 #include <stdio.h>

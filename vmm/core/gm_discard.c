@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Pages that a guest has no use for become the host's: gm.h, I7 and the functions that follow there.
+ * Pages that a guest has no use for become the host's: gm.h, I7 and the functions that follow
+ * there.
  *
  * A discard holds the array's lock for reading, as an access does, so the region and its owner stay
- * while it lasts. It does not hold the lock of device memory: what is granted is known to the owner,
- * who serialises that with his own grants and revokes, and says no rather than to wait.
+ * while it lasts. It does not hold the lock of device memory: what is granted is known to the
+ * owner, who serialises that with his own grants and revokes, and says no rather than to wait.
  */
 #include <assert.h>
 #include <errno.h>

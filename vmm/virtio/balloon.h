@@ -8,14 +8,15 @@
  *     reporting_vq         pages that the guest has no use for now
  *
  * What is given up goes back to the host by gm_discard(): boot RAM, and plugged device memory too,
- * whose sizes never change by that. The owner of each region decides how; a page that is not memory,
- * or not plugged, is passed over. Memory of large host pages goes back when all of a page is given.
+ * whose sizes never change by that. The owner of each region decides how; a page that is not
+ * memory, or not plugged, is passed over. Memory of large host pages goes back when all of a page
+ * is given.
  *
  * I1  A page's content is lost only after the device took the request that names it, and before the
  *     request is answered; that of a large host page when its last part is given, if the driver
- *     promised to tell before it uses pages again (VIRTIO_BALLOON_F_MUST_TELL_HOST), else when all of
- *     it comes in one request. After a reset of the device, and after the driver took a page out,
- *     nothing is lost by what was said before.
+ *     promised to tell before it uses pages again (VIRTIO_BALLOON_F_MUST_TELL_HOST), else when all
+ *     of it comes in one request. After a reset of the device, and after the driver took a page
+ *     out, nothing is lost by what was said before.
  * I2  Nothing is taken from the guest for a report while VIRTIO_BALLOON_F_PAGE_POISON is negotiated
  *     and poison_val is not 0: the pages keep that value.
  * I3  One turn of the loop gives back BALLOON_TURN_BYTES, and looks at BALLOON_TURN_PAGES page
@@ -91,7 +92,8 @@ struct virtio_device *balloon_device(struct balloon *balloon);
 
 /*
  * How much of boot RAM the guest shall keep, in bytes: rounded down to pages, no more than there is
- * (as without a balloon) and no less than nothing. The driver is told soon, if and when there is one.
+ * (as without a balloon) and no less than nothing. The driver is told soon, if and when there is
+ * one.
  */
 void balloon_set_target(struct balloon *balloon, uint64_t bytes);
 
@@ -163,10 +165,10 @@ void balloon_set_stats_interval(struct balloon *balloon, uint32_t seconds);
 /* ---- hints, for those who carry memory elsewhere ---- */
 
 /*
- * Ask the driver for pages whose content is of no use now, by a command of a new number. @fn is called
- * for each piece that it names for this command, with the device lock held, on the loop's thread: it
- * must not wait. Pieces are whole pages of 4 KiB inside one region of the gm, accessible at that
- * instant; they may come more than once, or in any order.
+ * Ask the driver for pages whose content is of no use now, by a command of a new number. @fn is
+ * called for each piece that it names for this command, with the device lock held, on the loop's
+ * thread: it must not wait. Pieces are whole pages of 4 KiB inside one region of the gm, accessible
+ * at that instant; they may come more than once, or in any order.
  *
  * What is written to a hinted page later overrides the hint. So a hint is about what was known of
  * written pages when this was called, and @fn may clear marks in a copy of what had been written
@@ -180,9 +182,9 @@ void balloon_set_stats_interval(struct balloon *balloon, uint32_t seconds);
 int balloon_hint_start(struct balloon *balloon,
 		       void (*fn)(void *opaque, uint64_t gpa, uint64_t size), void *opaque);
 /*
- * VIRTIO_BALLOON_CMD_ID_STOP: no more of this command. When it returns no call of its @fn is under way
- * and none will come. The driver keeps the pages until another command, or until it is told that all
- * is done. No-op when there is no command. May wait for a turn.
+ * VIRTIO_BALLOON_CMD_ID_STOP: no more of this command. When it returns no call of its @fn is under
+ * way and none will come. The driver keeps the pages until another command, or until it is told
+ * that all is done. No-op when there is no command. May wait for a turn.
  */
 void balloon_hint_stop(struct balloon *balloon);
 /* VIRTIO_BALLOON_CMD_ID_DONE: the same, and the driver may use the pages. */

@@ -2,10 +2,10 @@
 /*
  * The balloon's hints of free pages: VIRTIO 1.3, 5.5.6.5, and what balloon.h says of them.
  *
- * I1  Numbers of commands count up and begin anew after 2^32: none is used twice as long as a driver
- *     could still have it.
- * I2  Pages count from the buffer on that has the number of the command under way, to the next buffer
- *     that has any number, or to the command's end.
+ * I1  Numbers of commands count up and begin anew after 2^32: none is used twice as long as a
+ *     driver could still have it.
+ * I2  Pages count from the buffer on that has the number of the command under way, to the next
+ *     buffer that has any number, or to the command's end.
  */
 #include <endian.h>
 #include <errno.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Which pages of 4 KiB are in a balloon, for memory of large host pages: one of those goes back to the
- * host when all of it is in.
+ * Which pages of 4 KiB are in a balloon, for memory of large host pages: one of those goes back to
+ * the host when all of it is in.
  *
  * I1  Memory is taken where a page was added, for 1 GiB at a time, and given back by
  *     balloon_map_clear_all().

@@ -2,10 +2,10 @@
 /*
  * Pages that go into the balloon, come out of it, or are reported free: see balloon.h.
  *
- * Page numbers are taken from a request BALLOON_TURN_PAGES at a time, sorted, and neighbours given back
- * together: a system call for a run costs little more than one for a page. What could not be done because
- * somebody was busy is done again from the same place later; to give back a page twice, of a request
- * that has no answer yet, changes nothing.
+ * Page numbers are taken from a request BALLOON_TURN_PAGES at a time, sorted, and neighbours given
+ * back together: a system call for a run costs little more than one for a page. What could not be
+ * done because somebody was busy is done again from the same place later; to give back a page
+ * twice, of a request that has no answer yet, changes nothing.
  */
 #include <endian.h>
 #include <errno.h>
@@ -171,7 +171,10 @@ static int balloon_read_pages(struct balloon *b, unsigned int index,
 	return ret ? ret : (int)nr;
 }
 
-/* A part of the chain in hand. False: not done, since the turn is over, somebody is busy, or it is bad. */
+/*
+ * A part of the chain in hand. False: not done, since the turn is over, somebody is busy, or it is
+ * bad.
+ */
 static bool balloon_do_pages(struct balloon *b, unsigned int index, struct balloon_turn *turn)
 {
 	struct balloon_queue *q = &b->queues[index];
@@ -199,7 +202,9 @@ static bool balloon_do_pages(struct balloon *b, unsigned int index, struct ballo
 	return q->page == q->chain->readable_bytes / sizeof(*pages);
 }
 
-/* Without a word before pages are used again, what is in the balloon is known of one request only. */
+/*
+ * Without a word before pages are used again, what is in the balloon is known of one request only.
+ */
 static void balloon_forget_pages(struct balloon *b, unsigned int index)
 {
 	if (index == BALLOON_QUEUE_INFLATE &&

@@ -2,10 +2,11 @@
 /*
  * The balloon's state on its way to another process: docs/device-state.md, "virtio-balloon".
  *
- * Which pages are in the balloon is the driver's to know, and their content is nobody's: the other side
- * has memory there or not, as it came. Of large host pages those whose parts were given on both sides
- * stay. A command for hints ends with the move; the driver is told so. Requests that were not answered
- * are taken from the rings again, also the buffer for statistics, whose figures are read once more.
+ * Which pages are in the balloon is the driver's to know, and their content is nobody's: the other
+ * side has memory there or not, as it came. Of large host pages those whose parts were given on
+ * both sides stay. A command for hints ends with the move; the driver is told so. Requests that
+ * were not answered are taken from the rings again, also the buffer for statistics, whose figures
+ * are read once more.
  *
  * The other side controls every byte that is loaded.
  */

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Inside of the balloon: its state. Only the files balloon*.c include this; contract, invariants and
- * threads are in balloon.h.
+ * Inside of the balloon: its state. Only the files balloon*.c include this; contract, invariants
+ * and threads are in balloon.h.
  *
- * Queues by number: the standard has the hints at 3 and the reports at 4. Drivers that know of just one
- * of the two (and QEMU) have it at 3, so where hints are not negotiated 3 takes reports as well.
+ * Queues by number: the standard has the hints at 3 and the reports at 4. Drivers that know of just
+ * one of the two (and QEMU) have it at 3, so where hints are not negotiated 3 takes reports as
+ * well.
  */
 #ifndef VMM_VIRTIO_BALLOON_STATE_H
 #define VMM_VIRTIO_BALLOON_STATE_H
@@ -29,7 +30,9 @@ enum {
 	BALLOON_QUEUES,
 };
 
-/* free_page_hint_cmd_id (5.5.6.5): numbers below the first command's have a meaning of their own. */
+/*
+ * free_page_hint_cmd_id (5.5.6.5): numbers below the first command's have a meaning of their own.
+ */
 #define BALLOON_CMD_ID_STOP  0u
 #define BALLOON_CMD_ID_DONE  1u
 #define BALLOON_CMD_ID_FIRST 2u
@@ -125,14 +128,14 @@ void balloon_kick_stats(struct balloon *balloon); /* balloon_stats.c */
 void balloon_kick_hints(struct balloon *balloon); /* balloon_hint.c */
 
 /*
- * A step of a walk: about @most bytes of [gpa, gpa + size), which does not wrap around, for queue @index.
- * How many were done, 1 to @size, or -EAGAIN: somebody is busy.
+ * A step of a walk: about @most bytes of [gpa, gpa + size), which does not wrap around, for queue
+ * @index. How many were done, 1 to @size, or -EAGAIN: somebody is busy.
  */
 typedef int64_t balloon_step_fn(struct balloon *balloon, unsigned int index, uint64_t gpa,
 				uint64_t size, uint64_t most, struct balloon_count *count);
 /*
- * Step through the writable segments of the chain in hand. False: the turn is over, or somebody is busy
- * (attempts is not 0), and the chain is not done.
+ * Step through the writable segments of the chain in hand. False: the turn is over, or somebody is
+ * busy (attempts is not 0), and the chain is not done.
  */
 bool balloon_walk(struct balloon *balloon, unsigned int index, struct balloon_turn *turn,
 		  balloon_step_fn *fn, struct balloon_count *count);

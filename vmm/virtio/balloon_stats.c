@@ -68,7 +68,9 @@ void balloon_stats(struct balloon *b, struct balloon_stats *ret)
 	ret->supported = b->features & VIRTIO_FEATURE(BALLOON_F_STATS_VQ);
 }
 
-/* Take the figures out of the buffer in hand; what it does not have is unknown. False: it is bad. */
+/*
+ * Take the figures out of the buffer in hand; what it does not have is unknown. False: it is bad.
+ */
 static bool stats_receive(struct balloon *b)
 {
 	const struct vq_chain *chain = b->queues[BALLOON_QUEUE_STATS].chain;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Pages of granted blocks that are given back to the host: guard.h, vmem_guard_reclaim() and I8, for
- * private memory, and for each kind of file that this machine has.
+ * Pages of granted blocks that are given back to the host: guard.h, vmem_guard_reclaim() and I8,
+ * for private memory, and for each kind of file that this machine has.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A balloon for tests, between guest memory of several kinds on one side and the driver's side of real
- * rings on the other. What it gives back is noted, and really becomes zeros.
+ * A balloon for tests, between guest memory of several kinds on one side and the driver's side of
+ * real rings on the other. What it gives back is noted, and really becomes zeros.
  *
  * Threads: the loop is turned by the test's thread.
  */
@@ -19,7 +19,9 @@
 #define RIG_PAGE  BALLOON_PAGE
 #define RIG_LARGE (UINT64_C(16) * RIG_PAGE) /* a large host page here */
 
-/* Where memory is: of small pages, of large ones, blocks that come and go, what stays in any case. */
+/*
+ * Where memory is: of small pages, of large ones, blocks that come and go, what stays in any case.
+ */
 #define RIG_RAM         UINT64_C(0x10000000)
 #define RIG_RAM_SIZE    (UINT64_C(128) << 20)
 #define RIG_HUGE        UINT64_C(0x20008000) /* at no multiple of its pages */

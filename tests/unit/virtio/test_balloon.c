@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The balloon: what goes in, comes out, is reported, and what the host gets of it. balloon.h, I1 to I4,
- * I6 and I7.
+ * The balloon: what goes in, comes out, is reported, and what the host gets of it. balloon.h, I1 to
+ * I4, I6 and I7.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -384,7 +384,9 @@ static void test_busy_regions_are_tried_again(void **state)
 	r->busy = 0;
 }
 
-/* What waits for somebody is forgotten with the device, and not done behind the next driver's back. */
+/*
+ * What waits for somebody is forgotten with the device, and not done behind the next driver's back.
+ */
 static void test_a_reset_ends_waiting(void **state)
 {
 	struct rig *r = *state;
