@@ -46,6 +46,16 @@ def test_topology(host):
         power_off(vm)
 
 
+def test_counted_features(host):
+    """A processor of features that are named one by one has these, and no others of the host's."""
+    with machine(host, NEWEST, "-cpu", "kvm64,pdpe1gb=on") as vm:
+        vm.boot()
+        flags = set(vm.console.run("grep -m1 ^flags /proc/cpuinfo").output.split())
+        assert {"lm", "sse2", "nx", "x2apic", "hypervisor", "pdpe1gb"} <= flags
+        assert not {"lahf_lm", "svm", "sse4_2", "avx"} & flags
+        power_off(vm)
+
+
 # (node, block size, size at the start in MiB) of each device; the maximum is 1 GiB.
 EIGHT = (
     (0, "2M", 128),
