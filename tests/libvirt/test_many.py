@@ -9,7 +9,9 @@ import os
 import random
 import re
 
-from daemon import VirshError, wait_gone
+import pytest
+
+from daemon import INSTALLED, VirshError, wait_gone
 from domain import MACHINES, MIB, Domain
 
 SEED = int(os.environ.get("EBB_SEED", "1"))
@@ -27,6 +29,7 @@ def at_once(what, domains):
         return list(people.map(what, domains))
 
 
+@pytest.mark.parametrize("version", [INSTALLED], indirect=True)
 def test_guests(daemon):
     """All started, all resized at once, each with what it was asked for; all ended, nothing left."""
     domains = [
