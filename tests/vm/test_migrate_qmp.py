@@ -515,6 +515,20 @@ def test_libvirt_migrates(folder, machine):
         assert source.execute("query-status")["status"] == "postmigrate"
 
 
+def test_libvirt_hears_of_setup_first(folder, machine):
+    """Whoever follows events alone takes a machine for one without a migration until then."""
+    (folder / "target").mkdir()
+    with Machine(folder / "target", "test=echo", ["-m", "64M", "-incoming", "defer"], qmp=True) as m:
+        for qmp, command in ((m.qmp(), "migrate-incoming"), (machine.qmp(), "migrate")):
+            capabilities(qmp, events=True)
+            qmp.take_events()
+            qmp.execute(command, uri=f"unix:{folder}/way")
+            # No more was read than up to the answer.
+            told = [e["data"]["status"] for e in qmp.events if e["event"] == "MIGRATION"]
+            assert told[:1] == ["setup"], told
+        assert wait_status(qmp, *ENDS) == "completed"
+
+
 def test_libvirt_aborts(slow):
     """It cancels, waits for the status, and puts the parameters back."""
     slow.execute("migrate_cancel")
