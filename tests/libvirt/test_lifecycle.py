@@ -145,6 +145,19 @@ def test_more(daemon, machine):
     domain.virsh("destroy")
 
 
+@pytest.mark.parametrize("mode", ["maximum", "host-model", None])
+def test_cpu(daemon, mode):
+    """Other processors than the host's own; a domain without NUMA cells and memory devices."""
+    domain = Domain(daemon, f"cpu-{mode}", "q35", "test=cpus cpus=2", small=True)
+    domain.xml.remove(domain.xml.find("cpu"))
+    domain.xml.remove(domain.xml.find("maxMemory"))
+    for memory in domain.devices.findall("memory"):
+        domain.devices.remove(memory)
+    if mode:
+        ElementTree.SubElement(domain.xml, "cpu", mode=mode)
+    domain.start(r"^DONE passed=\d+ failed=0$")
+
+
 def test_console(daemon):
     """`virsh console` on a terminal: what is typed reaches the guest, its answer comes back."""
     domain = Domain(daemon, "talk", append="test=echo", small=True).define()
