@@ -15,8 +15,7 @@ static const struct {
 	{"block drive- nbd- eject blockdev- query-named-block query-block change- x-blockdev "
 	 "transaction snapshot- savevm loadvm delvm query-bitmap",
 	 "there are no disks in this version"},
-	{"netdev_ set_link announce-self query-rx-filter query-vnet",
-	 "there is no network in this version"},
+	{"netdev_ set_link query-rx-filter query-vnet", "there is no network in this version"},
 	{"screendump set_password expire_password change-vnc query-vnc query-spice client_migrate "
 	 "display- add_client query-display",
 	 "there is no display in this version"},

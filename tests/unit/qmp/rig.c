@@ -213,6 +213,7 @@ static const struct command rig_commands[] = {
 		.human_args = "flag:-f,text:s?,size:M?,u8:i?",
 		.params = "[-f] [text [size [u8]]]",
 		.help = "give it back",
+		.flags = COMMAND_BARE,
 		.run = echo_run,
 		.print = echo_print,
 		.complete = names_complete,
@@ -299,7 +300,12 @@ static const struct qmp_event rig_events[] = {
 
 const struct qmp_module rig_module = {rig_commands, rig_types, rig_events};
 
-int rig_setup(void **state)
+static const char *rig_missing(const char *name)
+{
+	return !strncmp(name, "disk-", 5) ? "there are no disks" : NULL;
+}
+
+static int rig_make(void **state, const char *bare)
 {
 	static const struct qmp_module *const modules[] = {&rig_module, NULL};
 	struct rig *rig = calloc(1, sizeof(*rig));
@@ -313,6 +319,8 @@ int rig_setup(void **state)
 		.package = "rig 1.0",
 		.banner = "rig",
 		.prompt = "(rig) ",
+		.bare = bare,
+		.missing = rig_missing,
 	};
 	struct err *err = NULL;
 
@@ -322,6 +330,16 @@ int rig_setup(void **state)
 		fail_msg("%s", err_message(err));
 	*state = rig;
 	return 0;
+}
+
+int rig_setup(void **state)
+{
+	return rig_make(state, NULL);
+}
+
+int rig_setup_bare(void **state)
+{
+	return rig_make(state, "there is no machine");
 }
 
 int rig_teardown(void **state)

@@ -55,6 +55,8 @@ extern const struct qmp_module rig_module;
 
 /* Setup and teardown of cmocka; *state is the rig. */
 int rig_setup(void **state);
+/* The same without a machine (qmp_config.bare). */
+int rig_setup_bare(void **state);
 int rig_teardown(void **state);
 
 /* End the oldest pending call. */

@@ -504,6 +504,40 @@ static void human_lines(void **state)
 	assert_int_equal(rig->unwanted, 2);
 }
 
+/* What a command of another program's is not there for is told, where it is known. */
+static void missing_commands_have_a_reason(void **state)
+{
+	struct client c = {0};
+
+	client_open_ready(&c, *state, false);
+	ASK(&c, "{\"execute\": \"disk-add\"}",
+	    ERROR("CommandNotFound",
+		  "The command disk-add has not been found: there are no disks"));
+	ASK(&c, "{\"execute\": \"diskless\"}",
+	    ERROR("CommandNotFound", "The command diskless has not been found"));
+	client_close(&c);
+}
+
+/* Only what needs none is run, for programs and for people; what is asked wrongly is told first. */
+static void without_a_machine(void **state)
+{
+	struct rig *rig = *state;
+	struct client c = {0}, person = {0};
+
+	client_open_ready(&c, rig, false);
+	ASK(&c, "{\"execute\": \"echo\", \"arguments\": {\"int\": 3}}",
+	    "{\"return\": {\"int\": 3}}\r\n");
+	assert_non_null(strstr(client_ask(&c, "{\"execute\": \"query-commands\"}"), "\"take\""));
+	ASK(&c, "{\"execute\": \"take\", \"arguments\": {\"count\": 1}}",
+	    ERROR("GenericError", "there is no machine"));
+	assert_non_null(strstr(client_ask(&c, "{\"execute\": \"take\"}"), "count"));
+	assert_int_equal(rig->runs, 1);
+	client_close(&c);
+	client_open_human(&person, rig);
+	assert_non_null(strstr(client_ask(&person, "info reverse word\n"), "there is no machine"));
+	client_close(&person);
+}
+
 #define T(fn) cmocka_unit_test_setup_teardown(fn, rig_setup, rig_teardown)
 
 int main(void)
@@ -525,6 +559,8 @@ int main(void)
 		T(client_leaves_while_its_command_runs),
 		T(descriptors_belong_to_their_bytes),
 		T(human_lines),
+		T(missing_commands_have_a_reason),
+		cmocka_unit_test_setup_teardown(without_a_machine, rig_setup_bare, rig_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
