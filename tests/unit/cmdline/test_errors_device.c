@@ -301,7 +301,8 @@ static const struct error_row rows[] = {
 	{"-chardev null,id=a,path=x", EINVAL,
 	 "-chardev null,id=a: path is unknown; allowed: id, mux, logfile, logappend"},
 	{"-chardev null,id=a,logfile=/dev/fdset/x", EINVAL,
-	 "-chardev null,id=a: logfile=/dev/fdset/x is no descriptor set; allowed: /dev/fdset/NUMBER"},
+	 "-chardev null,id=a: logfile=/dev/fdset/x is no descriptor set; allowed: "
+	 "/dev/fdset/NUMBER"},
 	{"-chardev null,id=a,logfile=/dev/fdset/7", ENOENT,
 	 "-chardev null,id=a: no -add-fd gave set 7 a descriptor that can be written to"},
 	{"-chardev stdio,id=a -chardev stdio,id=b", EBUSY,
