@@ -125,6 +125,17 @@ static int kvm_create(struct kvm_vm *kvm, struct err **err)
 	return 0;
 }
 
+int kvm_host_capability(int capability)
+{
+	int fd = kvm_open(NULL), ret = 0;
+
+	if (fd >= 0) {
+		ret = ioctl(fd, KVM_CHECK_EXTENSION, capability);
+		close(fd);
+	}
+	return ret < 0 ? 0 : ret;
+}
+
 bool kvm_host_is_usable(void)
 {
 	int fd = kvm_open(NULL);

@@ -48,6 +48,9 @@ size_t kvm_vm_run_size(const struct kvm_vm *kvm);
 /* 0 when the kernel does not know the capability, else its value (KVM_CHECK_EXTENSION). */
 int kvm_vm_capability(const struct kvm_vm *kvm, int capability);
 
+/* kvm_vm_capability() without a VM: opens /dev/kvm for the moment; 0 where that fails. */
+int kvm_host_capability(int capability);
+
 /* May this process run virtual machines: would kvm_vm_new() find all that it looks for? */
 bool kvm_host_is_usable(void);
 

@@ -113,9 +113,11 @@ int vm_host_cpu(const struct vm *vm, bool migratable,
 		void (*fn)(void *opaque, const char *feature, bool on), void *opaque,
 		struct vm_host_cpu *ret_cpu, struct err **err)
 {
+	const int deadline = KVM_CAP_TSC_DEADLINE_TIMER;
 	const struct cpuid_config config = {
 		.topology = {.sockets = 1, .dies = 1, .cores = 1, .threads = 1},
-		.tsc_deadline = true,
+		.tsc_deadline = vm->kvm ? kvm_vm_capability(vm->kvm, deadline)
+					: kvm_host_capability(deadline),
 		.x2apic = true,
 		.kvm = true,
 		.migratable = migratable,
