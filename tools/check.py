@@ -41,6 +41,7 @@ ASAN_ENV = {
 }
 # Machines with ASan and UBSan: those tests in which parts come, go and end while others use them.
 SANITIZED = [
+    "tests/vm/test_probe.py",
     "tests/vm/test_qmp.py",
     "tests/vm/test_hotplug.py",
     "tests/vm/test_hotplug_random.py",
