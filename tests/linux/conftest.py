@@ -10,6 +10,7 @@ again in a new host, at most twice, and fails when that does not help. Any other
 once.
 """
 
+import contextlib
 import os
 import pathlib
 import sys
@@ -118,6 +119,13 @@ def add_drivers(files, folder):
         files[f"{kernel}/{guests.ASKING_DISK}"] = second
 
 
+def add_libvirt(files):
+    """Each version of libvirt that was fetched: the mirror may not have the newer one."""
+    for version in ebbcache.LIBVIRTS:
+        with contextlib.suppress(ebbcache.MissingPart):
+            files[f"libvirt-{version}"] = ebbcache.part_dir(f"libvirt/{version}")
+
+
 @pytest.fixture(scope="session")
 def keeper(tmp_path_factory):
     for program in (EBB, EBBCTL):
@@ -132,6 +140,7 @@ def keeper(tmp_path_factory):
         add_holder(parts["files"], folder)
         add_dirtier(parts["files"], folder)
         add_drivers(parts["files"], folder)
+        add_libvirt(parts["files"])
         keeper = Keeper(parts)
         yield keeper
         keeper.discard()
@@ -166,6 +175,8 @@ def attempt(pyfuncitem, name, keeper, arguments):
     """Run a test once; the host is thrown away when it fails as such."""
     try:
         pyfuncitem.obj(**{**arguments, name: keeper.host()})
+    except ebbcache.MissingPart as missing:
+        pytest.skip(str(missing))
     except nest.NestInfraError as error:
         try:
             keeper.discard(type(error), error, error.__traceback__)

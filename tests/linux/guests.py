@@ -61,12 +61,15 @@ def power_off(vm):
 
 
 def await_power_button(vm, command):
-    """The guest's shell listens for the power button, puts the key into /tmp/key, and runs COMMAND
-    then; $key is the process that does it."""
+    """The guest's shell listens for the power button and runs COMMAND when the input layer says that
+    it was pressed."""
     devices = read(vm, "/proc/bus/input/devices").split("\n\n")
     button = next(text for text in devices if 'N: Name="Power Button"' in text)
     event = next(word for word in button.split() if word.startswith("event"))
-    wait = f"exec 3< /dev/input/{event}; dd bs=24 count=1 <&3 >/tmp/key 2>/dev/null; {command}"
+    # A time stamp of 16 bytes, then EV_KEY (1), KEY_POWER (116), pressed (1) in 32 bits.
+    key = 'hexdump -v -s 16 -n 8 -e "4/2 \\"%u \\"" /tmp/key'
+    wait = f"exec 3< /dev/input/{event}; dd bs=24 count=1 <&3 >/tmp/key 2>/dev/null; "
+    wait += f'[ "$(echo $({key}))" = "1 116 1 0" ] && {command}'
     done = vm.console.run(
         f"sh -c '{wait}' & key=$!; "
         f"until ls -l /proc/$key/fd | grep -q /dev/input/{event}; do :; done"
