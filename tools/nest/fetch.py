@@ -376,10 +376,16 @@ def assemble_libvirt(root, made):
         (made / name).symlink_to("run")
 
 
+def is_backport(part):
+    """Whether PART is only there with the release's backports."""
+    kind, _, name = part.partition("/")
+    return kind == "libvirt" and ebbcache.LIBVIRTS[name] != RELEASE
+
+
 def fetch_libvirt(apt, tmp, name):
     """Make the part libvirt/NAME: daemons, client, driver, data, with all their libraries."""
     release = ebbcache.LIBVIRTS[name]
-    if "backports" in release and not apt.has_backports:
+    if is_backport(f"libvirt/{name}") and not apt.has_backports:
         raise FetchError(f"libvirt/{name} comes from {release}, which the mirror does not have")
     packages = ("libvirt-daemon", "libvirt-clients")
     words = {word for package in packages for word in apt.closure(package, release)}
@@ -452,8 +458,9 @@ def wanted_parts(parts, update):
     return wanted + [p for p in parts if p not in wanted and not is_current(p)]
 
 
-def fetch(parts, update=False):
-    """Bring PARTS into the cache; those already there only when UPDATE is set."""
+def fetch(parts, update=False, spare=False):
+    """Bring PARTS into the cache; those already there only when UPDATE is set. SPARE: what the mirror
+    cannot have is left out."""
     cache = ebbcache.cache_dir()
     with locked(cache):
         for stale in cache.glob("tmp-*"):
@@ -464,7 +471,10 @@ def fetch(parts, update=False):
         apt = Apt(cache / "apt")
         apt.update()
         for part in wanted:
-            fetch_part(apt, part)
+            if spare and is_backport(part) and not apt.has_backports:
+                say(f"{part}: left out")
+            else:
+                fetch_part(apt, part)
 
 
 def main():
@@ -474,7 +484,8 @@ def main():
     parser.add_argument("--list", action="store_true", help="say which parts are present")
     args = parser.parse_args()
     parts = list(args.parts or ebbcache.BASE_PARTS)
-    if "all" in parts:
+    everything = "all" in parts
+    if everything:
         parts = list(ALL_PARTS)
     for part in parts:
         if part not in ALL_PARTS:
@@ -485,7 +496,7 @@ def main():
             print(f"{part}: {'present' if there else 'absent'}")
         return 0
     try:
-        fetch(parts, args.update)
+        fetch(parts, args.update, spare=everything)
     except (FetchError, ValueError, OSError) as error:
         print(f"fetch: {error}", file=sys.stderr)
         return 1
