@@ -273,12 +273,10 @@ def test_snapshot_of_memory(new):
 
 WAYS = (
     (),
-    ("--p2p",),
+    ("--p2p", "--auto-converge", "--auto-converge-initial", "30"),
     ("--p2p", "--tunnelled"),
-    ("--parallel", "--parallel-connections", "3"),
-    ("--auto-converge", "--auto-converge-initial", "30"),
-    ("--postcopy", "--postcopy-after-precopy"),
-    ("--timeout", "60", "--timeout-suspend", "--undefinesource", "--persistent"),
+    ("--parallel", "--parallel-connections", "3", "--undefinesource", "--persistent"),
+    ("--postcopy", "--postcopy-after-precopy", "--timeout", "60", "--timeout-suspend"),
 )
 
 
