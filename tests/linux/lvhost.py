@@ -2,17 +2,17 @@
 """libvirt in the host of these tests: daemons with folders of their own, driven by virsh.
 
     with Daemon(host, "9.0") as daemon:
-        guest = Guest(daemon, "q35", guests.NEWEST)     a domain of examples/libvirt, with a stock kernel
+        guest = Guest(daemon, "q35", guests.NEWEST)     a domain of examples/libvirt, a stock kernel
         guest.define()
         guest.start()                                   its console is guest.console
         guest.virsh("suspend")                          what virsh printed; Refused
         daemon.event("lifecycle", "Suspended Paused")   waits for what `virsh event` prints
 
-A Daemon is one libvirtd of the fetched part libvirt/VERSION in a mount namespace of its own, with its
-configuration, state, logs and sockets in a folder of the host; restart() ends the daemon alone, its
-guests go on. Commands go to one virsh that stays, since programs take their time to start in an emulated
-host; each is followed by a mark, and an answer with a line "error: ..." is Refused. A Guest may move
-from one daemon to another; `daemon` is where it is.
+A Daemon is one libvirtd of the fetched part libvirt/VERSION in a mount namespace of its own, with
+its configuration, state, logs and sockets in a folder of the host; restart() ends the daemon alone,
+its guests go on. Commands go to one virsh that stays, since programs take their time to start in an
+emulated host; each is followed by a mark, and an answer with "error: ..." is Refused. A Guest may
+move from one daemon to another; `daemon` is where it is.
 """
 
 import contextlib
@@ -67,7 +67,7 @@ class Refused(Exception):
 
 
 def prepare(host):
-    """What libvirt wants to find in any host: its folders as places to mount on, its user, names."""
+    """What libvirt wants to find in any host: its folders to mount on, its user, names."""
     host.check(f"mkdir -p {' '.join(FOLDERS)} /usr/share/libvirt /usr/lib/libvirt /var/lock")
     hosts = "127.0.0.1 localhost " + host.check("hostname")
     for path, lines in (("/etc/passwd", USERS), ("/etc/group", GROUPS), ("/etc/hosts", hosts)):
@@ -181,8 +181,8 @@ def set_mib(element, size_mib):
 
 
 class Guest:
-    """A domain of examples/libvirt, MACHINE, with a stock KERNEL; smaller, and with what these tests
-    look at besides: a panic device, free page reporting. `xml` may be changed before define()."""
+    """A domain of examples/libvirt, MACHINE, with a stock KERNEL; smaller, and with what these
+    tests look at besides: a panic device, free page reporting. `xml` may be changed before define()."""
 
     CELL_MIB, SIZE_MIB = 384, 1024
 
@@ -227,8 +227,8 @@ class Guest:
         self.attend("start", self.name, "--console")
 
     def open_console(self):
-        """Somebody comes to the console of a guest that is at its shell, and types until it answers:
-        virsh forgets what is typed before it is connected."""
+        """Somebody comes to the console of a guest that is at its shell, and types until it
+        answers: virsh forgets what is typed before it is connected."""
         self.attend("console", self.name)
 
         def answers():

@@ -58,11 +58,12 @@ def resizes(guest):
     return base
 
 
-MEM_TOTAL = "awk '$1 == \"MemTotal:\" { print $2 }' /proc/meminfo"
+def total_kib(guest):
+    return int(guest.run("awk '$1 == \"MemTotal:\" { print $2 }' /proc/meminfo"))
 
 
 def balloon(guest, base):
-    """Boot memory that the guest gives away is the host's, and comes back; devices' is not touched."""
+    """Boot memory that the guest gives away is the host's, and comes back; devices' is left alone."""
     boot_mib, away_mib = 2 * guest.CELL_MIB, 256
     total, sizes = sum(guest.mem_total().values()), guest.sizes()
     guest.run(f"fill {FILL_MIB} && unfill")
@@ -70,10 +71,10 @@ def balloon(guest, base):
     guest.virsh("setmem", f"{boot_mib - away_mib}MiB --live")
     guest.daemon.event("balloon-change", f"{(boot_mib - away_mib) * 1024}")
     gone = (total - away_mib * MIB) // 1024
-    assert guest.await_that(lambda: int(guest.run(MEM_TOTAL)) == gone), guest.run(MEM_TOTAL)
+    assert guest.await_that(lambda: total_kib(guest) == gone), total_kib(guest)
     assert guest.sizes() == sizes
     guest.virsh("setmem", f"{boot_mib}MiB --live")
-    assert guest.await_that(lambda: int(guest.run(MEM_TOTAL)) == total // 1024), guest.run(MEM_TOTAL)
+    assert guest.await_that(lambda: total_kib(guest) == total // 1024), total_kib(guest)
     assert guest.rss() <= held
     guest.agree(base)
 
@@ -212,8 +213,8 @@ def moves(guest, target, words=""):
 
 
 def test_moves(host):
-    """A guest that works all the time: its daemon is killed and comes back, it sleeps in files, and it
-    moves to the other version of libvirt and back, by precopy and by postcopy."""
+    """A guest that works all the time: its daemon is killed and comes back, it sleeps in files, and
+    it moves to the other version of libvirt and back, by precopy and by postcopy."""
     with Daemon(host, "9.0") as old, Daemon(host, "11.3") as new:
         guest = Guest(old, "q35", OLDEST)
         guest.define()

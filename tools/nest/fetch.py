@@ -6,8 +6,8 @@
 
 Parts: qemu, busybox, stress-ng, kernel/6.12-cloud, kernel/6.12-generic, kernel/6.1-cloud,
 kernel/6.1-generic, headers/6.12-cloud, headers/6.1-cloud, libvirt/9.0, libvirt/11.3, or "all";
-without any: what every nested run needs. A part that is already there is left alone unless --update asks for the newest one.
-Headers are those of the kernel that is there; where the mirror has them no more, the kernel is
+without any: what every nested run needs. A part that is already there is left alone unless
+--update asks for the newest one. Headers are those of the kernel that is there; where the mirror has them no more, the kernel is
 fetched anew with them.
 
 Packages come from the Debian mirror that this machine itself uses, through an apt state of our
@@ -459,8 +459,8 @@ def wanted_parts(parts, update):
 
 
 def fetch(parts, update=False, spare=False):
-    """Bring PARTS into the cache; those already there only when UPDATE is set. SPARE: what the mirror
-    cannot have is left out."""
+    """Bring PARTS into the cache; those already there only when UPDATE is set. SPARE: what the
+    mirror cannot have is left out."""
     cache = ebbcache.cache_dir()
     with locked(cache):
         for stale in cache.glob("tmp-*"):

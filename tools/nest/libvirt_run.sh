@@ -1,15 +1,15 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-3-Clause
 #
-# Start a fetched libvirt's programs with their own libraries, from wherever this folder is, whatever
-# libvirt is installed beside it:
+# Start a fetched libvirt's programs with their own libraries, from wherever this folder is,
+# whatever libvirt is installed beside it:
 #
 #	run libvirtd|virtlogd|virsh ARG...	that program
 #	run --mounts COMMAND ARG...		any other one, with the mounts below
 #
-# libvirt finds its data and its helpers by fixed paths, so a daemon is given a mount namespace of its
-# own: /usr/share/libvirt is share/ there, /usr/lib/libvirt this folder, /usr/sbin/virtlogd, where there
-# is one, this script. Both folders must be there; nothing in them changes for anybody else. Without
+# libvirt finds its data and its helpers by fixed paths, so a daemon is given a mount namespace of
+# its own: /usr/share/libvirt is share/ there, /usr/lib/libvirt this folder, /usr/sbin/virtlogd,
+# where there is one, this script. Both folders must be there; nothing in them changes for anybody else. Without
 # the right to mount, it gets a user namespace too, in which it is the user that it was.
 # --mounts lets a caller make the mounts while it has the right to, and drop it then: where they are
 # there already, none are made.
