@@ -3,7 +3,7 @@
  * The part that all virtio devices share: VIRTIO 1.3, 2.1 "Device Status Field" to 2.5 "Device
  * Configuration Space", 3.1 "Device Initialization", 6 "Reserved Feature Bits".
  *
- *     device (mem, rng, balloon)  --- struct virtio_device_ops --->  virtio core  --- queue.h --->  rings
+ *     device (mem, rng ...)  --- struct virtio_device_ops --->  virtio core  --- queue.h --->  rings
  *     transport (PCI)    --- registers, virtio_transport.h --->  virtio core
  *
  * I1  The driver's features are frozen by FEATURES_OK, which is refused unless they are a subset of
