@@ -175,8 +175,8 @@ static void port_up(struct port *p)
 }
 
 /*
- * Without power, or ejected: the device is silent at once, its registers too. In a slot of the root bus
- * the next one may be there already, without addresses.
+ * Without power, or ejected: the device is silent at once, its registers too. In a slot of the
+ * root bus the next one may be there already, without addresses.
  */
 static void port_check_silent(const struct port *p, uint64_t registers)
 {

@@ -12,7 +12,7 @@ from daemon import VirshError
 from domain import MACHINES, MIB, Domain, example, set_size, xml_text
 
 SIZE = 256 * MIB
-# The guest's driver of slots, and where on each machine a device comes: the first place that is free.
+# The guest's driver of slots; a device comes to the first place that is free.
 HOTPLUG = {"q35": "test=hotplug", "pc": "test=hotplug slots=on"}
 READY = r"^hotplug: ready ports=\d+$"
 CAME = r"^hotplug (\w+) came addr=0x\w+ size=(\d+) node=(\d+)$"
@@ -87,7 +87,7 @@ def attach(domain, alias="ua-more", **figures):
 
 
 def live_file(domain, alias="ua-more"):
-    """The file of a device's XML as libvirt has it: libvirt 11.3 compares its address in memory, too."""
+    """The file of a device's XML as libvirt has it: 11.3 compares its address in memory, too."""
     found = [
         memory
         for memory in domain.live().iter("memory")
@@ -154,8 +154,8 @@ def test_guest_gives_it_later(daemon):
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_config(daemon, machine):
-    """Kept for the next start, alone or with what runs; where there is no port for it yet, libvirt adds
-    one, which its next device finds free."""
+    """Kept for the next start, alone or with what runs; where there is no port for it yet, libvirt
+    adds one, which its next device finds free."""
     domain = hotplug_domain(daemon, f"config-{machine}", machine).define()
     domain.virsh("attach-device", memory(domain), "--config")
     run(domain)
@@ -196,7 +196,7 @@ def again(domain):
 
 
 def test_functions_of_slots(daemon):
-    """Root ports in all functions of a slot, as libvirt places them, and a device behind any of them."""
+    """Root ports in all functions of a slot, as libvirt places them, and devices behind them."""
     domain = hotplug_domain(daemon, "functions", "q35")
     add_controllers(domain, "pcie-root", *["pcie-root-port"] * 14)
     start(domain)
@@ -263,7 +263,8 @@ def test_no_place_is_left(daemon):
 def test_other_bridges(daemon, machine, model):
     """There are none; the one who asks for one learns which."""
     domain = hotplug_domain(daemon, model, machine)
-    add_controllers(domain, *(["pcie-root", "pcie-root-port"] if machine == "q35" else ["pci-root"]), model)
+    above = ["pcie-root", "pcie-root-port"] if machine == "q35" else ["pci-root"]
+    add_controllers(domain, *above, model)
     try:
         domain.define()
         said = domain.refused("start")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Memory devices that several clients plug, resize and unplug in random order, with resets and stops
-in between, behind ports or, on machine pc, in slots of the root bus as well. Whatever each was told, in
-the end all views agree, and nothing is left over.
+"""Memory devices that several clients plug, resize and unplug in random order, with resets and
+stops in between, behind ports or, on machine pc, in slots of the root bus as well. Whatever each was
+told, in the end all views agree, and nothing is left over.
 
     EBB_SEED=N    the same choices again (a failure prints it)
     EBB_HOTPLUGS  how many turns (600)
@@ -169,7 +169,8 @@ def spoken_to(machine):
 
 def test_random_hotplugs(folder):
     print(f"EBB_SEED={SEED}")
-    with Machine(folder, f"test=hotplug{APPEND}", machine_args(), monitor=True, qmp=True) as machine:
+    append = f"test=hotplug{APPEND}"
+    with Machine(folder, append, machine_args(), monitor=True, qmp=True) as machine:
         machine.console.expect("^hotplug: ready")
         qmp = machine.qmp()
         before = held(machine)

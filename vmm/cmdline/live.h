@@ -20,7 +20,7 @@
 #include "base/err.h"
 #include "vmm/cmdline/config.h"
 
-/* May devices come to the root bus? On a flat one; where there are root ports they go behind those. */
+/* May devices come to the root bus? To a flat one; on other machines they go behind root ports. */
 bool cmdline_root_has_hotplug(const struct vm_config *config);
 /* And to where this one is, a device of PCI? */
 bool cmdline_device_has_hotplug(const struct vm_config *config,
@@ -28,8 +28,9 @@ bool cmdline_device_has_hotplug(const struct vm_config *config,
 
 /*
  * A device from its keys: "driver", "id", "bus" ... Only devices that guests can find later are
- * allowed, and only as the one function of a slot with hot-plug: of a flat root bus, or of a root port,
- * where without "bus" the first that is free is taken. The device is the last of config->devices.
+ * allowed, and only as the one function of a slot with hot-plug: of a flat root bus, or of a root
+ * port, where without "bus" the first that is free is taken. The device is the last of
+ * config->devices.
  */
 int cmdline_device_add(struct vm_config *config, const json_t *values,
 		       struct vm_device_config **ret_device, struct err **err);

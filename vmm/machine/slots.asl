@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Devices that come to and go from slots of the PCI root bus: what the slots' objects have in common.
- * Those are in the SSDT made at run time, one for each slot that has a part in this (\_SB.PCI0.Snn),
- * with SLNT, which notifies those of a set of slots. ACPI 6.4, 5.6.6 and 6.3.
+ * Devices that come to and go from slots of the PCI root bus: what the slots' objects have in
+ * common. Those are in the SSDT made at run time, one for each slot that has a part in this
+ * (\_SB.PCI0.Snnn), with SLNT, which notifies those of a set of slots. ACPI 6.4, 5.6.6 and 6.3.
  *
  * The registers are those of vmm/pci/root.c.
  */

@@ -21,8 +21,8 @@
  * I5  A function behind a port answers only while it is plugged, the slot powered and the link up.
  *     Whatever makes that end (power off, link disabled, a reset of the bus) resets it before the
  *     guest's access is over: its BARs are off the bus, it sends nothing and does no DMA.
- *     What is on the root bus answers from its making on, until the guest ejects it by ACPI (root.c):
- *     then it is silent in the same way.
+ *     What is on the root bus answers from its making on, until the guest ejects it by ACPI
+ *     (root.c): then it is silent in the same way.
  * I6  Bus numbers are whatever the guest writes: a request goes to the root bus for number 0, else
  *     to the first port whose secondary bus it is. Nothing is behind that bus, so there are no
  *     loops.
@@ -114,16 +114,17 @@ struct pci_host_config {
 	struct range window32, window64;
 	uint32_t intx_gsi;
 	/*
-	 * I/O port of PCI_ROOT_SIZE bytes of registers by which devices come to and go from the root
-	 * bus, through ACPI. 0: they do not. notify() has the guest look at them; it is called by
-	 * pci_root_plug() and pci_root_request_unplug(), with no lock held.
+	 * I/O port of PCI_ROOT_SIZE bytes of registers by which devices come to and go from the
+	 * root bus, through ACPI. 0: they do not. notify() has the guest look at them; it is called
+	 * by pci_root_plug() and pci_root_request_unplug(), with no lock held.
 	 */
 	uint16_t slots_port;
 	void (*notify)(void *opaque);
 	/*
-	 * The guest gave up what is in @slots (a bit for each), asked or not; the owner frees it, later
-	 * and on the main thread. Or it was asked for what is in them, and it stays. Called with the
-	 * host's lock held, on a vCPU's thread or by pci_host_load(); must not wait. May be NULL.
+	 * The guest gave up what is in @slots (a bit for each), asked or not; the owner frees it,
+	 * later and on the main thread. Or it was asked for what is in them, and it stays. Called
+	 * with the host's lock held, on a vCPU's thread or by pci_host_load(); must not wait. May
+	 * be NULL.
 	 */
 	void (*ejected)(void *opaque, uint32_t slots);
 	void (*kept)(void *opaque, uint32_t slots);
@@ -206,7 +207,7 @@ bool pci_bus_master(const struct pci_device *dev);
 
 /* ---- slots of the root bus ---- */
 
-/* Those that devices may come to and go from, a bit each: not that of the bridge, nor those of ports. */
+/* Those that devices may come to and go from, a bit each: neither the bridge's nor a port's. */
 uint32_t pci_root_slots(struct pci_host *host);
 /*
  * The device on the root bus is complete: the guest is told that it is there. While no vCPU runs.

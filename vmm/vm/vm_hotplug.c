@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Devices that come and go while the machine is there, behind root ports (vmm/pci/slot.c) and in slots
- * of a flat root bus (vmm/pci/root.c).
+ * Devices that come and go while the machine is there, behind root ports (vmm/pci/slot.c) and in
+ * slots of a flat root bus (vmm/pci/root.c).
  *
  * I1  Adding is all or nothing: configuration, place in the address map, ACPI tables, parts, slot,
  *     in this order; a failure takes them back in reverse.
@@ -9,15 +9,15 @@
  *     device that was to have memory again since then stays. Whoever waits hears
  *     VM_EVENT_DEVICE_DELETED; what it does then finds its id, port, memory backend and addresses
  *     free.
- *     Also where that needs no guest, it happens on a later turn of the main loop: who asked has the
- *     answer before the event, for libvirt waits for an event that comes behind it.
+ *     Also where that needs no guest, it happens on a later turn of the main loop: who asked has
+ *     the answer before the event, for libvirt waits for an event that comes behind it.
  * I3  A guest that answers a request by keeping the device is heard:
  *     VM_EVENT_DEVICE_UNPLUG_GUEST_ERROR, and it may be asked again at once.
  * I4  What is plugged into a memory device that leaves all the same (the guest took it out of its
  *     slot with memory in use) is the host's again.
  *
- * I5  A device that comes, or is asked for, is the one function of its slot. What a guest gives up is a
- *     slot, with all functions that were in it from the start.
+ * I5  A device that comes, or is asked for, is the one function of its slot. What a guest gives up
+ *     is a slot, with all functions that were in it from the start.
  *
  * Threads: the main one, with the vCPUs held while lists of devices change; vm_port_ejected(),
  * vm_port_kept() and their like for slots on a vCPU's.
