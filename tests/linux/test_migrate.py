@@ -14,6 +14,8 @@ from qmp import QmpClosed
 
 MOVE_TIMEOUT_S = 240
 DIRTY_MIB = 48
+# Else a kernel writes zeros to all of its free memory before it hints that it is free.
+NO_CLEARING = "init_on_alloc=0"
 # What a kernel says when something went wrong with its memory, its processors, or its time.
 COMPLAINTS = "BUG:|Oops|lockup|stalls on|orrupt|backwards"
 WORDS = ["-object", "memory-backend-ram,id=mem0,size=2G"]
@@ -57,7 +59,7 @@ class Moving:
             *more,
             *HostQmp.words(self.host, socket),
             memory="512M,maxmem=4G",
-            append=APPEND,
+            append=f"{APPEND} {NO_CLEARING}",
             disk=DIRTY_DISK,
             monitor=monitor,
             accel=self.accel,
