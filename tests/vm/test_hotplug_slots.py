@@ -107,13 +107,14 @@ def test_q35_has_no_such_slots(folder):
         finish(vm)
 
 
-def test_guest_keeps_it(folder):
-    """By the object's _OST."""
+@pytest.mark.parametrize("slot", [1, 31])
+def test_guest_keeps_it(folder, slot):
+    """By the object's _OST; the last slot is one like the others."""
     with flat(folder, "answer=keep") as vm:
         qmp = vm.qmp()
         ready(vm)
-        qmp.execute("device_add", **memory())
-        came(vm, "s1")
+        qmp.execute("device_add", **memory(addr=f"{slot:#x}"))
+        came(vm, f"s{slot}")
         for _ in range(3):
             qmp.execute("device_del", id="d0")
             event = qmp.wait_event("DEVICE_UNPLUG_GUEST_ERROR")

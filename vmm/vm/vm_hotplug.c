@@ -369,8 +369,8 @@ static void vm_tell_all_kept(struct vm *vm)
 {
 	uint32_t slots = atomic_exchange(&vm->slots_kept, 0);
 
-	for (unsigned int slot = 0; slots >> slot; slot++) {
-		struct vm_device *d = vm_device_in(vm, slots & 1u << slot);
+	for (; slots; slots &= slots - 1) {
+		struct vm_device *d = vm_device_in(vm, slots & -slots);
 
 		if (d && d->unplug_requested)
 			vm_tell_kept(vm, d);
