@@ -26,14 +26,14 @@ const char *const sandbox_calls_own[] = {
 	/* memory */
 	"brk", "munmap", "mremap", "madvise", "mincore", "cachestat:451", "msync", "mlock",
 	"mlock2", "mlockall", "munlock", "munlockall", "mbind", "get_mempolicy", "set_mempolicy",
-	"move_pages", "membarrier", "memfd_create", "userfaultfd",
+	"membarrier", "memfd_create", "userfaultfd",
 	/* files */
 	"open", "openat", "close", "close_range", "read", "write", "readv", "writev", "pread64",
 	"pwrite64", "preadv", "pwritev", "preadv2", "pwritev2", "lseek", "stat", "fstat", "lstat",
 	"newfstatat", "statx", "statfs", "fstatfs", "access", "faccessat", "faccessat2", "readlink",
 	"readlinkat", "getdents64", "getcwd", "chdir", "fsync", "fdatasync", "sync_file_range",
 	"fadvise64", "ftruncate", "fallocate", "unlink", "unlinkat", "rename", "renameat",
-	"renameat2", "fchmod", "fcntl", "flock", "dup", "dup2", "dup3", "pipe2", "inotify_init1",
+	"renameat2", "fchmod", "flock", "dup", "dup2", "dup3", "pipe2", "inotify_init1",
 	"inotify_add_watch", "inotify_rm_watch",
 	/* waiting */
 	"poll", "ppoll", "select", "pselect6", "epoll_create1", "epoll_ctl", "epoll_wait",
@@ -77,7 +77,7 @@ const char *const sandbox_calls_programs[] = {
 
 const char *const sandbox_calls_program_args[] = {"ioctl",        "prctl",  "mmap",
 						  "mprotect",     "socket", "socketpair",
-						  "rt_sigaction", "tgkill", NULL};
+						  "rt_sigaction", "tgkill", "fcntl", NULL};
 
 /* Libraries that look for these do it another way then. Its flags are out of a filter's sight. */
 const char *const sandbox_calls_absent[] = {"clone3",         "openat2",           "io_uring_setup",
@@ -140,6 +140,7 @@ const char *const sandbox_calls_sanitizer[] = {
 	}
 #define IOCTL(request) CALL("ioctl", 1, INT_BITS, (uint32_t)(request))
 #define PRCTL(option)  CALL("prctl", 0, INT_BITS, option)
+#define FCNTL(command) CALL("fcntl", 1, INT_BITS, command)
 
 /* A new thread of this process, in its namespaces; for programs also a new process in these. */
 #define CLONE_OTHERS                                                                              \
@@ -160,6 +161,23 @@ const struct sandbox_rule sandbox_rules[] = {
 	PRCTL(PR_SET_NAME),
 	PRCTL(PR_GET_NAME),
 	PRCTL(PR_SET_VMA),
+	/* not who gets which signal of a descriptor: that may be any process */
+	FCNTL(F_DUPFD),
+	FCNTL(F_DUPFD_CLOEXEC),
+	FCNTL(F_GETFD),
+	FCNTL(F_SETFD),
+	FCNTL(F_GETFL),
+	FCNTL(F_SETFL),
+	FCNTL(F_GETLK),
+	FCNTL(F_SETLK),
+	FCNTL(F_SETLKW),
+	FCNTL(F_OFD_GETLK),
+	FCNTL(F_OFD_SETLK),
+	FCNTL(F_OFD_SETLKW),
+	FCNTL(F_ADD_SEALS),
+	FCNTL(F_GET_SEALS),
+	FCNTL(F_SETPIPE_SZ),
+	FCNTL(F_GETPIPE_SZ),
 	/* descriptors and terminals */
 	IOCTL(FIONBIO),
 	IOCTL(FIONREAD),

@@ -143,6 +143,7 @@ CALL(do_uring, io_uring_setup, 0, NULL)
 /* On no list. */
 CALL(do_chown, chown, "/nowhere", 0, 0)
 CALL(do_kill, kill, 1, 0)
+CALL(do_move_pages, move_pages, 0, 0, NULL, NULL, NULL, 0)
 
 static int do_fork(void)
 {
@@ -205,6 +206,22 @@ static int do_type_into_terminal(void)
 static int do_other_ioctl(void)
 {
 	return result(ioctl(STDIN_FILENO, UNKNOWN_IOCTL, 0));
+}
+
+/* Whoever owns a descriptor gets its signals; which one that is may be chosen. */
+static int do_set_owner(void)
+{
+	return result(fcntl(STDERR_FILENO, F_SETOWN, getppid()));
+}
+
+static int do_set_signal(void)
+{
+	return result(fcntl(STDERR_FILENO, F_SETSIG, SIGKILL));
+}
+
+static int do_set_flags(void)
+{
+	return result(fcntl(STDERR_FILENO, F_SETFL, fcntl(STDERR_FILENO, F_GETFL)));
 }
 
 /* A machine cannot be made any more, but one that is there can run: the descriptor is what is bad. */
@@ -354,6 +371,7 @@ static void test_on_no_list(void **state)
 	(void)state;
 	expect(&tight, do_chown, EPERM);
 	expect(&tight, do_kill, EPERM);
+	expect(&tight, do_move_pages, EPERM);
 	expect(&tight, do_clone3, ENOSYS);
 	expect(&tight, do_uring, ENOSYS);
 }
@@ -365,6 +383,10 @@ static void test_arguments(void **state)
 	expect(&tight, do_make_code, EPERM);
 	expect(&tight, do_packet_socket, EPERM);
 	expect(&tight, do_raw_socket, EPERM);
+	expect(&tight, do_set_owner, EPERM);
+	expect(&tight, do_set_signal, EPERM);
+	expect(&tight, do_set_flags, 0);
+	expect(&wide, do_set_owner, 0);
 	expect(&tight, do_type_into_terminal, EPERM);
 	expect(&tight, do_other_ioctl, EPERM);
 	expect(&tight, do_create_vm, EPERM);
