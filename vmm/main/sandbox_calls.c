@@ -11,6 +11,7 @@
 #include <linux/kvm.h>
 #include <linux/netlink.h>
 #include <linux/prctl.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <stddef.h>
 #include <sys/ioctl.h>
@@ -75,9 +76,9 @@ const char *const sandbox_calls_programs[] = {
 	"shmget", "shmat", "shmdt", "shmctl", "semget", "semop", "semtimedop", "semctl", "mknod",
 	"mknodat", "futex_waitv", "readahead", NULL};
 
-const char *const sandbox_calls_program_args[] = {"ioctl",        "prctl",  "mmap",
-						  "mprotect",     "socket", "socketpair",
-						  "rt_sigaction", "tgkill", "fcntl", NULL};
+const char *const sandbox_calls_program_args[] = {
+	"ioctl",      "prctl",        "mmap",   "mprotect", "socket",
+	"socketpair", "rt_sigaction", "tgkill", "fcntl",    NULL};
 
 /* Libraries that look for these do it another way then. Its flags are out of a filter's sight. */
 const char *const sandbox_calls_absent[] = {"clone3",         "openat2",           "io_uring_setup",
@@ -248,10 +249,14 @@ const struct sandbox_rule sandbox_rules[] = {
 const struct sandbox_socket sandbox_sockets[] = {
 	{AF_UNIX, SOCK_STREAM, SANDBOX_ANY},
 	{AF_UNIX, SOCK_DGRAM, SANDBOX_ANY},
-	{AF_INET, SOCK_STREAM, SANDBOX_ANY},
-	{AF_INET, SOCK_DGRAM, SANDBOX_ANY},
-	{AF_INET6, SOCK_STREAM, SANDBOX_ANY},
-	{AF_INET6, SOCK_DGRAM, SANDBOX_ANY},
+	{AF_INET, SOCK_STREAM, 0},
+	{AF_INET, SOCK_STREAM, IPPROTO_TCP},
+	{AF_INET, SOCK_DGRAM, 0},
+	{AF_INET, SOCK_DGRAM, IPPROTO_UDP},
+	{AF_INET6, SOCK_STREAM, 0},
+	{AF_INET6, SOCK_STREAM, IPPROTO_TCP},
+	{AF_INET6, SOCK_DGRAM, 0},
+	{AF_INET6, SOCK_DGRAM, IPPROTO_UDP},
 	/* the resolver asks which addresses this host has */
 	{AF_NETLINK, SOCK_RAW, NETLINK_ROUTE},
 };

@@ -8,6 +8,7 @@
 #include <grp.h>
 #include <linux/kvm.h>
 #include <netdb.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -198,6 +199,22 @@ static int do_raw_socket(void)
 	return result(socket(AF_INET, SOCK_RAW, IPPROTO_ICMP));
 }
 
+/* Protocols beside those that are used: the kernel would load a module for whoever asks. */
+static int do_other_stream(void)
+{
+	return result(socket(AF_INET, SOCK_STREAM, IPPROTO_SCTP));
+}
+
+static int do_other_datagrams(void)
+{
+	return result(socket(AF_INET6, SOCK_DGRAM, IPPROTO_UDPLITE));
+}
+
+static int do_tcp_socket(void)
+{
+	return result(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP));
+}
+
 static int do_type_into_terminal(void)
 {
 	return result(ioctl(STDIN_FILENO, TIOCSTI, "x"));
@@ -383,6 +400,9 @@ static void test_arguments(void **state)
 	expect(&tight, do_make_code, EPERM);
 	expect(&tight, do_packet_socket, EPERM);
 	expect(&tight, do_raw_socket, EPERM);
+	expect(&tight, do_other_stream, EPERM);
+	expect(&tight, do_other_datagrams, EPERM);
+	expect(&tight, do_tcp_socket, 0);
 	expect(&tight, do_set_owner, EPERM);
 	expect(&tight, do_set_signal, EPERM);
 	expect(&tight, do_set_flags, 0);
