@@ -115,6 +115,31 @@ def test_moves_while_it_makes_up_its_mind(folder):
         finish(guest)
 
 
+@pytest.mark.parametrize("append, where", [("", PORT), ("slots=on", SLOT)])
+def test_reset_after_it_was_given_up(folder, append, where):
+    """A device that the guest gave up waits for the migration's end to go. A guest that starts anew
+    in between finds it, has memory of it again, and keeps that."""
+    with guest_of(folder, append) as guest:
+        plug(guest, where)
+        came(guest, where)
+        _, qmp, uri = prepare(guest, "unix:HERE", {}, {"max_bandwidth": MIB})
+        qmp.execute("migrate-incoming", uri=uri)
+        guest.qmp.execute("migrate", uri=uri)
+        ended(guest.qmp, "active")
+        guest.machine.type(f"off {where['place']}")
+        guest.machine.console.expect(f"^hotplug {where['place']} off$")
+        guest.qmp.execute("system_reset")
+        came(guest, where)
+        resize(guest, 64 * MIB, where)
+        guest.qmp.execute("migrate_cancel")
+        assert ended(guest.qmp) == "cancelled"
+        resize(guest, 32 * MIB, where)
+        assert not guest.qmp.take_events("DEVICE_DELETED")
+        (device,) = guest.qmp.execute("query-memory-devices")
+        assert device["data"]["size"] == 32 * MIB
+        finish(guest)
+
+
 @pytest.mark.parametrize("bus", [None, "p1"])
 def test_devices_that_are_not_the_same(folder, bus):
     """A device that is missing, or in another slot, is named; the guest goes on where it was."""

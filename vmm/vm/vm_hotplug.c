@@ -8,7 +8,7 @@
  * I2  A device leaves when the guest has given it up, or at a reset if it was asked to; a memory
  *     device that was to have memory again since then stays. Whoever waits hears
  *     VM_EVENT_DEVICE_DELETED; what it does then finds its id, port, memory backend and addresses
- *     free.
+ *     free. During a migration nothing leaves; a reset before its end takes back what was given up.
  *     Also where that needs no guest, it happens on a later turn of the main loop: who asked has
  *     the answer before the event, for libvirt waits for an event that comes behind it.
  * I3  A guest that answers a request by keeping the device is heard:
@@ -435,11 +435,21 @@ static bool vm_is_unwanted(struct vm_device *d)
 	return d->unplug_requested;
 }
 
+/* What waits for a migration's end to go is back in its slot after a reset, and in use again. */
+static void vm_forget_ejected(struct vm *vm)
+{
+	vm->slots_ejected = 0;
+	for (size_t i = 0; i < vm->nr_devices; i++)
+		vm->devices[i]->ejected = false;
+}
+
 void vm_remove_requested(struct vm *vm)
 {
 	vm_remove_ejected(vm);
-	if (vm->migrating)
+	if (vm->migrating) {
+		vm_forget_ejected(vm);
 		return;
+	}
 	for (size_t i = vm->nr_devices; i-- > 0;)
 		if (vm_is_unwanted(vm->devices[i]))
 			vm_device_remove(vm, vm->devices[i]);
