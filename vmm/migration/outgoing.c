@@ -251,8 +251,7 @@ static int outgoing_send_new(struct outgoing *o, struct err **err)
 	/* They may have changed between. */
 	config.limits = outgoing_limits(o, &o->params);
 	ram_send_limits(send, &config.limits);
-	if (o->postcopy)
-		ram_send_interrupt(send);
+	outgoing_hurry(o);
 	pthread_mutex_unlock(&o->lock);
 	return 0;
 }

@@ -47,6 +47,20 @@ void outgoing_continue(struct outgoing *o)
 	pthread_mutex_unlock(&o->lock);
 }
 
+/* Is the guest about to go on at the target before its memory? The lock is held. */
+static bool outgoing_hurries(const struct outgoing *o)
+{
+	return o->postcopy && o->send && o->back;
+}
+
+void outgoing_hurry(struct outgoing *o)
+{
+	if (o->postcopy && o->send)
+		ram_send_interrupt(o->send);
+	if (!o->postcopy_runs && outgoing_hurries(o))
+		pace_set(o->pace, 0);
+}
+
 void outgoing_set_params(struct outgoing *o, const struct migration_params *params)
 {
 	struct ram_send_limits limits = outgoing_limits(o, params);
@@ -58,7 +72,7 @@ void outgoing_set_params(struct outgoing *o, const struct migration_params *para
 	/* The last part of memory goes as fast as it can. */
 	if (o->postcopy_runs)
 		pace_set(o->pace, params->max_postcopy_bandwidth);
-	else if (!o->halted_ms)
+	else if (!o->halted_ms && !outgoing_hurries(o))
 		pace_set(o->pace, params->max_bandwidth);
 	pthread_mutex_unlock(&o->lock);
 }
@@ -80,8 +94,7 @@ void outgoing_start_postcopy(struct outgoing *o)
 {
 	pthread_mutex_lock(&o->lock);
 	o->postcopy = true;
-	if (o->send)
-		ram_send_interrupt(o->send);
+	outgoing_hurry(o);
 	pthread_mutex_unlock(&o->lock);
 }
 

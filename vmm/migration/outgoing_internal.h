@@ -83,6 +83,12 @@ int outgoing_record(struct outgoing *o, enum record_type type, uint32_t flags, c
 		    size_t size, struct err **err);
 
 /* outgoing_ask.c */
+
+/*
+ * Whoever asked for postcopy does not wait for more than pages that were read already, and these for no
+ * limit. Nothing happens before it was asked for, or before there is a sender. The lock is held.
+ */
+void outgoing_hurry(struct outgoing *o);
 struct ram_send_limits outgoing_limits(const struct outgoing *o, const struct migration_params *p);
 /* What is known of memory by now; the lock is held. */
 void outgoing_ram_info(const struct outgoing *o, struct migration_ram_info *ret_ram);

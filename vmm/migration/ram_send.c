@@ -278,7 +278,12 @@ static void ram_send_drop_gone(struct ram_send *s, struct lane_job *job, uint64_
 static int ram_send_window(struct ram_send *s, size_t block, uint64_t first, uint64_t count,
 			   uint64_t *ret_taken, struct err **err)
 {
-	struct lane_job job = {.block = block, .first = first, .fresh = s->fresh};
+	struct lane_job job = {
+		.block = block,
+		.first = first,
+		.fresh = s->fresh,
+		.interrupted = s->final ? NULL : &s->interrupted,
+	};
 	int ret;
 
 	job.nr_words = (size_t)(count + 63) / 64;

@@ -137,7 +137,10 @@ int ram_send_rounds(struct ram_send *send, enum ram_send_state *ret_state, struc
  * ram_send_free().
  */
 uint64_t ram_send_hint_free(struct ram_send *send, uint64_t gpa, uint64_t size);
-/* Has the round under way, or the next one, end early. Cleared by its end. Any thread. */
+/*
+ * Has the round under way, or the next one, end early: each channel reads a batch of pages more at most,
+ * and what was not read stays marked. Cleared by its end. Any thread.
+ */
 void ram_send_interrupt(struct ram_send *send);
 
 /*

@@ -10,11 +10,14 @@
 
 #include "base/bytes.h"
 #include "base/err.h"
+#include "base/num.h"
+#include "vmm/core/gm.h"
 #include "vmm/migration/cancel.h"
 #include "vmm/migration/pace.h"
 #include "vmm/migration/record.h"
 
-#define LANE_RECORD_BYTES 20u /* around each payload */
+#define LANE_RECORD_BYTES 20u                /* around each payload */
+#define LANE_PIECE_WORDS  (PAGES_BATCH / 64) /* of a job, between two looks at who has no time */
 
 struct lane {
 	struct lane_config config;
@@ -126,13 +129,33 @@ void lane_set_writer(struct lane *lane, struct record_writer *writer)
 	lane->config.writer = writer;
 }
 
+/* The job from word @at on is somebody else's, later. */
+static void lane_give_back(const struct lane *lane, const struct lane_job *job, size_t at)
+{
+	const struct block *block = &lane->config.reader.blocks[job->block];
+
+	gm_dirty_merge(lane->config.reader.gm,
+		       block->ram.gpa.start + (job->first + at * 64) * PAGE_BYTES, &job->words[at],
+		       job->nr_words - at);
+}
+
 int lane_send(struct lane *lane, const struct lane_job *job, struct err **err)
 {
-	/* There may be nothing to write for long. */
-	if (cancel_raised(lane->config.cancel))
-		return -ECANCELED;
-	return pages_reader_read(lane->reader, job->block, job->first, job->words, job->nr_words,
-				 job->fresh, err);
+	int ret = 0;
+
+	for (size_t at = 0; at < job->nr_words && !ret; at += LANE_PIECE_WORDS) {
+		/* There may be nothing to write for long. */
+		if (cancel_raised(lane->config.cancel))
+			return -ECANCELED;
+		if (job->interrupted && atomic_load(job->interrupted)) {
+			lane_give_back(lane, job, at);
+			return 0;
+		}
+		ret = pages_reader_read(
+			lane->reader, job->block, job->first + at * 64, &job->words[at],
+			num_min(job->nr_words - at, LANE_PIECE_WORDS), job->fresh, err);
+	}
+	return ret;
 }
 
 int lane_flush(struct lane *lane, struct err **err)

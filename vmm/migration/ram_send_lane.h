@@ -7,6 +7,7 @@
 #ifndef VMM_MIGRATION_RAM_SEND_LANE_H
 #define VMM_MIGRATION_RAM_SEND_LANE_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -25,7 +26,8 @@ struct lane_job {
 	size_t block;
 	uint64_t first;
 	size_t nr_words;
-	bool fresh; /* pages_reader_read() */
+	bool fresh;                      /* pages_reader_read() */
+	const _Atomic bool *interrupted; /* somebody has no time for the rest; NULL: nobody */
 	uint64_t words[PAGES_WINDOW / 64];
 };
 
@@ -46,6 +48,11 @@ void lane_tell_zeros(struct lane *lane, bool tell);
 void lane_set_writer(struct lane *lane, struct record_writer *writer);
 
 /* 0 or -errno with a sentence, -ECANCELED without one, in all of these. */
+
+/*
+ * Once it is interrupted no more than a batch of pages is read, and what was not is marked again as
+ * written in the gm.
+ */
 int lane_send(struct lane *lane, const struct lane_job *job, struct err **err);
 int lane_flush(struct lane *lane, struct err **err);
 /* All that was sent, and then the barrier. */

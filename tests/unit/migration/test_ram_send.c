@@ -275,6 +275,7 @@ static void test_what_is_left_for_later(void **state)
 struct image {
 	struct machine *m;
 	struct placed placed;
+	struct ram_send *interrupt; /* with the first pages of a round; NULL: none */
 	unsigned int rounds, notes;
 };
 
@@ -283,6 +284,8 @@ static int image_pages(void *opaque, size_t block, const struct pages_run *runs,
 {
 	struct image *image = opaque;
 
+	if (image->interrupt)
+		ram_send_interrupt(image->interrupt);
 	return place_pages(&image->placed, block, runs, nr_runs, bytes, nr_pages, err);
 }
 
@@ -330,10 +333,11 @@ static void test_into_an_image(void **state)
 	enum ram_send_state how;
 	struct ram_send *send;
 
-	open_machines(&source, &target, UNIT, 4 * UNIT);
+	open_machines(&source, &target, 2 * UNIT, 4 * UNIT);
 	machine_plug(&source, MEM0, 1);
-	machine_fill(&source, 0, 300);
+	machine_fill(&source, 0, PAGES_WINDOW);
 	machine_store(&source, MEM0, UNIT + 8, 7);
+	machine_sync(&source);
 	assert_int_equal(gm_dirty_start(source.gm), 0);
 	send = ram_send_new(&(struct ram_send_config){.gm = source.gm,
 						      .blocks = source.blocks,
@@ -347,15 +351,26 @@ static void test_into_an_image(void **state)
 	machine_track(&source, (struct notes *)ram_send_notes(send));
 	ram_send_start(send, &err);
 	rig_check_no_err(&err);
+	/* The batch that is written, and the one that is read then; the rest is as if written now. */
+	image.interrupt = send;
 	ram_send_round(send, &how, &err);
 	rig_check_no_err(&err);
+	assert_int_equal(how, RAM_SEND_INTERRUPTED);
+	assert_int_equal(image.placed.pages, 2 * PAGES_BATCH);
+	image.interrupt = NULL;
+	ram_send_round(send, &how, &err);
+	rig_check_no_err(&err);
+	assert_int_equal(image.placed.pages, PAGES_WINDOW + 1);
+	/* The last one is not interrupted. */
+	machine_fill(&source, 0, PAGES_WINDOW);
+	image.interrupt = send;
 	machine_unplug(&source, MEM0, 1);
 	machine_plug(&source, MEM0, 1);
 	machine_clear_page(&source, 0, 5);
 	ram_send_final(send, &err);
 	rig_check_no_err(&err);
 	assert_int_equal(image.notes, 3);
-	assert_int_equal(image.rounds, 2);
+	assert_int_equal(image.rounds, 3);
 	machine_check_same(&source, &target);
 	machine_track(&source, NULL);
 	ram_send_free(send);
