@@ -99,7 +99,7 @@ def arrive(guest):
 
 
 def test_stopped_when_it_arrives(guest):
-    """-S, or stop while it waits; cont while it waits takes that back."""
+    """-S, or stop while it waits."""
     target, qmp, uri = prepare(guest, "unix:HERE", {}, {})
     qmp.execute("stop")
     qmp.execute("migrate-incoming", uri=uri)
@@ -123,6 +123,33 @@ def test_a_guest_that_was_not_let_go_returns(guest):
     target.process.wait(TIMEOUT_S)
     guest.qmp.execute("cont")
     lives(guest)
+
+
+@pytest.mark.parametrize("way", ["let go", "stopped later", "postcopy"])
+def test_a_guest_that_was_given_away_does_not_return(guest, way):
+    """What the target was told while it waits counts, not what is done there later. In postcopy some of
+    its memory is there alone, held or not."""
+    caps, params = ({"postcopy_ram": True}, {"max_bandwidth": 1}) if way == "postcopy" else ({}, {})
+    target, qmp, uri = prepare(guest, "unix:HERE", caps, params)
+    if way != "stopped later":
+        qmp.execute("stop")
+    if way == "let go":
+        qmp.execute("cont")
+    qmp.execute("migrate-incoming", uri=uri)
+    guest.qmp.execute("migrate", uri=uri)
+    if way == "postcopy":
+        assert succeed(guest.qmp, "active") == "active"
+        guest.qmp.execute("migrate-start-postcopy")
+    assert succeed(guest.qmp) == "completed" and succeed(qmp) == "completed"
+    if way == "postcopy":
+        assert status(qmp) == "paused"
+    else:
+        wait_running(qmp)
+    qmp.execute("stop")
+    target.process.kill()
+    target.process.wait(TIMEOUT_S)
+    assert "handed over" in guest.qmp.error("cont").desc
+    assert status(guest.qmp) == "postmigrate"
 
 
 def test_saved_machine_goes_on(guest, tmp_path):

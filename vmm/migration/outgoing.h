@@ -11,7 +11,9 @@
  *     without having said RUNNING, so it never started the guest. Where that cannot be told the guest
  *     stays stopped here, and the sentence says so.
  *     A guest that waits at the other side for somebody to let it go on (-S) is not run there by
- *     this: whoever has both monitors may let it go on here instead, where it is VM_POSTMIGRATE.
+ *     this: whoever has both monitors may let it go on here instead, where it is VM_POSTMIGRATE,
+ *     when the target has ended before it was let go. Neither side can see to that, and none of them
+ *     goes on by itself.
  * I2  Until then any failure, and outgoing_cancel(), leave the machine as it was.
  * I3  Everything that was made for it (connections, commands, threads, the log of writes) is gone when
  *     its last status is told.

@@ -31,9 +31,13 @@ int vm_migration_begin(struct vm *vm, struct err **err);
 void vm_migration_halt(struct vm *vm);
 
 enum vm_migration_outcome {
-	VM_MIGRATION_UNDONE,      /* it goes on here, in the state in which it was halted */
-	VM_MIGRATION_SAVED,       /* VM_POSTMIGRATE; it may go on here as well */
-	VM_MIGRATION_HANDED_OVER, /* VM_POSTMIGRATE; it may not */
+	VM_MIGRATION_UNDONE, /* it goes on here, in the state in which it was halted */
+	/*
+	 * VM_POSTMIGRATE; it may go on here as well: when somebody says so, who knows that it does not
+	 * run, and will not, where its state went (a file, a command, a target that holds it).
+	 */
+	VM_MIGRATION_SAVED,
+	VM_MIGRATION_HANDED_OVER, /* VM_POSTMIGRATE; it may not, whatever becomes of the target */
 	VM_MIGRATION_UNKNOWN,     /* VM_PAUSED: a person has to find out where it may go on */
 };
 
