@@ -249,6 +249,20 @@ def test_no_place_is_left(daemon):
     assert [d["data"]["id"] for d in domain.qmp("query-memory-devices")] == ["ua-more"]
 
 
+def test_nothing_comes_to_the_bus(daemon):
+    """Where the domain says so of its root bus."""
+    domain = hotplug_domain(daemon, "stays", "pc")
+    ElementTree.SubElement(domain.devices, "memballoon", model="none")
+    root = ElementTree.SubElement(
+        domain.devices, "controller", type="pci", index="0", model="pci-root"
+    )
+    ElementTree.SubElement(root, "target", hotplug="off")
+    start(domain)
+    said = domain.refused("attach-device", memory(domain, "ua-next"), "--live")
+    assert "slot" in said or "hotplug" in said, said
+    assert domain.aliases() == []
+
+
 @pytest.mark.parametrize(
     "machine, model",
     [

@@ -95,7 +95,7 @@ PROPERTIES = {
     "virtio-mem-pci": ["prealloc", "dynamic-memslots", "memaddr", "requested-size"],
     "pcie-root-port": ["hotplug"],
     "ICH9-LPC": ["disable_s3", "disable_s4", "noreboot"],
-    "PIIX4_PM": ["disable_s3", "disable_s4"],
+    "PIIX4_PM": ["acpi-root-pci-hotplug", "disable_s3", "disable_s4"],
     "memory-backend-memfd": ["hugetlb", "share", "reserve"],
     "memory-backend-file": ["discard-data", "mem-path", "prealloc-threads", "reserve"],
     "max-x86_64-cpu": ["migratable"],

@@ -50,6 +50,7 @@ struct vm_machine_config {
 	bool dump_guest_core; /* off: guest memory is left out of core dumps */
 	bool mem_merge;       /* guest memory may be merged (MADV_MERGEABLE) */
 	char *memory_backend; /* id; see memory.backend */
+	bool root_fixed;      /* no device comes to or goes from a flat root bus */
 	/* -accel: of each vCPU's ring of written pages, a power of two; 0: bitmaps instead */
 	uint32_t dirty_ring_entries;
 };

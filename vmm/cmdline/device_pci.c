@@ -156,7 +156,7 @@ int cmdline_devices_check_functions(const struct vm_config *config, struct err *
 
 bool cmdline_root_has_hotplug(const struct vm_config *config)
 {
-	return config->machine.type == VM_MACHINE_PC;
+	return config->machine.type == VM_MACHINE_PC && !config->machine.root_fixed;
 }
 
 bool cmdline_device_has_hotplug(const struct vm_config *config,

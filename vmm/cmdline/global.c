@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * -global: what management programs set of parts that every PC has and that are not here. The values
- * allowed are those that are true of a machine without them. See internal.h.
+ * allowed are those that are true of a machine without them; one says of the root bus of machine pc
+ * whether devices come to it. See internal.h.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -10,10 +11,11 @@
 #include "base/num.h"
 #include "vmm/cmdline/internal.h"
 
-/* What such a part would have; checked, and then forgotten. */
+/* What such a part would have; checked, and then forgotten, but for the last. */
 struct global_part {
 	uint8_t disable_s3, disable_s4;
 	bool noreboot;
+	bool acpi_root_pci_hotplug;
 };
 
 #define FIELD(field) PROP_FIELD(struct global_part, field)
@@ -46,7 +48,15 @@ static const struct prop ich9_list[] = {
 };
 const struct props cmdline_ich9_props = TABLE(ich9_list);
 
-static const struct prop piix4_list[] = {NO_S3, NO_S4};
+static const struct prop piix4_list[] = {
+	NO_S3,
+	NO_S4,
+	{.name = "acpi-root-pci-hotplug",
+	 .type = PROP_BOOL,
+	 FIELD(acpi_root_pci_hotplug),
+	 .defval = "on",
+	 .help = "of machine pc: devices come to and go from pci.0 while the guest runs"},
+};
 const struct props cmdline_piix4_props = TABLE(piix4_list);
 
 static const char *const tick_policies[] = {"discard", "delay", "slew", "merge", NULL};
@@ -84,11 +94,10 @@ int cmdline_global(struct cmdline *cl, const char *option, const char *arg, stru
 	size_t dot = strcspn(arg, "."), equals = strcspn(arg, "=");
 	const struct props *props = global_find(arg, dot);
 	char what[CMDLINE_WHAT_MAX], key[32];
-	struct global_part part = {0};
+	struct global_part part = {.acpi_root_pci_hotplug = !cl->machine.root_fixed};
 	json_t *value;
 	int ret;
 
-	(void)cl;
 	if (!arg[equals] || dot > equals)
 		return err_set(err, EINVAL, "%s: '%s' sets nothing; allowed: DRIVER.PROPERTY=VALUE",
 			       option, arg);
@@ -103,5 +112,6 @@ int cmdline_global(struct cmdline *cl, const char *option, const char *arg, stru
 		return cmdline_oom(err);
 	ret = props_set(props, what, key, value, &part, err);
 	json_decref(value);
+	cl->machine.root_fixed = !part.acpi_root_pci_hotplug;
 	return ret;
 }

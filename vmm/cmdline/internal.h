@@ -26,6 +26,7 @@ struct cmdline_machine {
 	char *accel;
 	char *memory_backend;
 	bool dump_guest_core, mem_merge;
+	bool root_fixed; /* -global */
 	uint32_t dirty_ring_entries;
 };
 

@@ -20,7 +20,10 @@
 #include "base/err.h"
 #include "vmm/cmdline/config.h"
 
-/* May devices come to the root bus? To a flat one; on other machines they go behind root ports. */
+/*
+ * May devices come to the root bus? To a flat one, unless that was forbidden; on other machines they
+ * go behind root ports.
+ */
 bool cmdline_root_has_hotplug(const struct vm_config *config);
 /* And to where this one is, a device of PCI? */
 bool cmdline_device_has_hotplug(const struct vm_config *config,

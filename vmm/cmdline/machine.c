@@ -286,6 +286,7 @@ int cmdline_machine_finish(struct cmdline *cl, struct err **err)
 	machine->type = type->type;
 	machine->name = type->name;
 	machine->root_bus = type->root_bus;
+	machine->root_fixed = cl->machine.root_fixed;
 	machine->dump_guest_core = cl->machine.dump_guest_core;
 	machine->mem_merge = cl->machine.mem_merge;
 	machine->dirty_ring_entries = cl->machine.dirty_ring_entries;

@@ -42,7 +42,8 @@ static void test_accepted(void **state)
 		BASE "-global ICH9-LPC.noreboot=off -watchdog-action reset",
 		COMMON
 		"-machine pc-i440fx-9.0,usb=off,dump-guest-core=off,memory-backend=pc.ram " MEMORY
-		"-global PIIX4_PM.disable_s3=1 -global PIIX4_PM.disable_s4=1",
+		"-global PIIX4_PM.disable_s3=1 -global PIIX4_PM.disable_s4=1 "
+		"-global PIIX4_PM.acpi-root-pci-hotplug=off",
 		/* <iothreads> with a pool */
 		BASE "-object {\"qom-type\":\"iothread\",\"id\":\"iothread1\","
 		     "\"thread-pool-min\":1,\"thread-pool-max\":8}",
