@@ -19,9 +19,10 @@
  *     out, nothing is lost by what was said before.
  * I2  Nothing is taken from the guest for a report while VIRTIO_BALLOON_F_PAGE_POISON is negotiated
  *     and poison_val is not 0: the pages keep that value.
- * I3  One turn of the loop gives back BALLOON_TURN_BYTES, and looks at BALLOON_TURN_PAGES page
- *     numbers or segments, at most: a longer request goes on in a later turn, with its place in the
- *     ring. The device lock is held no longer than a turn.
+ * I3  One turn of the loop looks at BALLOON_TURN_PAGES page numbers or segments at most, and gives
+ *     back BALLOON_TURN_BYTES, or as many large host pages as these numbers were the last parts of:
+ *     a longer request goes on in a later turn, with its place in the ring. The device lock is held
+ *     no longer than a turn.
  * I4  Whoever is busy with a region does not keep the device waiting: after some attempts the pages
  *     stay the guest's, and are counted (discards_failed).
  * I5  At most one request for statistics is with the driver. Of a buffer BALLOON_STATS_ENTRIES_MAX
