@@ -25,6 +25,15 @@ def test_poweroff(folder):
     assert "END" in text and "had no effect" not in text
 
 
+def test_process_has_a_name(folder):
+    """As far as the kernel keeps it."""
+    args = SMALL + ["-name", "g,process=qemu:guest-1234"]
+    with Machine(folder, "test=none end=spin", args, qmp=True) as machine:
+        machine.qmp()
+        comm = pathlib.Path(f"/proc/{machine.process.pid}/comm").read_text()
+        assert comm == "qemu:guest-1234"[:15] + "\n"
+
+
 @pytest.mark.parametrize("how", ["reset", "reset-acpi", "triple"])
 def test_no_reboot(folder, how):
     text = run_guest(folder, f"test=none end={how}", SMALL + ["-no-reboot"])

@@ -103,6 +103,7 @@ void vm_config_free(struct vm_config *config)
 	free(config->initrd);
 	free(config->append);
 	free(config->name);
+	free(config->process);
 	free(config->incoming);
 	free(config->pidfile);
 	free(config->metrics_path);

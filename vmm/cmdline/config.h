@@ -417,6 +417,7 @@ struct vm_config {
 	char *append; /* "" when not given */
 
 	char *name;         /* -name guest= */
+	char *process;      /* -name process=: what lists of processes show; or NULL */
 	bool debug_threads; /* name the threads */
 	bool has_uuid;
 	uint8_t uuid[16];  /* in the order of the text */

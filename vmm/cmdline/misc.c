@@ -16,6 +16,10 @@
 
 static const struct prop name_list[] = {
 	{.name = "guest", .type = PROP_STRING, FIELD(name), .help = "name of the guest"},
+	{.name = "process",
+	 .type = PROP_STRING,
+	 FIELD(process),
+	 .help = "name of the process in lists of processes"},
 	{.name = "debug-threads",
 	 .type = PROP_BOOL,
 	 FIELD(debug_threads),

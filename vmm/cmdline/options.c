@@ -79,7 +79,8 @@ const struct cmdline_option cmdline_options[] = {
 	       "an inherited descriptor, to be named /dev/fdset/N"),
 
 	HEADING("Process"),
-	OPTION("name", "[guest=]NAME[,debug-threads=on]", cmdline_name, "name of the guest"),
+	OPTION("name", "[guest=]NAME[,process=NAME][,debug-threads=on]", cmdline_name,
+	       "name of the guest"),
 	OPTION("metrics", "[path=]PATH", cmdline_metrics,
 	       "tell metrics to whoever connects to a Unix socket"),
 	FLAG("S", cmdline_paused, "do not start the CPUs until the monitor says so"),

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -99,6 +100,9 @@ static int ebb_start(struct ebb *ebb, struct err **err)
 	const struct vm_config *c = ebb->config;
 	int ret;
 
+	/* the kernel cuts what is longer than it keeps */
+	if (c->process)
+		prctl(PR_SET_NAME, c->process);
 	if (c->daemonize) {
 		ret = daemon_start(&ebb->daemon_fd, err);
 		if (ret)

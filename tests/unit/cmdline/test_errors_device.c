@@ -393,7 +393,7 @@ static const struct error_row rows[] = {
 	 "xxxxxxxxxxxxxxxxxxx",
 	 ENAMETOOLONG, "-metrics: path= is too long for a socket; allowed: 107 bytes"},
 	{"-name guest=", EINVAL, "-name: guest= is empty"},
-	{"-name x,foo=1", EINVAL, "-name: foo is unknown; allowed: guest, debug-threads"},
+	{"-name x,foo=1", EINVAL, "-name: foo is unknown; allowed: guest, process, debug-threads"},
 	{"-uuid x", EINVAL,
 	 "-uuid: uuid=x is not a UUID; allowed: hexadecimal digits in groups of 8-4-4-4-12"},
 	{"-uuid 12345678-1234-1234-1234-1234567890", EINVAL,

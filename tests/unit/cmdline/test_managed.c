@@ -11,7 +11,7 @@
 #include "tests/unit/cmdline/fixture.h"
 
 #define COMMON                                                                              \
-	"-name guest=N,debug-threads=on -S "                                                \
+	"-name guest=N,process=qemu:N,debug-threads=on -S "                                 \
 	"-object {\"qom-type\":\"secret\",\"id\":\"masterKey0\",\"format\":\"raw\","        \
 	"\"file\":\"/x/master-key.aes\"} -accel kvm -overcommit mem-lock=off "              \
 	"-smp 2,sockets=2,cores=1,threads=1 -uuid 00112233-4455-6677-8899-aabbccddeeff "    \
