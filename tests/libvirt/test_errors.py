@@ -27,6 +27,15 @@ REFUSED = {
         "<interface type='user'><model type='virtio'/></interface>",
         "there is no network in this version|network backend is not supported",
     ),
+    "conventional": (
+        "<watchdog model='i6300esb' action='reset'/>",
+        "-device pcie-pci-bridge: there is no conventional PCI on q35",
+    ),
+    "device-of-host": (
+        "<hostdev mode='subsystem' type='pci'><source><address domain='0' bus='0' slot='1' "
+        "function='0'/></source></hostdev>",
+        "passthrough of host PCI devices",
+    ),
     "graphics": ("<graphics type='vnc' port='-1' autoport='yes'/>", "video model"),
     "video": ("<video><model type='virtio'/></video>", "does not support video model 'virtio'"),
     "usb": ("<input type='tablet' bus='usb'/>", "USB (bus )?is disabled"),

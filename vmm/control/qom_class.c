@@ -149,6 +149,7 @@ const struct qom_class qom_classes[] = {
 	PLAIN("vmport", "isa-device"),
 	{.name = "ICH9-LPC", .parent = "pci-device", .table = &cmdline_ich9_props},
 	{.name = "PIIX4_PM", .parent = "pci-device", .table = &cmdline_piix4_props},
+	PLAIN("pcie-pci-bridge", "base-pci-bridge"),
 
 	/* objects */
 	{.name = "memory-backend",
