@@ -54,6 +54,7 @@ class Session:
         """What COMMAND asked the guest for is there, and known to libvirt."""
         if "start" in command:
             self.domain.listen()
+            self.domain.expect("^follow: ready$")
             self.domain.type("verify 0")
             self.domain.expect("^verified 0 ")
         if "update-memory-device" in command:

@@ -93,6 +93,7 @@ def test_plain_start(daemon):
     kept = Domain(daemon, "kept", small=True).define()
     kept.virsh("start")
     kept.listen()
+    kept.expect("^follow: ready$")
     kept.type("verify 0")
     kept.expect("^verified 0 wrong=0$")
     passing = Domain(daemon, "passing", "q35", small=True)
@@ -200,6 +201,7 @@ def test_autostart(new_daemon):
     new_daemon.host_starts()
     new_daemon.start()
     domain.listen()
+    domain.expect("^follow: ready$")
     domain.type("verify 0")
     domain.expect("^verified 0 wrong=0$")
     assert domain.state() == "running"
