@@ -48,9 +48,8 @@ static const struct {
 	 "memory that comes and goes is virtio-mem's; allowed: virtio-mem-pci"},
 	{"intel-iommu amd-iommu virtio-iommu", "there is no IOMMU for guests in this version"},
 	{"pcie-pci-bridge",
-	 "there is no conventional PCI on q35, for which libvirt adds this bridge: a device of the "
-	 "domain, such as a network card, a watchdog or one of the host's, is not there in this "
-	 "version"},
+	 "there are no bridges to conventional PCI; libvirt adds this one for a device of the "
+	 "domain that is not there in this version, such as a network card or a watchdog"},
 	{"pci-bridge i82801b11-bridge pxb x3130- xio3130- ioh3420",
 	 "there are no bridges and switches; allowed: pcie-root-port"},
 	{"virtio-crypto", "there is no virtio-crypto device in this version"},
