@@ -211,7 +211,7 @@ static void explain_stuck_shrink(struct explain *e)
 	} else if (!explain_looked(e)) {
 		e->out->reason = RESIZE_GUEST_SILENT;
 	} else {
-		explain_add(e, ": no block of it can be emptied, or it tries later");
+		explain_add(e, ": no block of it can be emptied, or it takes longer");
 	}
 	explain_refusals(e);
 	explain_errors(e);

@@ -180,7 +180,7 @@ static void test_shrinking(void **state)
 	      "parts "
 	      "of 128 MiB: it read the new size, and sent no request: no block of it can be "
 	      "emptied, "
-	      "or it tries later");
+	      "or it takes longer");
 	f.stats.resize_size_reads = 0;
 	check(&f, RESIZE_GUEST_SILENT,
 	      "the guest gave back nothing of 1 GiB; the other 1 GiB stay plugged, in 20 of 32 "
