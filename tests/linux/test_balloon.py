@@ -11,7 +11,7 @@ BOOT_MIB, DEVICE_MIB, BALLOON_MIB = 512, 256, 64
 FILE_MIB = 96  # kernels take movable memory first, which is the device's
 FREED_MIB = 64  # of that: reports are of whole pieces of 2 MiB
 LATE_MIB = 160  # what the kernel keeps of boot memory for itself
-# A kernel that cannot empty a block at once, as while it reports some of it, tries again after 50 s.
+# A kernel that cannot empty a block at once, as while it reports some of it, tries later: in 50 s.
 WAIT_S, LOOK_EVERY_S = 120, 0.25
 # A kernel that clears what it allocates clears each block of 128 MiB before it gives it back, which
 # makes the host find memory for all that was reported: seconds, in an emulated host.
