@@ -169,6 +169,13 @@ void vm_incoming_end(struct vm *vm)
 	machine.runs = true;
 }
 
+bool vm_incoming_is_held(const struct vm *vm)
+{
+	(void)vm;
+	check(machine.ended && !machine.runs, "who is asked how to begin has not begun");
+	return machine.config.start_paused;
+}
+
 /* ---- memory that comes later ---- */
 
 /* Read at once from a source that is asked; else as far as it comes. */

@@ -19,6 +19,7 @@
 #include <jansson.h>
 
 #include "vmm/cmdline/cmdline.h"
+#include "vmm/cmdline/internal.h"
 #include "vmm/cmdline/live.h"
 
 #define WORDS_MAX  64
