@@ -18,7 +18,7 @@ from drivers import BLOCKS, EBB_MEM, LOOK_EVERY_S, MEMORY_MIB, MIB, REGION_MIB, 
 from guests import APPEND, ASKING_DISK, DRIVER_DISK, NEWEST, OLDEST, machine, power_off
 
 ALL = os.environ.get("EBB_ALL") == "1"
-RESIZES = 200 if ALL else 40
+RESIZES = 200 if ALL else 24
 LOAD = "--vm 2 --vm-bytes 384M --mmap 1 --mmap-bytes 96M --fork 1"
 NEEDED_MIB = 1792
 HELD_MIB = 1100  # more than the boot memory
