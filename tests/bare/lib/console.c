@@ -23,6 +23,7 @@
 #define IER_RECEIVE  0x01u
 #define FIFO_BYTES   16u
 #define TEXT_MAX     512u
+#define SEIZE_TURNS  (UINT32_C(1) << 20)
 
 struct text {
 	char bytes[TEXT_MAX];
@@ -155,4 +156,14 @@ void console_printf(const char *format, ...)
 	__atomic_store_n(&console_lock, 0, __ATOMIC_RELEASE);
 	if (interrupts)
 		cpu_interrupts_on();
+}
+
+void console_seize(void)
+{
+	for (uint32_t turns = 0; turns < SEIZE_TURNS; turns++) {
+		if (__atomic_load_n(&console_lock, __ATOMIC_ACQUIRE) == 0)
+			return;
+		cpu_relax();
+	}
+	__atomic_store_n(&console_lock, 0, __ATOMIC_RELEASE);
 }

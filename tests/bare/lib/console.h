@@ -25,5 +25,10 @@ int console_read(void);
 
 /* %s %c %d %u %x with l, width and 0; %% */
 void console_printf(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/*
+ * The last words of a processor come next: an exception or an NMI may have met it while it was writing.
+ * Whoever else writes has time enough to end.
+ */
+void console_seize(void);
 
 #endif

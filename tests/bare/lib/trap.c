@@ -106,6 +106,7 @@ void trap_dispatch(struct trap_frame *frame)
 
 	if (frame->vector < TRAP_FIRST_IRQ) {
 		trap_recover(frame);
+		console_seize();
 		console_printf("TRAP vector=%lu error=0x%lx rip=0x%lx cr2=0x%lx rsp=0x%lx\n",
 			       frame->vector, frame->error, frame->rip, cpu_cr2(), frame->rsp);
 		power_die("trap: unexpected exception");
