@@ -174,10 +174,14 @@ class Domain:
         devices = (device["data"] for device in self.qmp("query-memory-devices"))
         return {d["id"]: (d["requested-size"], d["size"]) for d in devices}
 
-    def sizes(self):
-        """The same as libvirt has it, which is what the emulator has."""
+    def known_sizes(self):
+        """The same as libvirt has it."""
         devices = self.memory_devices().items()
-        known = {alias: (figures["requested"], figures["current"]) for alias, figures in devices}
+        return {alias: (figures["requested"], figures["current"]) for alias, figures in devices}
+
+    def sizes(self):
+        """What both have."""
+        known = self.known_sizes()
         emulator = self.emulator_sizes()
         assert known == emulator, f"libvirt says {known}, the emulator {emulator}"
         return known

@@ -103,7 +103,8 @@ class Guest:
         assert self.domain.state() == "running"
         self.pattern.check()
         self.pattern.runs_on()
-        self.domain.sizes()
+        # What the emulator told meanwhile waits for the end of a job.
+        wait(lambda: self.domain.known_sizes() == self.domain.emulator_sizes())
 
     def follows(self):
         """It has what it was asked to have."""
@@ -356,6 +357,7 @@ def test_postcopy_cut_and_resumed(both):
         guest.domain.virsh("domjobabort", "--postcopy")
         assert process.wait(TIMEOUT_S) != 0
     here.events.expect("lifecycle cut Suspended Post-copy-Error")
+    wait(lambda: "(post-copy failed)" in there.virsh("domstate", "cut", "--reason"))
     resume = ("--postcopy", "--postcopy-resume", "--postcopy-bandwidth", "64")
     here.virsh(*guest.words(there, *resume))
     assert active(here) == []
