@@ -305,7 +305,7 @@ def part_tsan(tally):
     names = [name for name in meson_names(folder, "unit") if not name.startswith(ONE_THREAD)]
     if not names:
         raise PartFailed("meson names no unit tests")
-    before = ["nice", "-n", "10", *steady_addresses()]
+    before = ["nice", "-n", "19", *steady_addresses()]
     meson_test(tally, folder, "unit", TSAN_ENV, 10, before, names)
 
 
