@@ -4,9 +4,9 @@
  * often a person whose management program wrote the command line. See device.h.
  */
 #include <errno.h>
-#include <string.h>
 
 #include "base/num.h"
+#include "base/words.h"
 #include "vmm/cmdline/device.h"
 #include "vmm/cmdline/internal.h"
 
@@ -56,23 +56,11 @@ static const struct {
 	{"vmcoreinfo vmgenid", "there is no firmware that would tell guests of it"},
 };
 
-static bool word_matches(const char *word, size_t size, const char *name)
-{
-	if (*word == '*')
-		return memmem(name, strlen(name), word + 1, size - 1) != NULL;
-	return !strncmp(name, word, size);
-}
-
 const char *device_missing_reason(const char *name)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(device_missing); i++) {
-		for (const char *word = device_missing[i].words; *word;) {
-			size_t size = strcspn(word, " ");
-
-			if (word_matches(word, size, name))
-				return device_missing[i].reason;
-			word += size + (word[size] == ' ');
-		}
+		if (words_match(device_missing[i].words, name))
+			return device_missing[i].reason;
 	}
 	return NULL;
 }

@@ -3,9 +3,8 @@
  * Options that other monitors have, and management programs write, and what to say of them: which
  * thing is not there, and where there is one, the way to do without. See internal.h.
  */
-#include <string.h>
-
 #include "base/num.h"
+#include "base/words.h"
 #include "vmm/cmdline/internal.h"
 
 static const struct {
@@ -41,25 +40,10 @@ static const struct {
 	{"trace d D", "there is no such log; -metrics and the monitors tell what happens"},
 };
 
-/* Is @name a word of @names? */
-static bool missing_has(const char *names, const char *name)
-{
-	size_t len = strlen(name);
-
-	for (; *names; names += strspn(names, " ")) {
-		size_t word = strcspn(names, " ");
-
-		if (word == len && !memcmp(names, name, len))
-			return true;
-		names += word;
-	}
-	return false;
-}
-
 const char *cmdline_missing_reason(const char *name)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(missing_options); i++) {
-		if (missing_has(missing_options[i].names, name))
+		if (words_have(missing_options[i].names, name))
 			return missing_options[i].reason;
 	}
 	return NULL;

@@ -3,9 +3,8 @@
  * Commands that QEMU has and this program has not: what is said to who sends one, which is often a
  * management program that shows it to a person. See internal.h.
  */
-#include <string.h>
-
 #include "base/num.h"
+#include "base/words.h"
 #include "vmm/control/internal.h"
 
 /* A word stands for all names that begin with it. */
@@ -33,13 +32,8 @@ static const struct {
 const char *control_missing_reason(const char *name)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(missing_commands); i++) {
-		for (const char *word = missing_commands[i].words; *word;) {
-			size_t size = strcspn(word, " ");
-
-			if (!strncmp(name, word, size))
-				return missing_commands[i].reason;
-			word += size + strspn(word + size, " ");
-		}
+		if (words_match(missing_commands[i].words, name))
+			return missing_commands[i].reason;
 	}
 	return NULL;
 }
