@@ -6,7 +6,7 @@
 #include <errno.h>
 
 #include "base/num.h"
-#include "base/words.h"
+#include "qmp/words.h"
 #include "vmm/cmdline/device.h"
 #include "vmm/cmdline/internal.h"
 

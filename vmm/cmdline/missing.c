@@ -4,7 +4,7 @@
  * thing is not there, and where there is one, the way to do without. See internal.h.
  */
 #include "base/num.h"
-#include "base/words.h"
+#include "qmp/words.h"
 #include "vmm/cmdline/internal.h"
 
 static const struct {

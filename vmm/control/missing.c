@@ -4,7 +4,7 @@
  * management program that shows it to a person. See internal.h.
  */
 #include "base/num.h"
-#include "base/words.h"
+#include "qmp/words.h"
 #include "vmm/control/internal.h"
 
 /* A word stands for all names that begin with it. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Lists of names: see words.h. */
-#include "base/words.h"
+#include "qmp/words.h"
 
 #include <stddef.h>
 #include <string.h>

@@ -3,8 +3,8 @@
  * Lists of names in one text, with a space between them: tables of what is known by many names.
  * No system calls, no memory of its own; any thread.
  */
-#ifndef BASE_WORDS_H
-#define BASE_WORDS_H
+#ifndef QMP_WORDS_H
+#define QMP_WORDS_H
 
 #include <stdbool.h>
 

@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "base/words.h"
+#include "qmp/words.h"
 
 static void test_whole_names(void **state)
 {
