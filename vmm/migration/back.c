@@ -162,6 +162,8 @@ static void *back_main(void *opaque)
 	 */
 	if (ret == -EREMOTEIO && !back_is(back, &back->running))
 		cancel_raise(back->cancel);
+	if (back->ops.ended)
+		back->ops.ended(back->opaque);
 	if (back->ops.changed)
 		back->ops.changed(back->opaque);
 	return NULL;

@@ -33,6 +33,8 @@ struct back_ops {
 	int (*have)(void *opaque, const void *bytes, size_t size, struct err **err);
 	/* READY, RUNNING or DONE came, or it has ended. May be NULL. */
 	void (*changed)(void *opaque);
+	/* It has ended; before changed(). May be NULL. */
+	void (*ended)(void *opaque);
 };
 
 enum back_end {

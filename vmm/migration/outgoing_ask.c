@@ -114,6 +114,8 @@ void outgoing_cut(struct outgoing *o)
 	running = o->running;
 	o->cut = !running;
 	pthread_mutex_unlock(&o->lock);
+	/* Whoever waits until more may be sent is to look at once. */
+	pace_suspend(o->pace, true);
 	/* A RUNNING that would be lost could not be told from one that was never said. */
 	if (running)
 		outgoing_disrupt(o);

@@ -47,6 +47,19 @@ static void outgoing_back_changed(void *opaque)
 	pthread_mutex_unlock(&o->lock);
 }
 
+/* Nobody shall wait until more may be sent over a connection that is broken. */
+static void outgoing_back_ended(void *opaque)
+{
+	struct outgoing *o = opaque;
+	bool postcopy;
+
+	pthread_mutex_lock(&o->lock);
+	postcopy = o->left;
+	pthread_mutex_unlock(&o->lock);
+	if (postcopy)
+		pace_suspend(o->pace, true);
+}
+
 static int outgoing_want(void *opaque, const void *bytes, size_t size, struct err **err)
 {
 	struct outgoing *o = opaque;
@@ -79,6 +92,7 @@ const struct back_ops outgoing_back_ops = {
 	.want = outgoing_want,
 	.have = outgoing_have,
 	.changed = outgoing_back_changed,
+	.ended = outgoing_back_ended,
 };
 
 /* ---- what is left ---- */
@@ -264,6 +278,7 @@ static int outgoing_reconnect(struct outgoing *o, struct err **err)
 	pthread_mutex_lock(&o->lock);
 	o->channel = channel;
 	pthread_mutex_unlock(&o->lock);
+	pace_suspend(o->pace, false);
 	if (!channel_is_duplex(channel))
 		return err_set(err, EINVAL, "%s: there is no way back", channel_name(channel));
 	o->header.flags |= RECORD_FLAG_RECOVER;

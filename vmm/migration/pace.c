@@ -31,6 +31,7 @@ struct pace {
 	int changed;          /* eventfd: the limit is another one */
 	pthread_mutex_t lock;
 	atomic_uint_fast64_t limit; /* written with lock held */
+	atomic_bool suspended;
 	int64_t level;              /* bytes, negative: owed; guarded by lock */
 	uint64_t filled_ns;         /* as of when; guarded by lock */
 };
@@ -111,10 +112,21 @@ static void pace_fill(struct pace *pace, uint64_t limit)
 	pace->filled_ns += pace_scale(bytes, NS_PER_S, limit);
 }
 
+/* Who waits looks again. */
+static void pace_wake(struct pace *pace)
+{
+	uint64_t one = 1;
+	ssize_t done;
+
+	/* A counter that is full wakes as well. */
+	do {
+		done = write(pace->changed, &one, sizeof(one));
+	} while (done < 0 && errno == EINTR);
+}
+
 void pace_set(struct pace *pace, uint64_t bytes_per_s)
 {
-	uint64_t one = 1, limit;
-	ssize_t done;
+	uint64_t limit;
 
 	pthread_mutex_lock(&pace->lock);
 	limit = atomic_load(&pace->limit);
@@ -126,10 +138,13 @@ void pace_set(struct pace *pace, uint64_t bytes_per_s)
 	}
 	atomic_store(&pace->limit, bytes_per_s);
 	pthread_mutex_unlock(&pace->lock);
-	/* A counter that is full wakes as well. */
-	do {
-		done = write(pace->changed, &one, sizeof(one));
-	} while (done < 0 && errno == EINTR);
+	pace_wake(pace);
+}
+
+void pace_suspend(struct pace *pace, bool suspended)
+{
+	atomic_store(&pace->suspended, suspended);
+	pace_wake(pace);
 }
 
 /* Take @bytes and return 0, or return how many nanoseconds to wait at least. */
@@ -137,6 +152,8 @@ static uint64_t pace_try(struct pace *pace, uint64_t bytes)
 {
 	uint64_t limit, wait_ns = 0;
 
+	if (atomic_load(&pace->suspended))
+		return 0;
 	pthread_mutex_lock(&pace->lock);
 	limit = atomic_load(&pace->limit);
 	if (limit) {

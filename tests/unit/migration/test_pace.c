@@ -85,12 +85,9 @@ static void *taker_run(void *opaque)
 	return NULL;
 }
 
-/* One byte a second, and far too many of them are owed. */
-static void start_takers(struct rig *rig, struct taker *takers, pthread_t *threads, size_t nr)
+static void join_takers(struct rig *rig, struct pace *pace, struct taker *takers,
+			pthread_t *threads, size_t nr)
 {
-	struct pace *pace = pace_new(1, NULL);
-
-	assert_int_equal(pace_take(pace, GIB, rig->cancel, NULL), 0);
 	for (size_t i = 0; i < nr; i++) {
 		takers[i] = (struct taker){.rig = rig, .pace = pace, .bytes = 1};
 		assert_int_equal(pthread_create(&threads[i], NULL, taker_run, &takers[i]), 0);
@@ -100,6 +97,15 @@ static void start_takers(struct rig *rig, struct taker *takers, pthread_t *threa
 			sched_yield();
 		rig_wait_asleep(takers[i].tid);
 	}
+}
+
+/* One byte a second, and far too many of them are owed. */
+static void start_takers(struct rig *rig, struct taker *takers, pthread_t *threads, size_t nr)
+{
+	struct pace *pace = pace_new(1, NULL);
+
+	assert_int_equal(pace_take(pace, GIB, rig->cancel, NULL), 0);
+	join_takers(rig, pace, takers, threads, nr);
 }
 
 static void check_takers(struct taker *takers, pthread_t *threads, size_t nr, int ret)
@@ -129,6 +135,28 @@ static void test_lift(void **state)
 
 	start_takers(*state, takers, threads, 3);
 	pace_set(takers[0].pace, 0);
+	check_takers(takers, threads, 3, 0);
+}
+
+/* Nobody waits, and what was owed before is owed afterwards: no less, and no more. */
+static void test_suspend(void **state)
+{
+	struct rig *rig = *state;
+	struct taker takers[3];
+	pthread_t threads[3];
+	struct pace *pace;
+
+	start_takers(rig, takers, threads, 3);
+	pace = takers[0].pace;
+	pace_suspend(pace, true);
+	for (size_t i = 0; i < ARRAY_SIZE(threads); i++)
+		pthread_join(threads[i], NULL);
+	assert_int_equal(pace_take(pace, UINT64_MAX, rig->cancel, NULL), 0);
+	assert_int_equal(pace_limit(pace), 1);
+	pace_suspend(pace, false);
+	join_takers(rig, pace, takers, threads, 3);
+	/* 3 GiB a second: less than what is owed, had the large one been counted */
+	pace_set(pace, 3 * GIB);
 	check_takers(takers, threads, 3, 0);
 }
 
@@ -165,6 +193,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_rate, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_cancel, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_lift, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_suspend, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_raise, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_begin, rig_setup, rig_teardown),
 	};
