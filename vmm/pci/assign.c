@@ -22,8 +22,8 @@
 #define PCI_PREFETCH_RESERVE       (32 * MIB)
 #define PCI_PREFETCH_RESERVE_PARTS 256 /* of window64: as many ports as there are buses */
 
-/* Does anything that was assigned on @bus overlap @r? Then *ret_end is where that ends. */
-static bool pci_bus_taken(const struct pci_bus *bus, struct range r, uint64_t *ret_end)
+/* Does anything that was assigned on @bus overlap @r, of ports with @io? Then *ret_end is its end. */
+static bool pci_bus_taken(const struct pci_bus *bus, bool io, struct range r, uint64_t *ret_end)
 {
 	const struct pci_device *dev;
 	unsigned int devfn, i;
@@ -33,10 +33,10 @@ static bool pci_bus_taken(const struct pci_bus *bus, struct range r, uint64_t *r
 		struct range taken[PCI_BARS + 2] = {{0, 0}};
 
 		for (i = 0; i < PCI_BARS; i++)
-			if (dev->bars[i].assigned)
+			if (dev->bars[i].assigned && dev->bars[i].is_io == io)
 				taken[i] = (struct range){dev->bars[i].power_on_gpa,
 							  dev->bars[i].size};
-		if (dev->port && dev->port->assigned) {
+		if (dev->port && dev->port->assigned && !io) {
 			taken[PCI_BARS] = dev->port->memory;
 			taken[PCI_BARS + 1] = dev->port->prefetch;
 		}
@@ -51,7 +51,7 @@ static bool pci_bus_taken(const struct pci_bus *bus, struct range r, uint64_t *r
 }
 
 /* The lowest place for @size bytes in @window; false when there is none. */
-static bool pci_window_fit(const struct pci_bus *bus, struct range window, uint64_t size,
+static bool pci_window_fit(const struct pci_bus *bus, bool io, struct range window, uint64_t size,
 			   uint64_t align, uint64_t *ret_gpa)
 {
 	struct range at = {window.start, size};
@@ -60,7 +60,7 @@ static bool pci_window_fit(const struct pci_bus *bus, struct range window, uint6
 		if (!num_align_up(at.start, align, &at.start) || !range_contains(window, at))
 			return false;
 		*ret_gpa = at.start;
-	} while (pci_bus_taken(bus, at, &at.start));
+	} while (pci_bus_taken(bus, io, at, &at.start));
 	return true;
 }
 
@@ -70,6 +70,22 @@ static bool pci_bar_is_high(const struct pci_device *dev, unsigned int index)
 	return dev->bars[index].is_64bit &&
 	       (!dev->bus->port ||
 		(dev->power_on[PCI_BAR0 + 4 * index] & PCI_BAR_PREFETCHABLE) != 0);
+}
+
+static int pci_io_bar_assign(struct pci_device *dev, unsigned int index, struct err **err)
+{
+	struct pci_bar *bar = &dev->bars[index];
+	struct range all = dev->host->config.window_io, window = {PCI_IO_FIRST, 0};
+
+	if (range_end(all) > PCI_IO_FIRST)
+		window.size = range_end(all) - PCI_IO_FIRST;
+	bar->assigned =
+		pci_window_fit(dev->bus, true, window, bar->size, bar->size, &bar->power_on_gpa);
+	if (bar->assigned)
+		return 0;
+	return err_set(err, ENOSPC,
+		       "device '%s': BAR %u ('%s') needs %llu ports, and none are left", dev->id,
+		       index, bar->region.name, (unsigned long long)bar->size);
 }
 
 static int pci_bar_assign(struct pci_device *dev, unsigned int index, struct err **err)
@@ -83,9 +99,12 @@ static int pci_bar_assign(struct pci_device *dev, unsigned int index, struct err
 
 	if (!bar->size || bar->assigned)
 		return 0;
-	bar->assigned = (is_high && pci_window_fit(dev->bus, high, bar->size, bar->size,
-						   &bar->power_on_gpa)) ||
-			pci_window_fit(dev->bus, low, bar->size, bar->size, &bar->power_on_gpa);
+	if (bar->is_io)
+		return pci_io_bar_assign(dev, index, err);
+	bar->assigned =
+		(is_high &&
+		 pci_window_fit(dev->bus, false, high, bar->size, bar->size, &bar->power_on_gpa)) ||
+		pci_window_fit(dev->bus, false, low, bar->size, bar->size, &bar->power_on_gpa);
 	if (bar->assigned)
 		return 0;
 	return err_set(err, ENOSPC,
@@ -130,7 +149,7 @@ static int pci_window_assign(const struct pci_port *port, bool high, uint64_t re
 	window.size = num_max(window.size, reserve);
 	if (window.size &&
 	    (!num_align_up(window.size, PCI_WINDOW_UNIT, &window.size) ||
-	     !pci_window_fit(port->dev->bus, within, window.size, align, &window.start)))
+	     !pci_window_fit(port->dev->bus, false, within, window.size, align, &window.start)))
 		return err_set(err, ENOSPC,
 			       "device '%s': no %llu MiB are left for its window %s 4 GiB, where "
 			       "the host bridge has %llu MiB",

@@ -31,7 +31,7 @@ uint16_t pci_config_command(const struct pci_device *dev)
 
 /*
  * Error bits of Status stay 0: nothing here can fail in a way that they describe. I/O decoding is
- * not writable: there are no I/O BARs.
+ * writable where there is a BAR of ports (bar.c).
  */
 void pci_config_init(struct pci_device *dev, const struct pci_identity *identity)
 {
@@ -50,7 +50,7 @@ void pci_config_init(struct pci_device *dev, const struct pci_identity *identity
 			     PCI_COMMAND_SERR | PCI_COMMAND_INTX_DISABLE);
 	dev->write_mask[PCI_CACHE_LINE_SIZE] = 0xff;
 	if (dev->has_intx) {
-		reg[PCI_INTERRUPT_PIN] = 1; /* INTA */
+		reg[PCI_INTERRUPT_PIN] = (uint8_t)(dev->intx_pin + 1); /* 1: INTA */
 		reg[PCI_INTERRUPT_LINE] = (uint8_t)pci_intx_gsi(dev);
 		dev->write_mask[PCI_INTERRUPT_LINE] = 0xff;
 	}
@@ -174,6 +174,16 @@ void pci_config_reset(struct pci_device *dev, bool addresses)
 	pci_msix_reset(dev);
 	pci_intx_reset(dev);
 	pci_config_follow(dev);
+}
+
+void pci_add_register(struct pci_device *dev, unsigned int reg, unsigned int size, uint32_t value,
+		      uint32_t write_mask, uint32_t clear_mask)
+{
+	assert(size >= 1 && size <= 4 && reg + size <= PCI_CONFIG_SIZE && !dev->cap_count);
+	bytes_put_le(dev->power_on + reg, size, value);
+	bytes_put_le(dev->write_mask + reg, size, write_mask);
+	bytes_put_le(dev->clear_mask + reg, size, clear_mask);
+	memcpy(dev->config, dev->power_on, sizeof(dev->config));
 }
 
 int pci_add_capability(struct pci_device *dev, uint8_t id, const void *bytes, unsigned int size,

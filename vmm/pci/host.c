@@ -22,6 +22,7 @@
 #define PCI_BRIDGE_DEVICE_ID 0x0008 /* generic PCI Express host bridge */
 #define PCI_BRIDGE_CLASS     0x060000
 #define PCI_ECAM_BUS_SIZE    MIB
+#define PCI_IO_END           (64 * KIB)
 #define PCI_ECAM_SIZE_MAX    (256 * MIB)
 
 static const struct pci_device_ops pci_bridge_ops;
@@ -45,6 +46,11 @@ static int pci_host_check(const struct pci_host_config *config, struct err **err
 			"end below 4 GiB",
 			(unsigned long long)config->window32.start,
 			(unsigned long long)config->window64.start);
+	if (!range_valid(config->window_io) || range_end(config->window_io) > PCI_IO_END ||
+	    (config->window_io.size && !config->pio))
+		return err_set(err, EINVAL, "PCI port window of %#llx at %#llx must end at 64 KiB",
+			       (unsigned long long)config->window_io.size,
+			       (unsigned long long)config->window_io.start);
 	if (range_overlaps(config->window32, config->window64) ||
 	    range_overlaps(config->window32, *r) || range_overlaps(config->window64, *r))
 		return err_set(err, EINVAL,
@@ -268,6 +274,8 @@ struct pci_device *pci_function_new(const struct pci_place *place, const char *i
 	dev->ops = ops;
 	dev->opaque = opaque;
 	dev->has_intx = identity->intx;
+	dev->intx_pin = identity->intx_pin % PCI_INTX_LINES;
+	dev->fixed = port || identity->fixed;
 	if (place->multifunction || place->function)
 		dev->power_on[PCI_HEADER_TYPE] = PCI_HEADER_MULTIFUNCTION;
 	pci_config_init(dev, identity);

@@ -40,6 +40,7 @@ struct pci_bar {
 	struct pci_device *dev;
 	uint64_t size; /* 0: not implemented */
 	bool is_64bit;
+	bool is_io;                /* of ports */
 	const struct bus_ops *ops; /* the device's own; may be NULL */
 	void *opaque;
 	bool assigned; /* power_on_gpa counts; guarded by host->lock */
@@ -64,6 +65,8 @@ struct pci_device {
 	const struct pci_device_ops *ops;
 	void *opaque;
 	bool has_intx;
+	uint8_t intx_pin; /* 0: INTA */
+	bool fixed;       /* or a port: its slot of the root bus has no hot-plug */
 
 	/* Guarded by host->lock: the registers, what they are after reset, what a guest may write.
 	 */
@@ -232,7 +235,7 @@ void pci_slot_reset(struct pci_port *port);
 
 /* bar.c: host->lock held. */
 uint64_t pci_bar_address(const struct pci_device *dev, unsigned int bar);
-/* Put each BAR on the MMIO bus or take it off, as COMMAND and its address say. */
+/* Put each BAR on its bus or take it off, as COMMAND and its address say. */
 void pci_bars_update(struct pci_device *dev);
 void pci_bars_unmap(struct pci_device *dev);
 

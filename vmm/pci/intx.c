@@ -13,12 +13,12 @@
 #include "vmm/pci/internal.h"
 
 /*
- * Every function here uses INTA: pin 0. On its way through a bridge a pin moves on by the number of
+ * Each slot's pins begin at another line. On its way through a bridge a pin moves on by the number of
  * the slot that it comes from (PCI Express 5.0, 2.2.8.1), as it does on the root bus.
  */
 static unsigned int pci_intx_line(const struct pci_device *dev)
 {
-	unsigned int line = dev->devfn / PCI_FUNCTIONS;
+	unsigned int line = dev->devfn / PCI_FUNCTIONS + dev->intx_pin;
 
 	if (dev->bus->port)
 		line += dev->bus->port->dev->devfn / PCI_FUNCTIONS;

@@ -80,7 +80,9 @@ bool pci_device_bar(struct pci_device *dev, unsigned int bar, struct pci_bar_inf
 		.gpa = {pci_bar_address(dev, bar), dev->bars[bar].size},
 		.mapped = dev->bars[bar].mapped,
 		.is_64bit = dev->bars[bar].is_64bit,
-		.prefetchable = dev->config[PCI_BAR0 + 4 * bar] & PCI_BAR_PREFETCHABLE,
+		.prefetchable = !dev->bars[bar].is_io &&
+				(dev->config[PCI_BAR0 + 4 * bar] & PCI_BAR_PREFETCHABLE),
+		.is_io = dev->bars[bar].is_io,
 	};
 	pthread_mutex_unlock(&dev->host->lock);
 	return true;

@@ -7,7 +7,8 @@
  *
  * I1  A device's read-only configuration bits never change by a guest's write (write masks).
  * I2  A BAR is on the MMIO bus exactly while memory decoding is enabled in COMMAND and its address
- *     is inside the host bridge's windows and, behind a port, in what the port forwards; everything
+ *     is inside the host bridge's windows and, behind a port, in what the port forwards; one of
+ *     ports, on the port bus, while I/O decoding is enabled, in the same way. Everything
  *     that depends on its address (doorbells) learns of each change through bar_mapped().
  * I3  An MSI-X message is delivered when the vector is triggered while MSI-X is enabled, the vector
  *     unmasked and COMMAND.Bus Master set; one that is triggered while masked (vector, function or
@@ -17,7 +18,7 @@
  * I4  After pci_host_reset() every device is as at power-on with its BARs assigned, as firmware
  *     would leave them, memory decoding and bus mastering off. Ports have their bus numbers (1 and
  *     up, in the order of their places) and windows, with room for devices that come later; what is
- *     on their buses is plugged.
+ *     on their buses is plugged. I/O decoding is off as well.
  * I5  A function behind a port answers only while it is plugged, the slot powered and the link up.
  *     Whatever makes that end (power off, link disabled, a reset of the bus) resets it before the
  *     guest's access is over: its BARs are off the bus, it sends nothing and does no DMA.
@@ -89,7 +90,10 @@ struct pci_identity {
 	uint8_t revision_id;
 	uint32_t class_code; /* 24 bits: class, subclass, interface */
 	bool express;        /* give it a PCI Express capability, of an endpoint */
-	bool intx;           /* interrupt pin A */
+	bool intx;           /* it has an interrupt pin: */
+	uint8_t intx_pin;    /* 0 to 3: INTA to INTD */
+	/* It is there for good: what is in its slot of the root bus does not come and go. */
+	bool fixed;
 };
 
 /* Where a function is to be. */
@@ -112,6 +116,7 @@ struct pci_host_config {
 	struct hv *hv;
 	struct range ecam;
 	struct range window32, window64;
+	struct range window_io; /* of ports; for BARs on the root bus */
 	uint32_t intx_gsi;
 	/*
 	 * I/O port of PCI_ROOT_SIZE bytes of registers by which devices come to and go from the
@@ -178,6 +183,22 @@ int pci_add_bar(struct pci_device *dev, unsigned int bar, uint64_t size, bool is
 		struct err **err);
 
 /*
+ * The same of ports: power-of-two @size from 4 to 256, on the root bus (ports forward none). Power-on
+ * addresses are from PCI_IO_FIRST up. The ops may be called by several vCPUs at a time.
+ */
+#define PCI_IO_FIRST 0xc000u
+int pci_add_io_bar(struct pci_device *dev, unsigned int bar, uint64_t size, const char *name,
+		   const struct bus_ops *ops, void *opaque, struct err **err);
+
+/*
+ * A register of the device's own that is storage, or has another value at power-on than every
+ * function's: up to 4 bytes at @reg, which is none of a BAR or of a capability. The guest may write
+ * the bits of @write_mask, and makes those of @clear_mask 0 by writing 1. Before the first reset only.
+ */
+void pci_add_register(struct pci_device *dev, unsigned int reg, unsigned int size, uint32_t value,
+		      uint32_t write_mask, uint32_t clear_mask);
+
+/*
  * Append a capability of @size bytes (the two header bytes included, which are filled in here) with
  * initial @bytes and a mask of guest-writable bits (NULL: none). With @handled, accesses beyond the
  * header go to cap_read()/cap_write() with the returned number. *ret_cap may be NULL.
@@ -200,14 +221,14 @@ void pci_msix_trigger(struct pci_device *dev, unsigned int vector);
  * pending any more. From any thread, as pci_msix_trigger().
  */
 void pci_msix_clear(struct pci_device *dev);
-/* Interrupt pin A; shared inputs are ORed. No-op for a device without a pin. */
+/* Its interrupt pin; shared inputs are ORed. No-op for a device without a pin. */
 void pci_intx_set(struct pci_device *dev, bool level);
 /* COMMAND.Bus Master: a device does no DMA while it is clear. */
 bool pci_bus_master(const struct pci_device *dev);
 
 /* ---- slots of the root bus ---- */
 
-/* Those that devices may come to and go from, a bit each: neither the bridge's nor a port's. */
+/* Those that devices may come to and go from, a bit each: not the bridge's, a port's, a fixed one's. */
 uint32_t pci_root_slots(struct pci_host *host);
 /*
  * The device on the root bus is complete: the guest is told that it is there. While no vCPU runs.
@@ -321,6 +342,7 @@ struct pci_bar_info {
 	struct range gpa; /* as programmed */
 	bool mapped;      /* and decoded */
 	bool is_64bit, prefetchable;
+	bool is_io; /* gpa is one of ports */
 };
 
 /* False where there is no such BAR. */

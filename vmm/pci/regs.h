@@ -37,6 +37,7 @@
 #define PCI_INTERRUPT_PIN  0x3d
 #define PCI_HEADER_SIZE    0x40
 
+#define PCI_COMMAND_IO           0x0001
 #define PCI_COMMAND_MEMORY       0x0002
 #define PCI_COMMAND_BUS_MASTER   0x0004
 #define PCI_COMMAND_PARITY       0x0040
@@ -57,9 +58,11 @@
 #define PCI_BRIDGE_BARS      2
 #define PCI_CLASS_PCI_BRIDGE 0x060400
 
+#define PCI_BAR_IO           0x1
 #define PCI_BAR_64BIT        0x4
 #define PCI_BAR_PREFETCHABLE 0x8
 #define PCI_BAR_FLAGS        0xf
+#define PCI_BAR_IO_FLAGS     0x3
 
 #define PCI_CAP_ID_EXPRESS 0x10
 #define PCI_CAP_ID_MSIX    0x11

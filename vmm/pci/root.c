@@ -10,8 +10,8 @@
  *	0x8	eject: writing takes what is in the slots off the bus
  *	0xc	answer: bits 4:0 a slot, bit 8: what is in it stays, that was asked for
  *
- * I1  Slot 0 and the slots of root ports have no part in this: nothing comes there, and ejecting
- *     them does nothing.
+ * I1  Slot 0 and the slots of root ports and other fixed functions have no part in this: nothing
+ *     comes there, and ejecting them does nothing.
  * I2  An ejected function was reset and does not answer when the guest's access is over (pci.h, I5,
  *     in the same way); it stays so until it is freed, or until a reset.
  * I3  A slot is told of as ejected or kept by the guest at most once for each write of its own.
@@ -39,15 +39,15 @@ static bool pci_root_has(const struct pci_host *host)
 	return host->config.slots_port != 0;
 }
 
-/* Slots of functions other than root ports; with @ports of those. host->lock held. */
-static uint32_t pci_root_used(const struct pci_host *host, bool ports)
+/* Slots of functions that may go; or, with @fixed, of ports and others that stay. host->lock held. */
+static uint32_t pci_root_used(const struct pci_host *host, bool fixed)
 {
 	const struct pci_device *dev;
 	unsigned int devfn;
 	uint32_t slots = 0;
 
 	PCI_FOR_EACH(&host->root, devfn, dev)
-	if (!dev->port == !ports)
+	if (dev->fixed == fixed)
 		slots |= 1u << devfn / PCI_FUNCTIONS;
 	return slots;
 }

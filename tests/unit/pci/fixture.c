@@ -168,6 +168,7 @@ void fixture_init(struct pci_fixture *f)
 		.ecam = {ECAM_BASE, ECAM_BUSES * MIB},
 		.window32 = {WINDOW32_BASE, WINDOW32_SIZE},
 		.window64 = {WINDOW64_BASE, WINDOW64_SIZE},
+		.window_io = {WINDOW_IO_BASE, WINDOW_IO_SIZE},
 		.intx_gsi = FAKE_GSI,
 	};
 	f->host = pci_host_new(&f->config, &err);

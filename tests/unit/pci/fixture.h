@@ -32,6 +32,9 @@
 #define WINDOW32_SIZE (256 * MIB)
 #define WINDOW64_BASE UINT64_C(0x8000000000)
 #define WINDOW64_SIZE (64 * GIB)
+/* Room for four BARs of 256 above PCI_IO_FIRST. */
+#define WINDOW_IO_BASE UINT64_C(0xd00)
+#define WINDOW_IO_SIZE (PCI_IO_FIRST + 4 * 256 - WINDOW_IO_BASE)
 
 struct fake_msi {
 	int fd; /* -1: free */

@@ -2,6 +2,7 @@
 /* BARs: power-on addresses, mapping and moves, who learns of them. See vmm/pci/pci.h I2, I4. */
 #include "fixture.h"
 
+#include <errno.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -291,7 +292,7 @@ static void test_fall_back_to_low_window(void **state)
 
 	config.mmio = bus_new();
 	config.pio = NULL;
-	config.window64 = (struct range){0, 0};
+	config.window64 = config.window_io = (struct range){0, 0};
 	host = pci_host_new(&config, NULL);
 	assert_non_null(host);
 	dev = pci_device_new(AT(host, -1), "d", &subject_identity, &subject_ops, s, NULL);
@@ -419,6 +420,101 @@ static void test_concurrent_moves(void **state)
 	assert_int_equal(mmio_read32(&s->f, s->bars[0].gpa + 4), 0x1000004);
 }
 
+/* ---- BARs of ports ---- */
+
+static uint64_t pio_read(struct subject *s, uint64_t port, unsigned int size)
+{
+	uint64_t value;
+
+	bus_read(s->f.pio, port, size, &value);
+	return value;
+}
+
+static void test_ports(void **state)
+{
+	struct subject *s = *state;
+
+	assert_int_equal(ecam_read(&s->f, SLOT, PCI_COMMAND, 2), 0);
+	ecam_write(&s->f, SLOT, PCI_COMMAND, 2, PCI_COMMAND_IO);
+	assert_int_equal(ecam_read(&s->f, SLOT, PCI_COMMAND, 2), 0); /* it has none */
+	assert_int_equal(
+		pci_add_io_bar(s->dev, 4, 32, "ports", &subject_bar_ops, &s->bars[4], NULL), 0);
+	s->bars[4].number = 0x40;
+	pci_host_reset(s->f.host);
+
+	assert_int_equal(ecam_read(&s->f, SLOT, PCI_BAR0 + 16, 4), PCI_IO_FIRST | PCI_BAR_IO);
+	assert_int_equal(pio_read(s, PCI_IO_FIRST, 1), 0xff);
+	decoding_set(s, true);
+	assert_true(s->bars[0].mapped);
+	assert_false(s->bars[4].mapped);
+	ecam_write(&s->f, SLOT, PCI_COMMAND, 2, PCI_COMMAND_IO);
+	assert_false(s->bars[0].mapped);
+	assert_true(s->bars[4].mapped);
+	assert_int_equal(pio_read(s, PCI_IO_FIRST + 6, 2), 0x46);
+	assert_int_equal(pio_read(s, PCI_IO_FIRST + 31, 2), 0xffff);
+
+	/* Its size, and a move; never to where the platform's ports are. */
+	ecam_write(&s->f, SLOT, PCI_BAR0 + 16, 4, UINT32_MAX);
+	assert_int_equal(ecam_read(&s->f, SLOT, PCI_BAR0 + 16, 4), 0xffffffe0 | PCI_BAR_IO);
+	assert_false(s->bars[4].mapped);
+	ecam_write(&s->f, SLOT, PCI_BAR0 + 16, 4, 0xd00);
+	assert_int_equal(pio_read(s, 0xd00 + 2, 2), 0x42);
+	assert_int_equal(pio_read(s, PCI_IO_FIRST + 2, 2), 0xffff);
+	ecam_write(&s->f, SLOT, PCI_BAR0 + 16, 4, 0xce0);
+	assert_false(s->bars[4].mapped);
+}
+
+static void test_ports_listed(void **state)
+{
+	struct subject *s = *state;
+	struct pci_bar_info info;
+
+	assert_int_equal(pci_add_io_bar(s->dev, 4, 32, "ports", NULL, NULL, NULL), 0);
+	pci_host_reset(s->f.host);
+	ecam_write(&s->f, SLOT, PCI_COMMAND, 2, PCI_COMMAND_IO);
+	assert_true(pci_device_bar(s->dev, 4, &info));
+	assert_true(info.is_io && info.mapped && !info.is_64bit && !info.prefetchable);
+	assert_int_equal(info.gpa.start, PCI_IO_FIRST);
+	assert_int_equal(info.gpa.size, 32);
+	assert_true(pci_device_bar(s->dev, 0, &info) && !info.is_io);
+}
+
+static void test_ports_run_out(void **state)
+{
+	struct subject *s = *state;
+	struct pci_device *devs[5];
+	struct err *err = NULL;
+
+	for (unsigned int i = 0; i < 5; i++) {
+		devs[i] = pci_device_new(AT(s->f.host, (int)(8 + i)), "p", &subject_identity,
+					 &subject_ops, s, NULL);
+		assert_int_equal(pci_add_io_bar(devs[i], 5, 256, "ports", NULL, NULL, NULL), 0);
+	}
+	assert_int_equal(pci_host_assign(s->f.host, &err), -ENOSPC);
+	assert_string_equal(err_message(err),
+			    "device 'p': BAR 5 ('ports') needs 256 ports, and none are left");
+	err_free(err);
+	pci_host_reset(s->f.host);
+	for (unsigned int i = 0; i < 5; i++) {
+		assert_int_equal(ecam_read(&s->f, 8 + i, PCI_BAR0 + 20, 4),
+				 i < 4 ? PCI_IO_FIRST + 256 * i + 1 : 1);
+		pci_device_free(devs[i]);
+	}
+}
+
+static void test_bad_ports(void **state)
+{
+	static const uint64_t sizes[] = {0, 2, 33, 512};
+	struct subject *s = *state;
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(sizes); i++)
+		assert_int_equal(pci_add_io_bar(s->dev, 4, sizes[i], "x", NULL, NULL, NULL),
+				 -EINVAL);
+	assert_int_equal(pci_add_io_bar(s->dev, 0, 32, "x", NULL, NULL, NULL), -EINVAL);
+	assert_int_equal(pci_add_io_bar(s->dev, 3, 32, "x", NULL, NULL, NULL), -EINVAL);
+	assert_int_equal(pci_add_io_bar(s->dev, 6, 32, "x", NULL, NULL, NULL), -EINVAL);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -434,6 +530,10 @@ int main(void)
 		T(test_bad_bars),
 		T(test_random_moves),
 		T(test_concurrent_moves),
+		T(test_ports),
+		T(test_ports_listed),
+		T(test_ports_run_out),
+		T(test_bad_ports),
 	};
 #undef T
 	return cmocka_run_group_tests(tests, NULL, NULL);
