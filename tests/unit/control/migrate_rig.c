@@ -11,6 +11,28 @@
 #include "qmp/job.h"
 #include "vmm/core/loop.h"
 
+const struct migration_info rig_half = {
+	.status = MIGRATION_ACTIVE,
+	.has_ram = true,
+	.ram = {.transferred = 5000000,
+		.remaining = 64 << 20,
+		.total = 128 << 20,
+		.duplicate = 10,
+		.normal = 1200,
+		.normal_bytes = 1200 * 4096,
+		.dirty_pages_rate = 7,
+		.mbps = 33.5,
+		.dirty_sync_count = 2,
+		.page_size = 4096,
+		.pages_per_second = 60,
+		.precopy_bytes = 5000000},
+	.total_time_ms = 1500,
+	.setup_time_ms = 3,
+	.has_expected_downtime = true,
+	.expected_downtime_ms = 300,
+	.cpu_throttle_percentage = 20,
+};
+
 struct migration {
 	struct migration_hooks hooks;
 	void *opaque;
@@ -181,6 +203,13 @@ void rig_set(struct rig *rig, const struct migration_info *info)
 	rig->migration.info = *info;
 	if (changed && rig->migration.hooks.status)
 		rig->migration.hooks.status(rig->migration.opaque, info->status);
+}
+
+void rig_set_status(struct rig *rig, enum migration_status status, const char *error)
+{
+	const struct migration_info info = {.status = status, .error = error};
+
+	rig_set(rig, &info);
 }
 
 void rig_pass(struct rig *rig, uint64_t pass)

@@ -19,6 +19,9 @@
 
 struct rig;
 
+/* A migration half way. */
+extern const struct migration_info rig_half;
+
 /* For cmocka: *state is a struct rig. */
 int rig_setup(void **state);
 int rig_teardown(void **state);
@@ -29,6 +32,7 @@ void rig_fail(struct rig *rig, int code, const char *sentence);
 const char *rig_called(const struct rig *rig);
 /* How it is from now on; told to who asked to be told. */
 void rig_set(struct rig *rig, const struct migration_info *info);
+void rig_set_status(struct rig *rig, enum migration_status status, const char *error);
 void rig_pass(struct rig *rig, uint64_t pass);
 struct migration_params *rig_params(struct rig *rig);
 uint32_t *rig_capabilities(struct rig *rig);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The monitors' view of migrations: what commands ask for, what is told of every status, jobs, people
- * who wait; capabilities and parameters. The migration itself is made up (migrate_rig.h).
+ * The monitors' view of migrations: what commands ask for, what is told of every status; capabilities and
+ * parameters. The migration itself is made up (migrate_rig.h).
  */
 #include "tests/unit/control/migrate_rig.h"
 
@@ -11,29 +11,6 @@
 
 #define EVENTS (1u << MIGRATION_CAP_EVENTS)
 
-/* Half way. */
-static const struct migration_info half = {
-	.status = MIGRATION_ACTIVE,
-	.has_ram = true,
-	.ram = {.transferred = 5000000,
-		.remaining = 64 << 20,
-		.total = 128 << 20,
-		.duplicate = 10,
-		.normal = 1200,
-		.normal_bytes = 1200 * 4096,
-		.dirty_pages_rate = 7,
-		.mbps = 33.5,
-		.dirty_sync_count = 2,
-		.page_size = 4096,
-		.pages_per_second = 60,
-		.precopy_bytes = 5000000},
-	.total_time_ms = 1500,
-	.setup_time_ms = 3,
-	.has_expected_downtime = true,
-	.expected_downtime_ms = 300,
-	.cpu_throttle_percentage = 20,
-};
-
 #define GLOBALS                        \
 	"globals:\n"                   \
 	"store-global-state: on\n"     \
@@ -42,13 +19,6 @@ static const struct migration_info half = {
 	"send-section-footer: on\n"    \
 	"decompress-error-check: on\n" \
 	"clear-bitmap-shift: 18\n"
-
-static void set_status(struct rig *rig, enum migration_status status, const char *error)
-{
-	const struct migration_info info = {.status = status, .error = error};
-
-	rig_set(rig, &info);
-}
 
 /* ---- commands ---- */
 
@@ -153,14 +123,14 @@ static void test_unknown_state(void **state)
 static void test_info_statuses(void **state)
 {
 	rig_ask(*state, "query-migrate", "{}", "{}");
-	set_status(*state, MIGRATION_SETUP, NULL);
+	rig_set_status(*state, MIGRATION_SETUP, NULL);
 	rig_ask(*state, "query-migrate", "{}", "{'status': 'setup'}");
-	set_status(*state, MIGRATION_CANCELLED, NULL);
+	rig_set_status(*state, MIGRATION_CANCELLED, NULL);
 	rig_ask(*state, "query-migrate", "{}", "{'status': 'cancelled'}");
-	set_status(*state, MIGRATION_FAILED, "the other side is gone");
+	rig_set_status(*state, MIGRATION_FAILED, "the other side is gone");
 	rig_ask(*state, "query-migrate", "{}",
 		"{'status': 'failed', 'error-desc': 'the other side is gone'}");
-	rig_set(*state, &half);
+	rig_set(*state, &rig_half);
 	rig_ask(*state, "query-migrate", "{}",
 		"{'status': 'active', 'total-time': 1500, 'setup-time': 3, 'expected-downtime': "
 		"300,"
@@ -212,7 +182,7 @@ static void test_info_incoming(void **state)
 
 static void test_info_people(void **state)
 {
-	struct migration_info info = half;
+	struct migration_info info = rig_half;
 
 	rig_prints(*state, "info migrate", GLOBALS);
 	rig_config(*state)->only_migratable = true;
@@ -220,7 +190,7 @@ static void test_info_people(void **state)
 		   "globals:\nstore-global-state: on\nonly-migratable: on\nsend-configuration: on\n"
 		   "send-section-footer: on\ndecompress-error-check: on\nclear-bitmap-shift: 18\n");
 	rig_config(*state)->only_migratable = false;
-	set_status(*state, MIGRATION_FAILED, "why");
+	rig_set_status(*state, MIGRATION_FAILED, "why");
 	rig_prints(*state, "info migrate",
 		   GLOBALS "Migration status: failed (why)\ntotal time: 0 ms\n");
 	info.ram.postcopy_requests = 9;
@@ -250,7 +220,7 @@ static void test_info_people(void **state)
 			   "downtime ram: 1 kbytes\n"
 			   "postcopy ram: 2 kbytes\n"
 			   "cpu throttle percentage: 20\n");
-	info = half;
+	info = rig_half;
 	info.status = MIGRATION_COMPLETED;
 	info.has_downtime = true;
 	info.downtime_ms = 12;
@@ -278,7 +248,7 @@ static void test_info_people(void **state)
 /* Figures beyond what JSON's integers can hold, and none that could be negative. */
 static void test_info_extremes(void **state)
 {
-	struct migration_info info = half;
+	struct migration_info info = rig_half;
 
 	info.ram.transferred = info.total_time_ms = UINT64_MAX;
 	info.ram.remaining = UINT64_MAX;
@@ -297,225 +267,19 @@ static void test_info_extremes(void **state)
 static void test_info_hostile_words(void **state)
 {
 	rig_ask(*state, "migrate", "{'uri': 'u'}", "{}");
-	set_status(*state, MIGRATION_FAILED, "caf\xc3\xa9 \x1b[2J\x07\n\x7f.");
+	rig_set_status(*state, MIGRATION_FAILED, "caf\xc3\xa9 \x1b[2J\x07\n\x7f.");
 	rig_ask(*state, "query-migrate", "{}",
 		"{'status': 'failed', 'error-desc': 'caf\xc3\xa9 ?[2J???.'}");
 	rig_ask(*state, "query-jobs", "{}",
 		"[{'id': 'migrate', 'type': 'migrate', 'status': 'concluded',"
 		" 'current-progress': 0, 'total-progress': 0, 'error': 'caf\xc3\xa9 ?[2J???.'}]");
 	rig_ask(*state, "migrate", "{'uri': 'u'}", "{}");
-	set_status(*state, MIGRATION_SETUP, NULL);
-	set_status(*state, MIGRATION_FAILED, "caf\xe9 x\xffx");
+	rig_set_status(*state, MIGRATION_SETUP, NULL);
+	rig_set_status(*state, MIGRATION_FAILED, "caf\xe9 x\xffx");
 	rig_ask(*state, "query-migrate", "{}", "{'status': 'failed', 'error-desc': 'caf? x?x'}");
 	rig_ask(*state, "query-jobs", "{}",
 		"[{'id': 'migrate', 'type': 'migrate', 'status': 'concluded',"
 		" 'current-progress': 0, 'total-progress': 0, 'error': 'caf? x?x'}]");
-}
-
-/* ---- events ---- */
-
-static void test_events(void **state)
-{
-	set_status(*state, MIGRATION_SETUP, NULL);
-	rig_pass(*state, 1);
-	rig_events(*state, "");
-	*rig_capabilities(*state) = EVENTS;
-	set_status(*state, MIGRATION_ACTIVE, NULL);
-	rig_pass(*state, 2);
-	set_status(*state, MIGRATION_COMPLETED, NULL);
-	rig_events(*state, "MIGRATION {'status': 'active'}\n"
-			   "MIGRATION_PASS {'pass': 2}\n"
-			   "MIGRATION {'status': 'completed'}\n");
-}
-
-/* ---- the job ---- */
-
-static void test_job(void **state)
-{
-	struct migration_info info = half;
-
-	rig_ask(*state, "migrate", "{'uri': 'u'}", "{}");
-	rig_events(*state, "JOB_STATUS_CHANGE {'id': 'migrate', 'status': 'created'}\n"
-			   "JOB_STATUS_CHANGE {'id': 'migrate', 'status': 'running'}\n");
-	rig_set(*state, &half);
-	rig_ask(*state, "query-jobs", "{}",
-		"[{'id': 'migrate', 'type': 'migrate', 'status': 'running',"
-		" 'current-progress': 67108864, 'total-progress': 134217728}]");
-	/* What the guest wrote again comes on top. */
-	info.ram.remaining = 96 << 20;
-	rig_set(*state, &info);
-	rig_ask(*state, "query-jobs", "{}",
-		"[{'id': 'migrate', 'type': 'migrate', 'status': 'running',"
-		" 'current-progress': 67108864, 'total-progress': 167772160}]");
-	info.status = MIGRATION_COMPLETED;
-	info.ram.remaining = 0;
-	rig_set(*state, &info);
-	rig_events(*state, "JOB_STATUS_CHANGE {'id': 'migrate', 'status': 'concluded'}\n");
-	rig_ask(*state, "query-jobs", "{}",
-		"[{'id': 'migrate', 'type': 'migrate', 'status': 'concluded',"
-		" 'current-progress': 167772160, 'total-progress': 167772160}]");
-	/* The next one takes its place. */
-	rig_ask(*state, "migrate", "{'uri': 'u'}", "{}");
-	rig_events(*state, "JOB_STATUS_CHANGE {'id': 'migrate', 'status': 'null'}\n"
-			   "JOB_STATUS_CHANGE {'id': 'migrate', 'status': 'created'}\n"
-			   "JOB_STATUS_CHANGE {'id': 'migrate', 'status': 'running'}\n");
-	set_status(*state, MIGRATION_FAILED, NULL);
-	rig_ask(*state, "query-jobs", "{}",
-		"[{'id': 'migrate', 'type': 'migrate', 'status': 'concluded',"
-		" 'current-progress': 0, 'total-progress': 0, 'error': 'the migration failed'}]");
-	rig_ask(*state, "job-dismiss", "{'id': 'migrate'}", "{}");
-	rig_ask(*state, "query-jobs", "{}", "[]");
-}
-
-static void test_job_cancel(void **state)
-{
-	rig_ask(*state, "migrate", "{'uri': 'u'}", "{}");
-	rig_set(*state, &half);
-	rig_events(*state, "JOB_STATUS_CHANGE {'id': 'migrate', 'status': 'created'}\n"
-			   "JOB_STATUS_CHANGE {'id': 'migrate', 'status': 'running'}\n");
-	rig_ask(*state, "job-cancel", "{'id': 'migrate'}", "{}");
-	assert_string_equal(rig_called(*state), "cancel");
-	set_status(*state, MIGRATION_CANCELLING, NULL);
-	set_status(*state, MIGRATION_CANCELLED, NULL);
-	rig_events(*state, "JOB_STATUS_CHANGE {'id': 'migrate', 'status': 'aborting'}\n"
-			   "JOB_STATUS_CHANGE {'id': 'migrate', 'status': 'concluded'}\n");
-	rig_ask(*state, "query-jobs", "{}",
-		"[{'id': 'migrate', 'type': 'migrate', 'status': 'concluded',"
-		" 'current-progress': 67108864, 'total-progress': 134217728,"
-		" 'error': 'the migration was cancelled'}]");
-	/* By the migration's own command. */
-	rig_ask(*state, "migrate", "{'uri': 'u'}", "{}");
-	rig_ask(*state, "migrate_cancel", "{}", "{}");
-	rig_set(*state, &half);
-	set_status(*state, MIGRATION_CANCELLED, NULL);
-	rig_events(*state, "JOB_STATUS_CHANGE {'id': 'migrate', 'status': 'null'}\n"
-			   "JOB_STATUS_CHANGE {'id': 'migrate', 'status': 'created'}\n"
-			   "JOB_STATUS_CHANGE {'id': 'migrate', 'status': 'running'}\n"
-			   "JOB_STATUS_CHANGE {'id': 'migrate', 'status': 'aborting'}\n"
-			   "JOB_STATUS_CHANGE {'id': 'migrate', 'status': 'concluded'}\n");
-}
-
-/* Asked too late: the guest is elsewhere. */
-static void test_job_cancel_late(void **state)
-{
-	rig_ask(*state, "migrate", "{'uri': 'u'}", "{}");
-	rig_set(*state, &half);
-	rig_ask(*state, "job-cancel", "{'id': 'migrate'}", "{}");
-	set_status(*state, MIGRATION_COMPLETED, NULL);
-	rig_ask(*state, "query-jobs", "{}",
-		"[{'id': 'migrate', 'type': 'migrate', 'status': 'concluded',"
-		" 'current-progress': 67108864, 'total-progress': 134217728,"
-		" 'error': 'it was too late to cancel the migration: it is completed'}]");
-}
-
-static void test_job_paused(void **state)
-{
-	rig_ask(*state, "migrate", "{'uri': 'u'}", "{}");
-	rig_set(*state, &half);
-	set_status(*state, MIGRATION_POSTCOPY_PAUSED, "the connection broke");
-	rig_ask(*state, "query-migrate", "{}",
-		"{'status': 'postcopy-paused', 'total-time': 0, 'setup-time': 0,"
-		" 'error-desc': 'the connection broke'}");
-	rig_ask(*state, "migrate", "{'uri': 'u', 'resume': true}", "{}");
-	rig_ask(*state, "query-jobs", "{}",
-		"[{'id': 'migrate', 'type': 'migrate', 'status': 'running',"
-		" 'current-progress': 67108864, 'total-progress': 134217728}]");
-	rig_events(*state, "JOB_STATUS_CHANGE {'id': 'migrate', 'status': 'created'}\n"
-			   "JOB_STATUS_CHANGE {'id': 'migrate', 'status': 'running'}\n");
-}
-
-static void test_job_end_of_machine(void **state)
-{
-	rig_ask(*state, "migrate", "{'uri': 'u'}", "{}");
-	rig_set(*state, &half);
-	rig_events(*state, "JOB_STATUS_CHANGE {'id': 'migrate', 'status': 'created'}\n"
-			   "JOB_STATUS_CHANGE {'id': 'migrate', 'status': 'running'}\n");
-	rig_end(*state);
-	rig_events(*state, "JOB_STATUS_CHANGE {'id': 'migrate', 'status': 'aborting'}\n"
-			   "JOB_STATUS_CHANGE {'id': 'migrate', 'status': 'concluded'}\n");
-}
-
-/* An incoming one is nobody's job. */
-static void test_job_incoming(void **state)
-{
-	const struct migration_info info = {.status = MIGRATION_ACTIVE, .incoming = true};
-
-	rig_ask(*state, "migrate-incoming", "{'uri': 'u'}", "{}");
-	rig_set(*state, &info);
-	rig_ask(*state, "query-jobs", "{}", "[]");
-	rig_events(*state, "");
-}
-
-/* ---- people who wait ---- */
-
-static void test_wait(void **state)
-{
-	struct migration_info info = half;
-
-	rig_type(*state, "migrate tcp:h:1\n");
-	rig_sees(*state, "migrate tcp:h:1\n");
-	info.status = MIGRATION_COMPLETED;
-	info.ram.remaining = 0;
-	rig_set(*state, &info);
-	/* What is typed ahead runs when the loop turns, not where the end was told. */
-	rig_type(*state, "migrate_cancel\n");
-	assert_string_equal(rig_called(*state), "start tcp:h:1");
-	rig_turn(*state);
-	assert_string_equal(rig_called(*state), "cancel");
-	rig_sees(*state, "Completed 100 %\r\n> ");
-}
-
-static void test_wait_failure(void **state)
-{
-	rig_type(*state, "migrate tcp:h:1\n");
-	set_status(*state, MIGRATION_FAILED, "nobody listens");
-	/* Another one begins before the first one's end is told. */
-	rig_ask(*state, "migrate", "{'uri': 'u'}", "{}");
-	set_status(*state, MIGRATION_ACTIVE, NULL);
-	rig_turn(*state);
-	rig_sees(*state, "Error: nobody listens\n> ");
-	rig_type(*state, "migrate tcp:h:1\n");
-	set_status(*state, MIGRATION_CANCELLED, NULL);
-	rig_turn(*state);
-	rig_sees(*state, "Migration status: cancelled\n> ");
-	rig_type(*state, "migrate tcp:h:1\n");
-	rig_set(*state, &half);
-	set_status(*state, MIGRATION_PRE_SWITCHOVER, NULL);
-	rig_turn(*state);
-	rig_sees(*state, "Migration status: pre-switchover\n> ");
-}
-
-/* Ctrl-C ends the waiting alone. */
-static void test_wait_interrupted(void **state)
-{
-	rig_type(*state, "migrate tcp:h:1\n\x03");
-	rig_sees(*state, "> ");
-	assert_string_equal(rig_called(*state), "start tcp:h:1");
-	rig_set(*state, &half);
-	set_status(*state, MIGRATION_FAILED, "later");
-	rig_turn(*state);
-	rig_type(*state, "migrate tcp:h:2\n");
-	set_status(*state, MIGRATION_SETUP, NULL);
-	set_status(*state, MIGRATION_FAILED, "told to nobody");
-	/* The end is known and not told yet. */
-	rig_leave(*state);
-	rig_turn(*state);
-}
-
-static void test_wait_end_of_machine(void **state)
-{
-	rig_type(*state, "migrate tcp:h:1\n");
-	rig_set(*state, &half);
-	rig_end(*state);
-}
-
-/* Over a program's session nobody could cancel it meanwhile. */
-static void test_wait_not_for_programs(void **state)
-{
-	rig_prints(*state, "migrate tcp:h:1",
-		   "The migration goes on by itself: nobody can wait for it here; 'info migrate' "
-		   "tells how it gets on\n");
-	assert_string_equal(rig_called(*state), "start tcp:h:1");
 }
 
 /* ---- capabilities ---- */
@@ -723,32 +487,13 @@ static void test_completion(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_calls),
-		TEST(test_calls_of_people),
-		TEST(test_refusals),
-		TEST(test_disks),
-		TEST(test_unknown_state),
-		TEST(test_info_statuses),
-		TEST(test_info_incoming),
-		TEST(test_info_people),
-		TEST(test_info_extremes),
-		TEST(test_info_hostile_words),
-		TEST(test_events),
-		TEST(test_job),
-		TEST(test_job_cancel),
-		TEST(test_job_cancel_late),
-		TEST(test_job_paused),
-		TEST(test_job_end_of_machine),
-		TEST(test_job_incoming),
-		TEST(test_wait),
-		TEST(test_wait_failure),
-		TEST(test_wait_interrupted),
-		TEST(test_wait_end_of_machine),
-		TEST(test_wait_not_for_programs),
-		TEST(test_capabilities),
-		TEST(test_params),
-		TEST(test_params_refused),
-		TEST(test_params_people),
+		TEST(test_calls),          TEST(test_calls_of_people),
+		TEST(test_refusals),       TEST(test_disks),
+		TEST(test_unknown_state),  TEST(test_info_statuses),
+		TEST(test_info_incoming),  TEST(test_info_people),
+		TEST(test_info_extremes),  TEST(test_info_hostile_words),
+		TEST(test_capabilities),   TEST(test_params),
+		TEST(test_params_refused), TEST(test_params_people),
 		TEST(test_completion),
 	};
 
