@@ -38,6 +38,7 @@ static const struct {
 	{"boot", test_boot},
 	{"cpus", test_cpus},
 	{"acpi", test_acpi},
+	{"smbios", test_smbios},
 	{"pci", test_pci},
 	{"serial", test_serial},
 	{"rtc", test_rtc},

@@ -10,6 +10,7 @@
 void test_boot(void);
 void test_cpus(void);
 void test_acpi(void);
+void test_smbios(void);
 void test_pci(void);
 void test_serial(void);
 void test_rtc(void);

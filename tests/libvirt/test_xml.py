@@ -2,6 +2,7 @@
 """What a domain's XML may ask for besides its life: with an effect, without one, or refused by a
 sentence that names the thing. tests/unit/cmdline/test_managed.c has the command lines of it all."""
 
+import re
 import xml.etree.ElementTree as ElementTree
 
 import pytest
@@ -63,6 +64,60 @@ def test_taken(daemon, clock):
     domain.start(ready="^END$")
 
 
+SYSINFO = """
+<sysinfo type='smbios'>
+  <bios>
+    <entry name='vendor'>V</entry><entry name='version'>1.0</entry>
+    <entry name='date'>01/02/2003</entry><entry name='release'>4.5</entry>
+  </bios>
+  <system>
+    <entry name='manufacturer'>M, and m</entry><entry name='product'>P</entry>
+    <entry name='version'>7</entry><entry name='serial'>S-1</entry>
+    <entry name='uuid'>{uuid}</entry>
+    <entry name='sku'>K</entry><entry name='family'>F</entry>
+  </system>
+  <baseBoard>
+    <entry name='manufacturer'>B</entry><entry name='product'>one</entry>
+    <entry name='version'>8</entry><entry name='serial'>S-2</entry>
+    <entry name='asset'>A</entry><entry name='location'>L</entry>
+  </baseBoard>
+  <chassis>
+    <entry name='manufacturer'>C</entry><entry name='version'>9</entry>
+    <entry name='serial'>S-3</entry><entry name='asset'>D</entry><entry name='sku'>E</entry>
+  </chassis>
+  <oemStrings><entry>io.systemd.credential:a=b</entry><entry>two, words</entry></oemStrings>
+</sysinfo>"""
+
+
+@pytest.mark.parametrize("machine", ["pc", "q35"])
+def test_smbios(daemon, machine):
+    """The guest reads what the domain says of itself, and its UUID in any case."""
+    domain = Domain(daemon, "smbios", machine, append="test=smbios", small=True)
+    uuid = domain.xml.find("uuid").text
+    domain.xml.find("os").append(ElementTree.fromstring("<smbios mode='sysinfo'/>"))
+    domain.xml.append(ElementTree.fromstring(SYSINFO.format(uuid=uuid)))
+    domain.start(ready=None)
+    told = domain.expect(r"^smbios entry (?s:.*?)^END$").group(0)
+    assert f"smbios uuid {uuid}\n" in told and "FAIL" not in told
+    texts = [
+        *((0, text) for text in ("V", "1.0", "01/02/2003")),
+        *((1, text) for text in ("M, and m", "P", "7", "S-1", "K", "F")),
+        *((2, text) for text in ("B", "one", "8", "S-2", "A", "L")),
+        *((3, text) for text in ("C", "9", "S-3", "D", "E")),
+        *((11, text) for text in ("io.systemd.credential:a=b", "two, words")),
+    ]
+    kinds = {kind for kind, _ in texts}
+    found = re.findall(r"^smbios text (\d+) (.*)$", told, re.MULTILINE)
+    assert [(int(kind), text) for kind, text in found if int(kind) in kinds] == texts
+
+
+def test_smbios_without(daemon):
+    domain = Domain(daemon, "smbios", "q35", append="test=smbios", small=True)
+    domain.start(ready=None)
+    told = domain.expect(r"^smbios entry (?s:.*?)^END$").group(0)
+    assert f"smbios uuid {domain.xml.find('uuid').text}\n" in told and "FAIL" not in told
+
+
 @pytest.mark.parametrize(
     ("place", "xml", "words"),
     [
@@ -72,16 +127,12 @@ def test_taken(daemon, clock):
         ("devices", "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/>"
          "</channel>", "there are no virtio consoles and no channels in this version"),
         ("os", "<bootmenu enable='yes'/>", "there is no firmware to show one"),
-        ("os", "<smbios mode='sysinfo'/>", "SMBIOS"),
         (".", "<clock offset='utc'><timer name='rtc' track='guest'/></clock>", "clock=vm"),
     ],
 )
 def test_refused(daemon, place, xml, words):
     domain = Domain(daemon, "xml", "q35", small=True)
     put(domain, place, xml)
-    if "smbios" in xml:
-        info = "<sysinfo type='smbios'><system><entry name='serial'>1</entry></system></sysinfo>"
-        domain.xml.append(ElementTree.fromstring(info))
     domain.define()
     said = domain.refused("start")
     assert words in said, said

@@ -84,6 +84,89 @@ def test_acpi_nodes(folder):
         assert (int(size[:-1]) << unit, node) in hot, f"no range for {size} on node {node}"
 
 
+def smbios(text):
+    """What a guest printed of its tables: [(type, [texts])], UUID."""
+    found = []
+    for line in re.findall(r"^smbios (.*)$", text, re.MULTILINE):
+        what, kind, *words = line.split(" ")
+        if what == "type":
+            found.append((int(kind), []))
+        elif what == "text":
+            assert found[-1][0] == int(kind)
+            found[-1][1].append(" ".join(words))
+    uuids = re.findall(r"^smbios uuid (.*)$", text, re.MULTILINE)
+    assert len(uuids) == 1
+    return found, uuids[0]
+
+
+UUID = "00112233-4455-6677-8899-aabbccddeeff"
+
+
+def test_smbios(folder):
+    """What is there without being asked for: the machine's UUID, its processors and its memory."""
+    args = ["-m", "64M,maxmem=4G", "-smp", "2,sockets=2", "-uuid", UUID, "-machine", "q35"]
+    text = run_guest(folder, "test=smbios", args)
+    passed(text)
+    assert re.findall(r"^smbios entry (.*)$", text, re.MULTILINE) == [
+        "64 version 3.0",
+        "32 version 2.8",
+    ]
+    assert smbios(text) == (
+        [
+            (1, ["Ebb", "pc-q35-9.0"]),
+            (3, ["Ebb"]),
+            (4, ["CPU 0", "Ebb"]),
+            (4, ["CPU 1", "Ebb"]),
+            (16, []),
+            (17, ["DIMM 0", "Ebb"]),
+            (19, []),
+            (32, []),
+            (127, []),
+        ],
+        UUID,
+    )
+
+
+@pytest.mark.parametrize("entry", ["32", "64"])
+def test_smbios_given(folder, entry):
+    """All that is given arrives, and the same after a reset, also where the guest wrote over it."""
+    with open(f"{folder}/oem", "w", encoding="ascii") as file:
+        file.write("out of a file")
+    with open(f"{folder}/raw", "wb") as file:
+        file.write(b"\xc8\x05\x34\x12\x07structure\0\0")
+    args = ["-m", "64M", "-machine", f"pc,smbios-entry-point-type={entry}"]
+    for words in (
+        "type=0,vendor=V,version=1.0,date=01/02/2003,release=4.5",
+        f"type=1,manufacturer=M,,m,product=P q,version=,serial=S,uuid={UUID},sku=K,family=F",
+        "type=2,product=one",
+        "type=2,location=L",
+        "type=3,asset=A",
+        f"type=11,value=first,value=sec ond,path={folder}/oem",
+        "type=17,loc_pfx=slot",
+        f"file={folder}/raw",
+    ):
+        args += ["-smbios", words]
+    with Machine(folder, "test=smbios scribble=1 end=reset", args) as machine:
+        both = [
+            machine.console.expect(r"^BARE (?s:.*?)^DONE [^\n]*\n").group(0) for _ in range(2)
+        ]
+    assert both[0] == both[1]
+    passed(both[0])
+    assert re.findall(r"^smbios entry (\d+)", both[0], re.MULTILINE) == [entry]
+    found, uuid = smbios(both[0])
+    assert uuid == UUID
+    for structure in (
+        (0, ["V", "1.0", "01/02/2003"]),
+        (1, ["M,m", "P q", "S", "K", "F"]),
+        (2, ["Ebb", "one", "L"]),
+        (3, ["Ebb", "A"]),
+        (11, ["first", "sec ond", "out of a file"]),
+        (17, ["slot 0", "Ebb"]),
+        (200, ["structure"]),
+    ):
+        assert structure in found
+
+
 def test_pci(folder):
     passed(run_guest(folder, "test=pci", MEM + RNG))
 

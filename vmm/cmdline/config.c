@@ -107,5 +107,6 @@ void vm_config_free(struct vm_config *config)
 	free(config->incoming);
 	free(config->pidfile);
 	free(config->metrics_path);
+	cmdline_smbios_done(&config->smbios);
 	free(config);
 }

@@ -384,6 +384,67 @@ struct vm_rtc_config {
 	int64_t date_s; /* VM_RTC_DATE: seconds since 1970, as the guest reads them */
 };
 
+/*
+ * -smbios: what the guest reads of itself, beside what the machine says. A text that is NULL was not
+ * given, and is the machine's own, where it has one; "" is none at all. No text has control
+ * characters, but for OEM strings out of files, which may have ends of lines and tabs.
+ */
+enum vm_smbios_entry { VM_SMBIOS_AUTO, VM_SMBIOS_32, VM_SMBIOS_64 };
+
+struct vm_smbios_bios {
+	char *vendor, *version, *date, *release;
+	bool has_release;
+	uint8_t release_major, release_minor;
+	bool uefi;
+};
+
+struct vm_smbios_system {
+	char *manufacturer, *product, *version, *serial, *sku, *family;
+};
+
+struct vm_smbios_board {
+	char *manufacturer, *product, *version, *serial, *asset, *location;
+};
+
+struct vm_smbios_chassis {
+	char *manufacturer, *version, *serial, *asset, *sku;
+};
+
+struct vm_smbios_processor {
+	char *sock_pfx, *manufacturer, *version, *serial, *asset, *part;
+	uint16_t max_speed_mhz, current_speed_mhz; /* 0: not told */
+	uint64_t processor_id;
+};
+
+struct vm_smbios_memory {
+	char *loc_pfx, *bank, *manufacturer, *serial, *asset, *part;
+	uint16_t speed_mts; /* 0: not told */
+};
+
+/* One whole structure with its texts: smbios_structure_size() == size. */
+struct vm_smbios_file {
+	char *path; /* for messages */
+	uint8_t *bytes;
+	size_t size;
+};
+
+#define VM_SMBIOS_OEM_MAX 255u /* strings of one structure */
+
+struct vm_smbios_config {
+	enum vm_smbios_entry entry; /* -machine smbios-entry-point-type */
+	uint32_t given;             /* bit per type that -smbios type= named */
+	struct vm_smbios_bios bios;
+	struct vm_smbios_system system;
+	struct vm_smbios_board board;
+	struct vm_smbios_chassis chassis;
+	struct vm_smbios_processor processor;
+	char **oem; /* none is "" */
+	size_t nr_oem;
+	struct vm_smbios_memory memory;
+	struct vm_smbios_file *files; /* of no type that is in given */
+	size_t nr_files;
+};
+
 struct vm_config {
 	/* Set by -help, -version, "-device help" and the like: print it on standard output, exit 0;
 	 * nothing else in the configuration means anything then. */
@@ -419,8 +480,9 @@ struct vm_config {
 	char *name;         /* -name guest= */
 	char *process;      /* -name process=: what lists of processes show; or NULL */
 	bool debug_threads; /* name the threads */
-	bool has_uuid;
-	uint8_t uuid[16];  /* in the order of the text */
+	bool has_uuid;      /* -uuid, or -smbios type=1,uuid= */
+	uint8_t uuid[16];   /* in the order of the text */
+	struct vm_smbios_config smbios;
 	bool start_paused; /* -S */
 	/* Where the machine is loaded from before it runs: a URI, or "defer"; NULL: it boots. */
 	char *incoming;

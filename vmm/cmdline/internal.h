@@ -28,6 +28,7 @@ struct cmdline_machine {
 	bool dump_guest_core, mem_merge;
 	bool root_fixed; /* -global */
 	uint32_t dirty_ring_entries;
+	enum vm_smbios_entry smbios_entry;
 };
 
 /* -numa cpu */
@@ -162,6 +163,10 @@ cmdline_handler cmdline_global;
 
 /* rtc.c */
 cmdline_handler cmdline_rtc;
+
+/* smbios.c */
+cmdline_handler cmdline_smbios;
+void cmdline_smbios_done(struct vm_smbios_config *smbios);
 
 /* process.c */
 cmdline_handler cmdline_kernel, cmdline_initrd, cmdline_append, cmdline_paused, cmdline_pidfile,

@@ -27,6 +27,8 @@ const struct cmdline_machine_type cmdline_machine_types[] = {
 };
 
 static const char *const irqchip_names[] = {"on", NULL};
+/* In the order of enum vm_smbios_entry. */
+static const char *const smbios_entries[] = {"auto", "32", "64", NULL};
 
 #define FIELD(field) PROP_FIELD(struct cmdline_machine, field)
 
@@ -88,6 +90,12 @@ static const struct prop machine_list[] = {
 	 .refused = "on",
 	 .why = "there is no firmware that needs it",
 	 .help = "system management mode"},
+	{.name = "smbios-entry-point-type",
+	 .type = PROP_ENUM,
+	 FIELD(smbios_entry),
+	 .names = smbios_entries,
+	 .defval = "auto",
+	 .help = "which way to the SMBIOS tables there is; auto: both"},
 	{.name = "graphics", .type = PROP_BOOL, .help = "accepted; there is no display either way"},
 	{.name = "nvdimm",
 	 .type = PROP_BOOL,
@@ -289,6 +297,7 @@ int cmdline_machine_finish(struct cmdline *cl, struct err **err)
 	machine->root_fixed = cl->machine.root_fixed;
 	machine->dump_guest_core = cl->machine.dump_guest_core;
 	machine->mem_merge = cl->machine.mem_merge;
+	cl->config->smbios.entry = cl->machine.smbios_entry;
 	machine->dirty_ring_entries = cl->machine.dirty_ring_entries;
 	machine->memory_backend = cl->machine.memory_backend;
 	cl->machine.memory_backend = NULL;

@@ -19,8 +19,6 @@ static const struct {
 	{"no-acpi", "guests learn of CPUs, NUMA nodes and memory devices from ACPI; libvirt gives "
 		    "them ACPI with <features><acpi/></features>"},
 	{"acpitable", "there are no other ACPI tables than the machine's own"},
-	{"smbios", "guests are told nothing by SMBIOS tables in this version; libvirt leaves them "
-		   "away without <smbios> in <os>"},
 	{"fw_cfg", "there is no firmware, and so no channel for its files; allowed: -append"},
 	{"dtb", "a PC has no device tree"},
 	{"usb usbdevice", "there is no USB controller; libvirt leaves it away with <controller "

@@ -24,6 +24,7 @@ const struct cmdline_params cmdline_params[] = {
 	{"overcommit", {&cmdline_overcommit_props}},
 	{"rtc", {&cmdline_rtc_props}},
 	{"sandbox", {&cmdline_sandbox_props}},
+	{"smbios", {NULL}},
 	{"smp-opts", {&cmdline_smp_props}},
 	{NULL, {NULL}},
 };

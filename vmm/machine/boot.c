@@ -341,7 +341,8 @@ static int boot_write_reset_vector(const struct boot_job *job, struct err **err)
 				       0xEB,
 				       0xFD};
 
-	_Static_assert(BOOT_ACPI_BASE + BOOT_ACPI_SIZE <= BOOT_RESET_VECTOR_GPA, "behind ACPI");
+	_Static_assert(BOOT_ACPI_BASE + BOOT_ACPI_SIZE <= BOOT_SMBIOS_BASE, "behind ACPI");
+	_Static_assert(BOOT_SMBIOS_BASE + BOOT_SMBIOS_SIZE <= BOOT_RESET_VECTOR_GPA, "behind both");
 	_Static_assert(BOOT_RESET_VECTOR_GPA + sizeof(code) <= BOOT_KERNEL_MIN, "below 1 MiB");
 	return boot_write(job, BOOT_RESET_VECTOR_GPA, code, sizeof(code), err);
 }

@@ -11,6 +11,7 @@
  *	0x009000  identity page tables of the first 4 GiB, 2 MiB pages
  *	0x020000  command line, 64 KiB at most
  *	0x0E0000  ACPI tables
+ *	0x0F0000  SMBIOS entry points and tables, where kernels look for them
  *	0x0FFFF0  reset vector of the firmware that is not there: a few instructions that reset. A
  *	          kernel told of no other way jumps there (Linux with hardware-reduced ACPI does)
  *	0x100000  and up: kernel; initrd as high as its limit and low RAM allow, else above 4 GiB
@@ -39,7 +40,11 @@ struct machine_layout;
 
 /* Where the ACPI tables go; reserved in every memory map given to the guest. */
 #define BOOT_ACPI_BASE 0xE0000
-#define BOOT_ACPI_SIZE 0x1F000
+#define BOOT_ACPI_SIZE 0x10000
+
+/* And the SMBIOS tables: behind each other, at the start of the 64 KiB that are searched for them. */
+#define BOOT_SMBIOS_BASE 0xF0000
+#define BOOT_SMBIOS_SIZE 0xF000
 
 /* Where a PC in real mode starts, and what a kernel jumps to for a reset; reserved likewise. */
 #define BOOT_RESET_VECTOR_GPA 0xFFFF0

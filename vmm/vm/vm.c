@@ -466,6 +466,7 @@ static int vm_build(struct vm *vm, struct err **err)
 	int (*const steps[])(struct vm * vm, struct err * *err) = {
 		vm_build_core,     vm_build_memory, vm_build_boot,    vm_build_chardevs,
 		vm_build_platform, vm_build_cpus,   vm_build_devices, vm_build_acpi,
+		vm_build_smbios,
 	};
 	int ret = 0;
 
@@ -513,6 +514,7 @@ void vm_free(struct vm *vm)
 	free(vm->cpuid);
 	vm_free_memory(vm);
 	acpi_image_done(&vm->acpi);
+	smbios_image_done(&vm->smbios);
 	bus_free(vm->mmio);
 	bus_free(vm->pio);
 	close(vm->kernel_fd);

@@ -198,6 +198,13 @@ int vm_build_acpi(struct vm *vm, struct err **err)
 	return 0;
 }
 
+int vm_build_smbios(struct vm *vm, struct err **err)
+{
+	const struct smbios_config smbios = {.config = vm->config, .layout = vm->layout};
+
+	return smbios_image_build(&smbios, &vm->smbios, err);
+}
+
 static int vm_open(const char *option, const char *path, int *ret_fd, struct err **err)
 {
 	*ret_fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -291,7 +298,9 @@ int vm_reset_machine(struct vm *vm, struct err **err)
 	if (ret)
 		return ret;
 	ret = acpi_image_write(&vm->acpi, vm->gm);
+	if (!ret)
+		ret = smbios_image_write(&vm->smbios, vm->gm);
 	if (ret)
-		return err_set(err, -ret, "the ACPI tables do not fit into guest memory");
+		return err_set(err, -ret, "the firmware's tables do not fit into guest memory");
 	return vcpus_reset(vm->vcpus, vm_boot_apply, &cpu, err);
 }

@@ -11,6 +11,7 @@
 #include "vmm/kvm/vcpu.h"
 #include "vmm/machine/acpi.h"
 #include "vmm/machine/boot.h"
+#include "vmm/machine/smbios.h"
 #include "vmm/vm/memdev.h"
 #include "vmm/vm/violations.h"
 #include "vmm/vm/vm.h"
@@ -156,6 +157,7 @@ struct vm {
 	void *event_opaque;
 	struct vm_fault faults[VM_CPUS_MAX];
 	struct acpi_image acpi;
+	struct smbios_image smbios;
 	int kernel_fd, initrd_fd;
 
 	struct vm_action_config action;
@@ -245,6 +247,7 @@ struct vm_device *vm_device_of(const struct vm *vm, const struct vm_device_confi
 
 /* vm_boot.c: ACPI tables for the machine as it is now; those before stay where that fails. */
 int vm_build_acpi(struct vm *vm, struct err **err);
+int vm_build_smbios(struct vm *vm, struct err **err);
 
 /* vm.c: stop everything that the guest can see move, and be in @state. Whether it moved before. */
 bool vm_halt(struct vm *vm, enum vm_state state);

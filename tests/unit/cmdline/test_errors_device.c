@@ -459,10 +459,6 @@ static const struct error_row rows[] = {
 	{"-sandbox on,spawn=deny -incoming exec:true", EPERM,
 	 "-incoming: -sandbox spawn=deny lets the machine start no command; allowed: tcp:, unix:, "
 	 "fd:, file:, defer"},
-	{"-smbios type=0,vendor=x", ENOTSUP,
-	 "-smbios: guests are told nothing by SMBIOS tables in this version; libvirt leaves them "
-	 "away "
-	 "without <smbios> in <os>"},
 	{"-fw_cfg name=opt/x,string=y", ENOTSUP,
 	 "-fw_cfg: there is no firmware, and so no channel for its files; allowed: -append"},
 	{"-dtb x", ENOTSUP, "-dtb: a PC has no device tree"},

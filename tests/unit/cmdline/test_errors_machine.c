@@ -71,7 +71,8 @@ static const struct error_row rows[] = {
 	 "-machine: vmport=on is not possible: there is no VMware port"},
 	{"-machine pc,foo=1", EINVAL,
 	 "-machine: foo is unknown; allowed: type, accel, memory-backend, dump-guest-core, "
-	 "mem-merge, kernel-irqchip, usb, acpi, hpet, i8042, vmport, smm, graphics, nvdimm, hmat"},
+	 "mem-merge, kernel-irqchip, usb, acpi, hpet, i8042, vmport, smm, "
+	 "smbios-entry-point-type, graphics, nvdimm, hmat"},
 	{"-machine pc,accel=tcg", EINVAL, "-machine: accel=tcg is not there; allowed: kvm"},
 	{"-machine pc,accel=kvmtool", EINVAL, "-machine: accel=kvmtool is not there; allowed: kvm"},
 	{"-machine pc,mem-merge=maybe", EINVAL,

@@ -51,6 +51,14 @@ static void test_accepted(void **state)
 		BASE "-overcommit mem-lock=on",
 		/* <panic/> */
 		BASE "-device {\"driver\":\"pvpanic\"}",
+		/* <smbios mode='sysinfo'/>, <sysinfo type='smbios'> with all that it may have */
+		BASE
+		"-smbios type=0,vendor=V,version=1.0,date=01/02/2003,release=4.5 "
+		"-smbios type=1,manufacturer=M,product=P,version=7,serial=S,"
+		"uuid=00112233-4455-6677-8899-aabbccddeeff,sku=K,family=F "
+		"-smbios type=2,manufacturer=M,product=P,version=7,serial=S,asset=A,location=L "
+		"-smbios type=3,manufacturer=M,version=7,serial=S,asset=A,sku=K "
+		"-smbios type=11,value=first,value=second",
 		/* serial ports of each kind that there is */
 		BASE "-chardev pty,id=charserial0 -device {\"driver\":\"isa-serial\","
 		     "\"chardev\":\"charserial0\",\"id\":\"serial0\",\"index\":1}",
@@ -135,10 +143,6 @@ static void test_refused(void **state)
 		 "gives them ACPI with <features><acpi/></features>"},
 		{BASE "-bios /usr/share/seabios/bios.bin", ENOTSUP,
 		 "-bios: there is no firmware; allowed: -kernel"},
-		{BASE "-smbios type=1,manufacturer=M,serial=1", ENOTSUP,
-		 "-smbios: guests are told nothing by SMBIOS tables in this version; libvirt "
-		 "leaves "
-		 "them away without <smbios> in <os>"},
 		{BASE "-fw_cfg name=opt/x,string=y", ENOTSUP,
 		 "-fw_cfg: there is no firmware, and so no channel for its files; allowed: "
 		 "-append"},

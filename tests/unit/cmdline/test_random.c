@@ -66,6 +66,12 @@ static const char *const fragments[] = {
 	"-global a.b=c",
 	"-boot strict=on",
 	"-m 4G,maxmem=0x200000000",
+	"-smbios type=0,vendor=v,release=1.2,uefi=on",
+	"-smbios type=1,serial=s,uuid=00112233-4455-6677-8899-aabbccddeeff",
+	"-smbios type=2,location=l",
+	"-smbios type=11,value=a,value=b,,c",
+	"-smbios type=17,loc_pfx=D,speed=3200",
+	"-smbios file=K",
 };
 
 static uint32_t next_random(uint32_t *seed)

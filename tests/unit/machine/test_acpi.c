@@ -20,7 +20,7 @@
 #include "vmm/machine/boot.h"
 #include "vmm/machine/platform.h"
 
-#define CPUS_MAX 1024
+#define CPUS_MAX 512
 
 struct machine {
 	struct machine_layout *layout;
@@ -410,7 +410,7 @@ static void test_write_and_limit(void **state)
 	assert_non_null(machine->config.cpus);
 	machine->config.nr_cpus = 4096;
 	ret = acpi_image_build(&machine->config, &image, &err);
-	assert_refused(ret, EFBIG, err, "4096 CPUs", "124 KiB");
+	assert_refused(ret, EFBIG, err, "4096 CPUs", "64 KiB");
 	free((void *)machine->config.cpus);
 	machine_free(machine);
 	fixture_free(fixture);
