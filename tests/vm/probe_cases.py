@@ -90,7 +90,7 @@ TYPES = """virtio-mem-pci virtio-balloon-pci pcie-root-port isa-serial i8042 vmp
     rng-random rng-builtin iothread pvpanic max-x86_64-cpu kvm-accel""".split()
 # It probes once more where this is there, with accel=tcg.
 TYPES_NOT = """tcg-accel virtio-blk-device virtio-net-device usb-host qxl VGA virtio-gpu-pci
-    piix3-usb-uhci qemu-xhci virtio-serial-pci pc-dimm vfio-pci""".split()
+    qemu-xhci virtio-serial-pci pc-dimm vfio-pci""".split()
 PROPERTIES = {
     "virtio-mem-pci": ["prealloc", "dynamic-memslots", "memaddr", "requested-size"],
     "pcie-root-port": ["hotplug"],

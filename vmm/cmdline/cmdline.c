@@ -92,6 +92,7 @@ static int cmdline_finish(struct cmdline *cl, struct err **err)
 		memdevs_finish,
 		cmdline_numa_finish,
 		cmdline_frontends_defaults,
+		cmdline_usb_finish,
 		cmdline_devices_finish,
 		cmdline_monitors_finish,
 		cmdline_chardevs_finish,

@@ -51,6 +51,7 @@ struct vm_machine_config {
 	bool mem_merge;       /* guest memory may be merged (MADV_MERGEABLE) */
 	char *memory_backend; /* id; see memory.backend */
 	bool root_fixed;      /* no device comes to or goes from a flat root bus */
+	bool usb;             /* it has the chipset's USB controller, which is in devices, too */
 	/* -accel: of each vCPU's ring of written pages, a power of two; 0: bitmaps instead */
 	uint32_t dirty_ring_entries;
 };
@@ -229,6 +230,7 @@ enum vm_device_type {
 	VM_DEVICE_PVPANIC,
 	VM_DEVICE_ROOT_PORT,
 	VM_DEVICE_VIRTIO_BALLOON,
+	VM_DEVICE_PIIX3_UHCI,
 };
 
 /* "virtio-mem-pci"; static. cmdline/device.c */
@@ -322,7 +324,7 @@ struct vm_device_config {
 	enum vm_device_type type;
 	char *id;
 	bool live;                      /* of device_add, not of the command line */
-	struct vm_pci_config pci;       /* VIRTIO_..., ROOT_PORT */
+	struct vm_pci_config pci;       /* VIRTIO_..., ROOT_PORT, PIIX3_UHCI */
 	struct vm_virtio_config virtio; /* VIRTIO_... */
 	union {
 		struct vm_virtio_mem_config virtio_mem;

@@ -324,10 +324,27 @@ static const struct prop root_port_list[] = {
 static const struct props root_port_props = {&pci_props, root_port_list,
 					     ARRAY_SIZE(root_port_list)};
 
+static const struct prop piix3_uhci_list[] = {
+	{.name = "bandwidth",
+	 .type = PROP_UINT,
+	 .flags = PROP_SILENT,
+	 .max = UINT32_MAX,
+	 .help = "accepted; nothing is transferred"},
+	{.name = "maxframes",
+	 .type = PROP_UINT,
+	 .flags = PROP_SILENT,
+	 .max = UINT32_MAX,
+	 .help = "accepted; nothing is transferred"},
+};
+static const struct props piix3_uhci_props = {&pci_props, piix3_uhci_list,
+					      ARRAY_SIZE(piix3_uhci_list)};
+
 const struct device_class device_classes[] = {
 	{"isa-serial", VM_DEVICE_ISA_SERIAL, "ISA", "serial port 16550A", &isa_serial_props},
 	{"pcie-root-port", VM_DEVICE_ROOT_PORT, "PCI", "a bus of its own with a slot",
 	 &root_port_props},
+	{"piix3-usb-uhci", VM_DEVICE_PIIX3_UHCI, "PCI", "USB controller with two empty ports",
+	 &piix3_uhci_props},
 	{"pvpanic", VM_DEVICE_PVPANIC, "ISA", "port by which a guest reports its panic",
 	 &pvpanic_props},
 	{"virtio-balloon-pci", VM_DEVICE_VIRTIO_BALLOON, "PCI", "memory that the guest gives up",

@@ -21,10 +21,11 @@ static const struct {
 	 "ich9-ahci lsi53c megasas mptsas pvscsi am53c974 dc390 isa-fdc floppy piix3-ide piix4-ide "
 	 "sd-card sdhci isa-ide",
 	 "there are no disks in this version"},
-	{"usb- nec-usb qemu-xhci ich9-usb piix3-usb piix4-usb pci-ohci *usb-uhci *usb-ehci ccid "
-	 "u2f",
-	 "there is no USB in this version; libvirt adds no controller where the domain has "
-	 "<controller type='usb' model='none'/>"},
+	{"nec-usb qemu-xhci ich9-usb piix4-usb pci-ohci *usb-uhci *usb-ehci sysbus-ohci",
+	 "of USB controllers there is one in this version, without devices; allowed: "
+	 "piix3-usb-uhci"},
+	{"usb- ccid u2f",
+	 "nothing can be connected to USB ports in this version; the serial console takes input"},
 	{"VGA cirrus-vga qxl virtio-vga virtio-gpu vhost-user-vga vhost-user-gpu bochs-display "
 	 "ramfb "
 	 "secondary-vga vmware-svga isa-vga",

@@ -9,6 +9,7 @@
 
 #include "vmm/cmdline/internal.h"
 #include "vmm/cmdline/live.h"
+#include "vmm/piix3/piix3.h"
 
 bool cmdline_device_is_pci(const struct vm_device_config *device)
 {
@@ -107,6 +108,10 @@ int cmdline_device_find_place(const struct vm_config *config, size_t index, cons
 	ret = pci_find_bus(config, index, what, err);
 	if (ret < 0)
 		return ret;
+	if (pci->port && config->devices[index]->type == VM_DEVICE_PIIX3_UHCI)
+		return err_set(err, EINVAL,
+			       "%s: bus=%s is not possible: the controller is on the root bus",
+			       what, pci->bus);
 	if (pci->port)
 		return pci_check_port(config, index, what, err);
 	if (pci->has_addr && !pci->slot)
@@ -135,6 +140,47 @@ static bool pci_has_function_0(const struct vm_config *config, const struct vm_p
 	return false;
 }
 
+/* Is it one of the other functions of the root bus's slot @slot? */
+static bool pci_is_in_slot(const struct vm_device_config *device, unsigned int slot)
+{
+	return cmdline_device_is_pci(device) && !device->pci.port && device->pci.has_addr &&
+	       device->pci.slot == slot && device->pci.function;
+}
+
+bool cmdline_root_has_piix3(const struct vm_config *config)
+{
+	static const struct vm_pci_config first = {.has_addr = true, .slot = PIIX3_SLOT};
+
+	if (config->machine.type != VM_MACHINE_PC || pci_has_function_0(config, &first))
+		return false;
+	for (size_t i = 0; i < config->nr_devices; i++)
+		if (config->devices[i]->type == VM_DEVICE_PIIX3_UHCI &&
+		    pci_is_in_slot(config->devices[i], PIIX3_SLOT))
+			return true;
+	return false;
+}
+
+int cmdline_usb_finish(struct cmdline *cl, struct err **err)
+{
+	struct vm_config *config = cl->config;
+	struct vm_device_config *device;
+
+	if (!config->machine.usb)
+		return 0;
+	device = cmdline_part_add(&config->devices, &config->nr_devices, sizeof(*device));
+	if (!device)
+		return cmdline_oom(err);
+	*device = (struct vm_device_config){
+		.type = VM_DEVICE_PIIX3_UHCI,
+		.pci = {.has_addr = true, .slot = PIIX3_SLOT, .function = PIIX3_UHCI_FUNCTION},
+	};
+	/* Its slot is taken before those that are chosen. */
+	memmove(config->devices + 1, config->devices,
+		(config->nr_devices - 1) * sizeof(*config->devices));
+	config->devices[0] = device;
+	return 0;
+}
+
 int cmdline_devices_check_functions(const struct vm_config *config, struct err **err)
 {
 	char what[CMDLINE_WHAT_MAX], addr[ADDR_TEXT_MAX];
@@ -144,6 +190,8 @@ int cmdline_devices_check_functions(const struct vm_config *config, struct err *
 
 		if (!cmdline_device_is_pci(device) || !device->pci.function ||
 		    pci_has_function_0(config, &device->pci))
+			continue;
+		if (cmdline_root_has_piix3(config) && pci_is_in_slot(device, PIIX3_SLOT))
 			continue;
 		cmdline_what(what, "-device", vm_device_type_name(device->type), device->id);
 		return err_set(err, EINVAL,

@@ -27,6 +27,7 @@ struct cmdline_machine {
 	char *memory_backend;
 	bool dump_guest_core, mem_merge;
 	bool root_fixed; /* -global */
+	bool usb;
 	uint32_t dirty_ring_entries;
 	enum vm_smbios_entry smbios_entry;
 };
@@ -85,7 +86,7 @@ extern const struct props cmdline_accel_props, cmdline_action_props, cmdline_boo
 const char *cmdline_missing_reason(const char *name);
 
 /* machine.c */
-cmdline_handler cmdline_machine, cmdline_accel, cmdline_enable_kvm;
+cmdline_handler cmdline_machine, cmdline_accel, cmdline_enable_kvm, cmdline_usb;
 int cmdline_machine_init(struct cmdline *cl);
 int cmdline_machine_finish(struct cmdline *cl, struct err **err);
 /* Does an option mean anything where there is no machine (-machine none)? */
@@ -128,6 +129,8 @@ int cmdline_device_find_place(const struct vm_config *config, size_t index, cons
 			      struct err **err);
 /* Of all devices together. */
 int cmdline_devices_check_functions(const struct vm_config *config, struct err **err);
+/* The USB controller of -machine usb=on, as the first of all devices. */
+int cmdline_usb_finish(struct cmdline *cl, struct err **err);
 
 /* chardev.c */
 cmdline_handler cmdline_chardev, cmdline_add_fd;

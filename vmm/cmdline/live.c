@@ -65,13 +65,19 @@ static int device_check_driver(const json_t *values, struct err **err)
 	return device_unknown(DEVICE_ADD, driver, DEVICES_LIVE, err);
 }
 
+bool cmdline_device_can_come(const struct vm_device_config *device)
+{
+	return cmdline_device_is_pci(device) && device->type != VM_DEVICE_ROOT_PORT &&
+	       device->type != VM_DEVICE_PIIX3_UHCI;
+}
+
 /* What is different from a device that is there from the start. */
 static int device_check_hotplug(const struct vm_config *config, const char *what,
 				struct vm_device_config *device, struct err **err)
 {
 	const struct vm_device_config *port;
 
-	if (!cmdline_device_is_pci(device) || device->type == VM_DEVICE_ROOT_PORT)
+	if (!cmdline_device_can_come(device))
 		return err_set(err, ENOTSUP,
 			       "%s: this device cannot come while the machine runs; "
 			       "allowed: " DEVICES_LIVE,
@@ -209,7 +215,8 @@ static const struct vm_device_config *object_user(const struct vm_config *config
 		if (device->type == VM_DEVICE_VIRTIO_RNG && device->virtio_rng.rng &&
 		    !strcmp(device->virtio_rng.rng->id, id))
 			return device;
-		if (device->type == VM_DEVICE_VIRTIO_BALLOON && device->virtio_balloon.iothread_id &&
+		if (device->type == VM_DEVICE_VIRTIO_BALLOON &&
+		    device->virtio_balloon.iothread_id &&
 		    !strcmp(device->virtio_balloon.iothread_id, id))
 			return device;
 	}

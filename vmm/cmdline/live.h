@@ -30,6 +30,14 @@ bool cmdline_device_has_hotplug(const struct vm_config *config,
 				const struct vm_device_config *device);
 
 /*
+ * Has the machine "pc" the function 0 of its chipset, the bridge to ISA? It has where another function
+ * of that slot is the USB controller, and no device was put at function 0.
+ */
+bool cmdline_root_has_piix3(const struct vm_config *config);
+/* May a device of its kind come and go while the machine runs, where the place allows it? */
+bool cmdline_device_can_come(const struct vm_device_config *device);
+
+/*
  * A device from its keys: "driver", "id", "bus" ... Only devices that guests can find later are
  * allowed, and only as the one function of a slot with hot-plug: of a flat root bus, or of a root
  * port, where without "bus" the first that is free is taken. The device is the last of

@@ -62,9 +62,9 @@ static const struct prop machine_list[] = {
 	 .help = "the same"},
 	{.name = "usb",
 	 .type = PROP_BOOL,
-	 .refused = "on",
-	 .why = "there is no USB controller",
-	 .help = "USB"},
+	 FIELD(usb),
+	 .defval = "off",
+	 .help = "the chipset's USB controller, as -usb; of pc only"},
 	{.name = "acpi",
 	 .type = PROP_BOOL,
 	 .refused = "off",
@@ -240,6 +240,15 @@ int cmdline_accel(struct cmdline *cl, const char *option, const char *arg, struc
 	return cl->machine.accel ? accel_check(option, cl->machine.accel, err) : 0;
 }
 
+int cmdline_usb(struct cmdline *cl, const char *option, const char *arg, struct err **err)
+{
+	(void)option;
+	(void)arg;
+	(void)err;
+	cl->machine.usb = true;
+	return 0;
+}
+
 int cmdline_enable_kvm(struct cmdline *cl, const char *option, const char *arg, struct err **err)
 {
 	(void)option;
@@ -291,10 +300,16 @@ int cmdline_machine_finish(struct cmdline *cl, struct err **err)
 			       "-%s: -machine none has no CPUs, memory or devices, and starts "
 			       "nothing: its monitors tell what ebb can do",
 			       cl->needs_machine);
+	if (type->type != VM_MACHINE_PC && cl->machine.usb)
+		return err_set(err, ENOTSUP,
+			       "-machine: usb=on (and -usb) is not possible with %s: only the "
+			       "machine pc has a USB controller in this version",
+			       type->name);
 	machine->type = type->type;
 	machine->name = type->name;
 	machine->root_bus = type->root_bus;
 	machine->root_fixed = cl->machine.root_fixed;
+	machine->usb = cl->machine.usb;
 	machine->dump_guest_core = cl->machine.dump_guest_core;
 	machine->mem_merge = cl->machine.mem_merge;
 	cl->config->smbios.entry = cl->machine.smbios_entry;

@@ -21,8 +21,8 @@ static const struct {
 	{"acpitable", "there are no other ACPI tables than the machine's own"},
 	{"fw_cfg", "there is no firmware, and so no channel for its files; allowed: -append"},
 	{"dtb", "a PC has no device tree"},
-	{"usb usbdevice", "there is no USB controller; libvirt leaves it away with <controller "
-			  "type='usb' model='none'/>"},
+	{"usbdevice", "nothing can be connected to USB ports in this version; the serial console "
+		      "takes input"},
 	{"vnc spice k alt-grab ctrl-grab full-screen", "there is no display"},
 	{"soundhw", "there is no sound"},
 	{"fsdev virtfs", "no folders of the host are shared in this version"},

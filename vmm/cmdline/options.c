@@ -30,6 +30,8 @@ const struct cmdline_option cmdline_options[] = {
 	OTHER_NAME("M", "", cmdline_machine),
 	OPTION("accel", "kvm", cmdline_accel, "KVM; there is nothing else"),
 	FLAG("enable-kvm", cmdline_enable_kvm, "the same"),
+	FLAG("usb", cmdline_usb,
+	     "the chipset's USB controller, with nothing connected; of pc only"),
 	OPTION("cpu", "host|max|kvm64[,+FEATURE][,-FEATURE][,KEY=VALUE...]", cmdline_cpu,
 	       "the CPUs; -cpu help lists keys and features"),
 	OPTION("smp", "[cpus=]N[,maxcpus=N][,sockets=N][,dies=N][,cores=N][,threads=N]",

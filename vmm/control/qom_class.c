@@ -150,6 +150,8 @@ const struct qom_class qom_classes[] = {
 	{.name = "ICH9-LPC", .parent = "pci-device", .table = &cmdline_ich9_props},
 	{.name = "PIIX4_PM", .parent = "pci-device", .table = &cmdline_piix4_props},
 	PLAIN("pcie-pci-bridge", "base-pci-bridge"),
+	ABSTRACT("pci-uhci-usb", "pci-device"),
+	PLAIN("piix3-usb-uhci", "pci-uhci-usb"),
 
 	/* objects */
 	{.name = "memory-backend",

@@ -64,6 +64,11 @@ static json_t *machine_mem_merge(const struct qom_node *node)
 	return json_boolean(vm_config(node->vm)->machine.mem_merge);
 }
 
+static json_t *machine_usb(const struct qom_node *node)
+{
+	return json_boolean(vm_config(node->vm)->machine.usb);
+}
+
 static json_t *machine_memory(const struct qom_node *node)
 {
 	const struct vm_memory_config *memory = &vm_config(node->vm)->memory;
@@ -132,6 +137,7 @@ const struct qom_row qom_machine_rows[] = {
 	{.name = "acpi", .type = "OnOffAuto", .get = machine_acpi},
 	{.name = "dump-guest-core", .type = "bool", .get = machine_dump_guest_core},
 	{.name = "mem-merge", .type = "bool", .get = machine_mem_merge},
+	{.name = "usb", .type = "bool", .get = machine_usb},
 	{.name = NULL},
 };
 

@@ -52,7 +52,7 @@ static json_t *device_hotpluggable(const struct qom_node *node)
 	const struct vm_device_config *device = node->part;
 
 	return json_boolean(node->kind == QOM_DEVICE_NODE && vm_pci_device(node->vm, device) &&
-			    device->type != VM_DEVICE_ROOT_PORT &&
+			    cmdline_device_can_come(device) &&
 			    cmdline_device_has_hotplug(vm_config(node->vm), device));
 }
 

@@ -169,8 +169,8 @@ static void qtree_print_pci(struct command_call *call, struct pci_device *dev, i
 		       pci_device_port(dev) ? 0 : pci_device_config(dev, PCI_SUBSYSTEM_ID, 2));
 	for (unsigned int i = 0; i < PCI_BARS; i++) {
 		if (pci_device_bar(dev, i, &bar))
-			command_printf(call, "%*sbar %u: mem at 0x%" PRIx64 " [0x%" PRIx64 "]\n",
-				       indent, "", i, bar.gpa.start,
+			command_printf(call, "%*sbar %u: %s at 0x%" PRIx64 " [0x%" PRIx64 "]\n",
+				       indent, "", i, bar.is_io ? "i/o" : "mem", bar.gpa.start,
 				       bar.gpa.start + bar.gpa.size - 1);
 	}
 }

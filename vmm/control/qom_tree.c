@@ -237,6 +237,7 @@ static bool device_child(const struct qom_node *node, size_t index, struct qom_c
 		       child_with_id(child, device->id, node_of_device(node, QOM_PORT_BUS, "PCIE"));
 	case VM_DEVICE_ISA_SERIAL:
 	case VM_DEVICE_PVPANIC:
+	case VM_DEVICE_PIIX3_UHCI:
 		break;
 	}
 	return false;

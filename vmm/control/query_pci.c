@@ -24,9 +24,8 @@ struct buses_class {
 
 /* Those that a function here can have. */
 static const struct buses_class buses_classes[] = {
-	{0x0500, "RAM controller"},
-	{0x0600, "Host bridge"},
-	{0x0604, "PCI bridge"},
+	{0x0500, "RAM controller"}, {0x0600, "Host bridge"},    {0x0601, "ISA bridge"},
+	{0x0604, "PCI bridge"},     {0x0c03, "USB controller"},
 };
 
 const char *control_pci_class_desc(unsigned int class)
@@ -65,6 +64,20 @@ static json_t *buses_identity(struct pci_device *dev)
 	return id;
 }
 
+static json_t *buses_region(unsigned int bar, const struct pci_bar_info *info)
+{
+	json_t *region =
+		json_pack("{s:i, s:s, s:I, s:I}", "bar", bar, "type", info->is_io ? "io" : "memory",
+			  "address", info->mapped ? (json_int_t)info->gpa.start : -1, "size",
+			  (json_int_t)info->gpa.size);
+
+	if (!info->is_io) {
+		control_set(&region, "prefetch", json_boolean(info->prefetchable));
+		control_set(&region, "mem_type_64", json_boolean(info->is_64bit));
+	}
+	return region;
+}
+
 static json_t *buses_regions(struct pci_device *dev)
 {
 	struct control_list list;
@@ -73,12 +86,7 @@ static json_t *buses_regions(struct pci_device *dev)
 	control_list_init(&list);
 	for (unsigned int bar = 0; bar < PCI_BARS; bar++)
 		if (pci_device_bar(dev, bar, &info))
-			control_list_add(
-				&list, json_pack("{s:i, s:s, s:I, s:I, s:b, s:b}", "bar", bar,
-						 "type", "memory", "address",
-						 info.mapped ? (json_int_t)info.gpa.start : -1,
-						 "size", (json_int_t)info.gpa.size, "prefetch",
-						 info.prefetchable, "mem_type_64", info.is_64bit));
+			control_list_add(&list, buses_region(bar, &info));
 	return control_list_end(&list);
 }
 
@@ -212,6 +220,13 @@ static void buses_print_region(struct command_call *call, const json_t *region)
 {
 	uint64_t address = control_number(region, "address");
 
+	if (!json_object_get(region, "mem_type_64")) {
+		command_printf(call,
+			       "      BAR%" PRIu64 ": I/O at 0x%04" PRIx64 " [0x%04" PRIx64 "].\n",
+			       control_number(region, "bar"), address,
+			       address + control_number(region, "size") - 1);
+		return;
+	}
 	command_printf(call,
 		       "      BAR%" PRIu64 ": %d bit%s memory at 0x%08" PRIx64 " [0x%08" PRIx64
 		       "].\n",
@@ -271,6 +286,21 @@ static void buses_print(struct command_call *call, const json_t *value)
 		buses_print_devices(call, json_object_get(bus, "devices"));
 }
 
+/* Of each device that is connected a line: none is. */
+static int usb_show(struct command_call *call, const json_t *args, json_t **ret_value,
+		    struct err **err)
+{
+	const struct control *control = command_ctx(call);
+	const struct vm_config *config = vm_config(control->vm);
+
+	(void)args;
+	(void)ret_value;
+	for (size_t i = 0; i < config->nr_devices; i++)
+		if (config->devices[i]->type == VM_DEVICE_PIIX3_UHCI)
+			return 0;
+	return err_set(err, ENODEV, "USB support not enabled");
+}
+
 static const struct command buses_commands[] = {
 	{
 		.name = "query-pci",
@@ -279,6 +309,11 @@ static const struct command buses_commands[] = {
 		.help = "show the PCI devices",
 		.run = buses_query,
 		.print = buses_print,
+	},
+	{
+		.human = "info usb",
+		.help = "show what is connected to USB ports: nothing",
+		.human_run = usb_show,
 	},
 	{.name = NULL},
 };

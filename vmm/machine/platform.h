@@ -52,6 +52,8 @@
  */
 #define PLATFORM_PCI_ADDRESS_PORT 0xCF8
 #define PLATFORM_PCI_DATA_PORT    0xCFC
+#define PLATFORM_PCI_IO_BASE      0xD00 /* ports of BARs: from here to the last one */
+#define PLATFORM_PCI_IO_SIZE      0xF300
 #define PLATFORM_PCI_INTX_GSI     16 /* 16..19; pin p of slot s is 16 + (s + p - 1) % 4; level */
 #define PLATFORM_PCI_INTX_COUNT   4
 

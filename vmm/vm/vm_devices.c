@@ -21,6 +21,7 @@
 #include "vmm/machine/layout.h"
 #include "vmm/machine/platform.h"
 #include "vmm/pci/pci.h"
+#include "vmm/piix3/piix3.h"
 #include "vmm/virtio/balloon.h"
 #include "vmm/virtio/mem.h"
 #include "vmm/virtio/rng.h"
@@ -58,6 +59,7 @@ int vm_build_platform(struct vm *vm, struct err **err)
 		.ecam = l->ecam,
 		.window32 = l->window32,
 		.window64 = l->window64,
+		.window_io = {PLATFORM_PCI_IO_BASE, PLATFORM_PCI_IO_SIZE},
 		.intx_gsi = PLATFORM_PCI_INTX_GSI,
 		.slots_port = cmdline_root_has_hotplug(vm->config) ? PLATFORM_PCI_SLOTS_PORT : 0,
 		.notify = vm_slots_notify,
@@ -73,7 +75,12 @@ int vm_build_platform(struct vm *vm, struct err **err)
 	if (!vm->rtc)
 		return -EIO;
 	vm->pci = pci_host_new(&pci, err);
-	return vm->pci ? 0 : -EIO;
+	if (!vm->pci)
+		return -EIO;
+	if (!cmdline_root_has_piix3(vm->config))
+		return 0;
+	vm->piix3 = piix3_bridge_new(vm->pci, err);
+	return vm->piix3 ? 0 : -EIO;
 }
 
 /* ---- -device ---- */
@@ -269,6 +276,15 @@ static int vm_build_port(struct vm *vm, struct vm_device *d, struct err **err)
 	return d->port ? 0 : -EIO;
 }
 
+static int vm_build_uhci(struct vm *vm, struct vm_device *d, struct err **err)
+{
+	const struct pci_place place = vm_pci_place(vm, &d->config->pci);
+	const char *id = d->config->id ? d->config->id : vm_device_type_name(d->config->type);
+
+	d->uhci = piix3_uhci_new(&place, id, NULL, NULL, err);
+	return d->uhci ? 0 : -EIO;
+}
+
 static int vm_plug_pci(struct vm *vm, struct vm_device *d, struct err **err)
 {
 	const struct virtio_pci_config config = {
@@ -312,6 +328,8 @@ int vm_device_build(struct vm *vm, struct vm_device *d, struct err **err)
 		return d->pvpanic ? 0 : -EIO;
 	case VM_DEVICE_ROOT_PORT:
 		return vm_build_port(vm, d, err);
+	case VM_DEVICE_PIIX3_UHCI:
+		return vm_build_uhci(vm, d, err);
 	}
 	return ret ? ret : vm_plug_pci(vm, d, err);
 }
@@ -341,6 +359,7 @@ void vm_device_free(struct vm *vm, struct vm_device *d)
 	serial_free(d->serial);
 	pvpanic_free(d->pvpanic);
 	pci_port_free(d->port);
+	piix3_uhci_free(d->uhci);
 	free(d);
 }
 
@@ -411,6 +430,7 @@ void vm_free_devices(struct vm *vm)
 		vm_device_free(vm, vm->devices[vm->nr_devices - 1]);
 	free(vm->devices);
 	free(vm->memory_devices);
+	piix3_bridge_free(vm->piix3);
 	pci_host_free(vm->pci);
 	rtc_free(vm->rtc);
 	power_free(vm->power);
@@ -481,6 +501,8 @@ struct pci_device *vm_pci_device(const struct vm *vm, const struct vm_device_con
 {
 	const struct vm_device *d = vm_device_of(vm, config);
 
+	if (d && d->uhci)
+		return piix3_uhci_device(d->uhci);
 	if (!d || (!d->transport && !d->port))
 		return NULL;
 	return d->port ? pci_port_device(d->port) : virtio_pci_device(d->transport);

@@ -496,6 +496,11 @@ static int vm_del_check_place(const struct vm *vm, const struct vm_device *d, co
 	const struct vm_device *beside;
 	char name[VM_DEVICE_NAME_MAX];
 
+	if (!cmdline_device_can_come(d->config))
+		return err_set(err, ENOTSUP,
+			       "device_del: device '%s' is a %s, and such a one stays while the "
+			       "machine is there",
+			       id, vm_device_type_name(d->config->type));
 	if (!d->transport || !cmdline_device_has_hotplug(vm->config, d->config))
 		return err_set(err, ENOTSUP,
 			       "device_del: device '%s' is not in a slot with hot-plug (behind a "

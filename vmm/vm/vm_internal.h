@@ -28,6 +28,8 @@ struct machine_layout;
 struct pack;
 struct pci_host;
 struct pci_port;
+struct piix3_bridge;
+struct piix3_uhci;
 struct power;
 struct pvpanic;
 struct rng;
@@ -82,6 +84,7 @@ struct vm_device {
 	struct serial *serial;
 	struct pvpanic *pvpanic;
 	struct pci_port *port;
+	struct piix3_uhci *uhci;
 	struct vm *vm;             /* of port and balloon */
 	_Atomic bool ejected;      /* of port: the guest gave up what is behind it */
 	_Atomic bool kept;         /* of port: it looked, and did not */
@@ -111,8 +114,8 @@ enum {
 
 /* Requests that are told, or have happened already: a stopped machine does not hold them back. */
 enum {
-	VM_REQUESTS_TOLD = VM_REQUEST_VIOLATION | VM_REQUEST_MEMORY | VM_REQUEST_EJECTED |
-			   VM_REQUEST_BALLOON
+	VM_REQUESTS_TOLD =
+		VM_REQUEST_VIOLATION | VM_REQUEST_MEMORY | VM_REQUEST_EJECTED | VM_REQUEST_BALLOON
 };
 
 /*
@@ -140,6 +143,7 @@ struct vm {
 	char (*ram_names)[VM_RAM_NAME_MAX];
 	struct vcpus *vcpus;
 	struct pci_host *pci;
+	struct piix3_bridge *piix3;     /* NULL: none */
 	_Atomic uint32_t slots_ejected; /* of the root bus: the guest gave up what is in them */
 	_Atomic uint32_t slots_kept;    /* it was asked to, and did not */
 	struct rtc *rtc;

@@ -18,6 +18,7 @@
 #include "vmm/kvm/kvm.h"
 #include "vmm/kvm/vcpu.h"
 #include "vmm/pci/pci.h"
+#include "vmm/piix3/piix3.h"
 #include "vmm/virtio/virtio_pci.h"
 #include "vmm/vm/vm_internal.h"
 
@@ -127,6 +128,22 @@ static int vm_load_pci(struct vm *vm, const struct vm_part *part, uint32_t versi
 	return pci_host_load(vm->pci, version, in, err);
 }
 
+static int vm_save_piix3(struct vm *vm, const struct vm_part *part, struct pack *out,
+			 struct err **err)
+{
+	(void)part;
+	(void)err;
+	piix3_bridge_save(vm->piix3, out);
+	return 0;
+}
+
+static int vm_load_piix3(struct vm *vm, const struct vm_part *part, uint32_t version,
+			 struct unpack *in, struct err **err)
+{
+	(void)part;
+	return piix3_bridge_load(vm->piix3, version, in, err);
+}
+
 /* ---- devices ---- */
 
 static int vm_save_virtio(struct vm *vm, const struct vm_part *part, struct pack *out,
@@ -193,6 +210,22 @@ static int vm_load_port(struct vm *vm, const struct vm_part *part, uint32_t vers
 	return pci_port_load(part->device->port, version, in, err);
 }
 
+static int vm_save_uhci(struct vm *vm, const struct vm_part *part, struct pack *out,
+			struct err **err)
+{
+	(void)vm;
+	(void)err;
+	piix3_uhci_save(part->device->uhci, out);
+	return 0;
+}
+
+static int vm_load_uhci(struct vm *vm, const struct vm_part *part, uint32_t version,
+			struct unpack *in, struct err **err)
+{
+	(void)vm;
+	return piix3_uhci_load(part->device->uhci, version, in, err);
+}
+
 /* ---- their order ---- */
 
 static const struct vm_part_kind vm_part_run = {"run-state", VM_RUN_STATE_VERSION,
@@ -208,6 +241,8 @@ static const struct vm_part_kind vm_part_platform[] = {
 	{"power", POWER_STATE_VERSION, vm_save_power, vm_load_power},
 	{"pci-host", PCI_HOST_STATE_VERSION, vm_save_pci, vm_load_pci},
 };
+static const struct vm_part_kind vm_part_piix3 = {"piix3", PIIX3_BRIDGE_STATE_VERSION,
+						  vm_save_piix3, vm_load_piix3};
 /* In the order of enum vm_device_type. */
 static const struct vm_part_kind vm_part_devices[] = {
 	{"virtio-mem-pci", VIRTIO_PCI_STATE_VERSION, vm_save_virtio, vm_load_virtio},
@@ -216,6 +251,7 @@ static const struct vm_part_kind vm_part_devices[] = {
 	{"pvpanic", PVPANIC_STATE_VERSION, vm_save_pvpanic, vm_load_pvpanic},
 	{"pcie-root-port", PCI_PORT_STATE_VERSION, vm_save_port, vm_load_port},
 	{"virtio-balloon-pci", VIRTIO_PCI_STATE_VERSION, vm_save_virtio, vm_load_virtio},
+	{"piix3-usb-uhci", PIIX3_UHCI_STATE_VERSION, vm_save_uhci, vm_load_uhci},
 };
 
 static int vm_part_compare(const void *a, const void *b)
@@ -229,7 +265,7 @@ static int vm_part_compare(const void *a, const void *b)
 static struct vm_part *vm_parts(struct vm *vm, size_t *ret_nr, struct err **err)
 {
 	unsigned int nr_cpus = vcpus_count(vm->vcpus);
-	struct vm_part *parts = calloc(1 + nr_cpus + ARRAY_SIZE(vm_part_platform) + vm->nr_devices +
+	struct vm_part *parts = calloc(2 + nr_cpus + ARRAY_SIZE(vm_part_platform) + vm->nr_devices +
 					       ARRAY_SIZE(vm_part_after_devices),
 				       sizeof(*parts));
 	size_t nr = 0;
@@ -245,6 +281,8 @@ static struct vm_part *vm_parts(struct vm *vm, size_t *ret_nr, struct err **err)
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(vm_part_platform); i++)
 		parts[nr++].kind = &vm_part_platform[i];
+	if (vm->piix3)
+		parts[nr++].kind = &vm_part_piix3;
 	for (size_t i = 0; i < vm->nr_devices; i++) {
 		struct vm_device *d = vm->devices[i];
 

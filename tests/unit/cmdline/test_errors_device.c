@@ -12,8 +12,8 @@ static const struct error_row rows[] = {
 	{"-device", EINVAL, "-device: its argument is missing"},
 	{"-device", EINVAL, "-device: its argument is missing"},
 	{"-device foo", ENOENT,
-	 "-device: there is no device foo; allowed: isa-serial, pcie-root-port, pvpanic, "
-	 "virtio-balloon-pci, virtio-mem-pci, virtio-rng-pci"},
+	 "-device: there is no device foo; allowed: isa-serial, pcie-root-port, piix3-usb-uhci, "
+	 "pvpanic, virtio-balloon-pci, virtio-mem-pci, virtio-rng-pci"},
 	{"-device virtio-net-pci", ENOENT,
 	 "-device virtio-net-pci: there is no network in this version"},
 	{"-device virtio-balloon-pci,iothread=io9", ENOENT,
@@ -493,10 +493,28 @@ static const struct error_row rows[] = {
 	 "-device virtio-blk-pci: there are no disks in this version"},
 	{"-device {\"driver\":\"e1000e\",\"netdev\":\"n\"}", ENOENT,
 	 "-device e1000e: there is no network in this version"},
-	{"-device piix3-usb-uhci,id=usb", ENOENT,
-	 "-device piix3-usb-uhci: there is no USB in this version; libvirt adds no controller "
-	 "where "
-	 "the domain has <controller type='usb' model='none'/>"},
+	{"-device qemu-xhci,id=usb", ENOENT,
+	 "-device qemu-xhci: of USB controllers there is one in this version, without devices; "
+	 "allowed: piix3-usb-uhci"},
+	{"-device ich9-usb-uhci1", ENOENT,
+	 "-device ich9-usb-uhci1: of USB controllers there is one in this version, without "
+	 "devices; allowed: piix3-usb-uhci"},
+	{"-device usb-tablet,id=input0", ENOENT,
+	 "-device usb-tablet: nothing can be connected to USB ports in this version; the serial "
+	 "console takes input"},
+	{"-M q35 -device pcie-root-port,id=p -device piix3-usb-uhci,bus=p", EINVAL,
+	 "-device piix3-usb-uhci: bus=p is not possible: the controller is on the root bus"},
+	{"-device piix3-usb-uhci,addr=3.2", EINVAL,
+	 "-device piix3-usb-uhci: addr=3.2 is in a slot without function 0, which nobody would "
+	 "find"},
+	{"-M q35 -device piix3-usb-uhci,addr=1.2", EINVAL,
+	 "-device piix3-usb-uhci: addr=1.2 is in a slot without function 0, which nobody would "
+	 "find"},
+	{"-usb -device virtio-rng-pci,addr=1", EBUSY,
+	 "-device virtio-rng-pci: addr=1 is in a slot with other functions: function 0 of it "
+	 "needs multifunction=on"},
+	{"-usb -device piix3-usb-uhci,addr=1.2", EBUSY,
+	 "-device piix3-usb-uhci: addr=1.2 is in use already"},
 	{"-device virtio-serial-pci", ENOENT,
 	 "-device virtio-serial-pci: there are no virtio consoles and no channels in this version; "
 	 "allowed: isa-serial"},

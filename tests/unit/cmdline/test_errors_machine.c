@@ -54,8 +54,15 @@ static const struct error_row rows[] = {
 	{"-machine none", EINVAL,
 	 "-kernel: -machine none has no CPUs, memory or devices, and starts nothing: its monitors "
 	 "tell what ebb can do"},
-	{"-machine pc,usb=on", ENOTSUP,
-	 "-machine: usb=on is not possible: there is no USB controller"},
+	{"-machine q35,usb=on", ENOTSUP,
+	 "-machine: usb=on (and -usb) is not possible with pc-q35-9.0: only the machine pc has a "
+	 "USB controller in this version"},
+	{"-usb -M none", EINVAL,
+	 "-kernel: -machine none has no CPUs, memory or devices, and starts nothing: its monitors "
+	 "tell what ebb can do"},
+	{"-usbdevice tablet", ENOTSUP,
+	 "-usbdevice: nothing can be connected to USB ports in this version; the serial console "
+	 "takes input"},
 	{"-machine pc,acpi=off", ENOTSUP,
 	 "-machine: acpi=off is not possible: guests learn of NUMA nodes and memory devices from "
 	 "ACPI"},

@@ -103,6 +103,9 @@ static const struct error_row refusals[] = {
 	{"{\"driver\":\"pvpanic\",\"id\":\"x\"}", ENOTSUP,
 	 "device_add pvpanic,id=x: this device cannot come while the machine runs; allowed: "
 	 "virtio-balloon-pci, virtio-mem-pci, virtio-rng-pci"},
+	{"{\"driver\":\"piix3-usb-uhci\",\"id\":\"usb\"}", ENOTSUP,
+	 "device_add piix3-usb-uhci,id=usb: this device cannot come while the machine runs; "
+	 "allowed: virtio-balloon-pci, virtio-mem-pci, virtio-rng-pci"},
 	{"{\"driver\":\"pcie-root-port\"}", ENOTSUP,
 	 "device_add pcie-root-port: this device cannot come while the machine runs; allowed: "
 	 "virtio-balloon-pci, virtio-mem-pci, virtio-rng-pci"},

@@ -44,6 +44,11 @@ static void test_accepted(void **state)
 		"-machine pc-i440fx-9.0,usb=off,dump-guest-core=off,memory-backend=pc.ram " MEMORY
 		"-global PIIX4_PM.disable_s3=1 -global PIIX4_PM.disable_s4=1 "
 		"-global PIIX4_PM.acpi-root-pci-hotplug=off",
+		/* USB on pc, without being asked */
+		COMMON
+		"-machine pc-i440fx-9.0,usb=off,dump-guest-core=off,memory-backend=pc.ram " MEMORY
+		"-device {\"driver\":\"piix3-usb-uhci\",\"id\":\"usb\",\"bus\":\"pci.0\","
+		"\"addr\":\"0x1.0x2\"}",
 		/* <iothreads> with a pool */
 		BASE "-object {\"qom-type\":\"iothread\",\"id\":\"iothread1\","
 		     "\"thread-pool-min\":1,\"thread-pool-max\":8}",
@@ -136,8 +141,8 @@ static void test_refused(void **state)
 		{BASE "-vnc 127.0.0.1:0,audiodev=audio1", ENOTSUP, "-vnc: there is no display"},
 		{BASE "-spice port=5900", ENOTSUP, "-spice: there is no display"},
 		{BASE "-usb", ENOTSUP,
-		 "-usb: there is no USB controller; libvirt leaves it away with <controller "
-		 "type='usb' model='none'/>"},
+		 "-machine: usb=on (and -usb) is not possible with pc-q35-9.0: only the machine pc "
+		 "has a USB controller in this version"},
 		{BASE "-no-acpi", ENOTSUP,
 		 "-no-acpi: guests learn of CPUs, NUMA nodes and memory devices from ACPI; libvirt "
 		 "gives them ACPI with <features><acpi/></features>"},

@@ -96,6 +96,7 @@ static void test_types_that_programs_look_for(void **state)
 		"memory-backend-memfd",
 		"max-x86_64-cpu",
 		"host-x86_64-cpu",
+		"piix3-usb-uhci",
 		"pvpanic",
 	};
 	json_t *list = rig_get(*state, "qom-list-types", "{}");
