@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "vmm/chardev/monitor.h"
+#include "vmm/control/dump.h"
 #include "vmm/control/metrics.h"
 #include "vmm/control/resize.h"
 #include "vmm/core/loop.h"
@@ -17,15 +18,25 @@
 #define CONTROL_QEMU_MICRO 0
 
 const struct qmp_module *const control_modules[] = {
-	&control_run_module,          &control_cpus_module,
-	&control_memory_module,       &control_virtio_mem_module,
-	&control_balloon_module,      &control_pci_module,
-	&control_misc_module,         &control_objects_module,
-	&control_devices_module,      &control_jobs_module,
-	&control_resize_module,       &control_migrate_module,
-	&control_migrate_info_module, &control_migrate_params_module,
-	&control_dirty_rate_module,   &control_stats_module,
-	&control_qom_module,          NULL,
+	&control_run_module,
+	&control_cpus_module,
+	&control_memory_module,
+	&control_virtio_mem_module,
+	&control_balloon_module,
+	&control_pci_module,
+	&control_misc_module,
+	&control_objects_module,
+	&control_devices_module,
+	&control_jobs_module,
+	&control_resize_module,
+	&control_migrate_module,
+	&control_migrate_info_module,
+	&control_migrate_params_module,
+	&control_dirty_rate_module,
+	&control_dump_module,
+	&control_stats_module,
+	&control_qom_module,
+	NULL,
 };
 
 void control_emit(struct control *control, const char *name, json_t *data)
@@ -114,6 +125,8 @@ static int control_start(struct control *control, struct migration *migration, s
 	if (!ret)
 		ret = control_migrate_init(control, migration, err);
 	if (!ret)
+		ret = control_dump_init(control, err);
+	if (!ret)
 		ret = control_metrics_init(control, err);
 	if (!ret)
 		ret = control_open_monitors(control, err);
@@ -148,6 +161,7 @@ void control_free(struct control *control)
 		chr_monitor_free(control->monitors[i]);
 	free(control->monitors);
 	control_metrics_done(control);
+	control_dump_done(control);
 	control_migrate_done(control);
 	control_resize_done(control);
 	qmp_free(control->qmp);

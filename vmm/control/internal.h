@@ -16,6 +16,7 @@
  *	jobs.c			query-jobs, job-cancel, job-dismiss
  *	resize.c		virtio-mem-resize, memory-resize
  *	migrate.c		migrate ...; migrate_info.c, migrate_params.c: what is told of it
+ *	dump.c			dump-guest-memory, query-dump
  *	stats.c			query-stats, query-virtio-mem-blocks; metrics.c the endpoint for scrapers
  *	complete.c		what the Tab key offers
  *	missing.c		what is said of commands that are not there
@@ -33,6 +34,7 @@
 #include "vmm/control/control.h"
 #include "vmm/vm/vm.h"
 
+struct control_dump;
 struct jobs;
 struct loop_watch;
 struct metrics;
@@ -44,10 +46,11 @@ struct control {
 	struct vm *vm;
 	struct loop *main;
 	struct qmp *qmp;
-	struct jobs *jobs;       /* qmp/job.h */
-	struct resizer *resizer; /* resize.c */
-	struct migrate *migrate; /* migrate.h */
-	struct metrics *metrics; /* metrics.c; NULL without -metrics */
+	struct jobs *jobs;         /* qmp/job.h */
+	struct resizer *resizer;   /* resize.c */
+	struct migrate *migrate;   /* migrate.h */
+	struct control_dump *dump; /* dump.h */
+	struct metrics *metrics;   /* metrics.c; NULL without -metrics */
 	struct chr_monitor **monitors;
 	size_t nr_monitors;
 	int quit_fd; /* run.c */
@@ -63,7 +66,8 @@ extern const struct qmp_module control_run_module, control_cpus_module, control_
 	control_virtio_mem_module, control_balloon_module, control_pci_module, control_misc_module,
 	control_objects_module, control_devices_module, control_qom_module, control_jobs_module,
 	control_resize_module, control_stats_module, control_migrate_module,
-	control_migrate_info_module, control_migrate_params_module, control_dirty_rate_module;
+	control_migrate_info_module, control_migrate_params_module, control_dirty_rate_module,
+	control_dump_module;
 
 /* Every event of the machine passes here first (vm_set_event_hook()), then goes to each of these. */
 void control_run_event(struct control *control, const struct vm_event *event);

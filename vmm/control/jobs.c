@@ -204,7 +204,11 @@ static const struct command jobs_commands[] = {
 };
 
 static const struct qmp_type jobs_types[] = {
-	{.name = "JobType", .kind = QMP_ENUM, .members = "virtio-mem-resize memory-resize migrate"},
+	{
+		.name = "JobType",
+		.kind = QMP_ENUM,
+		.members = "virtio-mem-resize memory-resize migrate dump-guest-memory",
+	},
 	{
 		.name = "JobStatus",
 		.kind = QMP_ENUM,

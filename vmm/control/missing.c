@@ -20,8 +20,6 @@ static const struct {
 	 "there is no display in this version"},
 	{"send-key input-send-event query-mice",
 	 "there are no keyboards and pointers in this version; the serial console takes input"},
-	{"dump-guest-memory query-dump",
-	 "guest memory is not written as a core dump in this version"},
 	{"system_wakeup", "guests cannot suspend to memory"},
 	{"watchdog-set-action",
 	 "there is no watchdog in this version; set-action has what follows"},

@@ -132,6 +132,17 @@ int vcpus_save(struct vcpus *vcpus, unsigned int index, struct pack *out, struct
 int vcpus_load(struct vcpus *vcpus, unsigned int index, uint32_t version, struct unpack *in,
 	       struct err **err);
 
+/* What somebody who looks at a guest from outside finds in a vCPU. */
+struct vcpu_registers {
+	struct kvm_regs regs;
+	struct kvm_sregs sregs;
+	uint64_t kernel_gs_base; /* what SWAPGS would give */
+};
+
+/* Paused; changes nothing. 0 or -errno. */
+int vcpus_registers(struct vcpus *vcpus, unsigned int index, struct vcpu_registers *ret_registers,
+		    struct err **err);
+
 unsigned int vcpus_count(const struct vcpus *vcpus);
 /* What KVM counts of it (kvm_stats.h); the vcpus' own. -1: the kernel does not tell. */
 int vcpus_stats_fd(const struct vcpus *vcpus, unsigned int index);

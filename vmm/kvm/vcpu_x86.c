@@ -18,6 +18,7 @@
 #define UD_VECTOR           6 /* undefined opcode */
 #define MSR_IA32_TSC        0x10
 #define MSR_IA32_TSC_ADJUST 0x3b
+#define MSR_KERNEL_GS_BASE  0xc0000102
 
 struct vcpu_state {
 	struct kvm_regs regs;
@@ -212,5 +213,20 @@ int vcpus_inject_nmi(struct vcpus *vcpus)
 	for (unsigned int i = 0; i < vcpus->config.count; i++)
 		if (ioctl(vcpus->vcpu[i].fd, KVM_NMI, 0) < 0)
 			return -errno;
+	return 0;
+}
+
+int vcpus_registers(struct vcpus *vcpus, unsigned int index, struct vcpu_registers *ret_registers,
+		    struct err **err)
+{
+	struct kvm_msr_entry gs = {.index = MSR_KERNEL_GS_BASE};
+	int fd = vcpus->vcpu[index].fd;
+
+	if (ioctl(fd, KVM_GET_REGS, &ret_registers->regs) < 0 ||
+	    ioctl(fd, KVM_GET_SREGS, &ret_registers->sregs) < 0)
+		return err_set(err, errno, "KVM does not tell the registers of vCPU %u: %s", index,
+			       strerror(errno));
+	/* A processor that has no such register never gives one to its guest. */
+	ret_registers->kernel_gs_base = vcpu_msr_io(fd, KVM_GET_MSRS, &gs) ? gs.data : 0;
 	return 0;
 }

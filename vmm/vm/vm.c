@@ -101,6 +101,8 @@ const char *vm_state_name(enum vm_state state)
 		return "inmigrate";
 	case VM_FINISH_MIGRATE:
 		return "finish-migrate";
+	case VM_SAVE_VM:
+		return "save-vm";
 	case VM_POSTMIGRATE:
 		return "postmigrate";
 	case VM_INTERNAL_ERROR:

@@ -49,6 +49,7 @@ enum vm_state {
 	VM_INTERNAL_ERROR, /* KVM could not go on */
 	VM_INMIGRATE,      /* waits for its state to be loaded (vm_migrate.h) */
 	VM_FINISH_MIGRATE, /* stopped for the last part of a migration */
+	VM_SAVE_VM,        /* stopped while its memory is written to a dump (vm_dump.h) */
 	VM_POSTMIGRATE,    /* its state is somewhere else */
 };
 

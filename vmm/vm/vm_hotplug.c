@@ -400,8 +400,8 @@ static void vm_remove_slots(struct vm *vm)
 
 void vm_remove_ejected(struct vm *vm)
 {
-	/* It waits until it is known who has the guest (vm_migrate.h). */
-	if (vm->migrating || vm->handed_over || vm->state == VM_INMIGRATE)
+	/* It waits until it is known who has the guest (vm_migrate.h), or a dump is over. */
+	if (vm->migrating || vm->dumping || vm->handed_over || vm->state == VM_INMIGRATE)
 		return;
 	vm_tell_all_kept(vm);
 	for (size_t i = 0; i < vm->nr_devices; i++) {

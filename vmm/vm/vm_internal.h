@@ -166,10 +166,12 @@ struct vm {
 
 	struct vm_action_config action;
 	enum vm_state state;
-	/* Of VM_FINISH_MIGRATE and VM_POSTMIGRATE: what it was before. */
+	/* Of VM_FINISH_MIGRATE, VM_POSTMIGRATE and VM_SAVE_VM: what it was before. */
 	enum vm_state state_before;
 	bool migrating;   /* its state is being taken, or given: devices stay as they are */
 	bool handed_over; /* another process has the guest */
+	bool dumping;     /* devices stay as they are for a dump (vm_dump.h) */
+	bool dump_halted; /* and the guest as it stands */
 	bool run_loaded;  /* of VM_INMIGRATE: run when it is loaded, if it ran at the source */
 	size_t nr_loaded; /* sections, of vm_state.c */
 	_Atomic bool memory_arrives;
@@ -261,6 +263,11 @@ void vm_run(struct vm *vm);
 /* vm_migrate.c */
 /* Is the guest this process's, and can it be told something? -EBUSY, -EPERM. */
 int vm_check_here(const struct vm *vm, struct err **err);
+/*
+ * It was just halted, and may have stopped for a reason of its own that nobody has looked at yet: the
+ * state that it is in then. VM_RUNNING: there was none.
+ */
+enum vm_state vm_take_stops(struct vm *vm);
 /* May devices come and go now? @what starts the sentence. */
 int vm_check_settled(const struct vm *vm, const char *what, struct err **err);
 /* The section "run-state": what it was doing, what it asked for, which devices are about to go. */

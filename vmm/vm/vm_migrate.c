@@ -24,7 +24,8 @@
 #define VM_HALT_MS       20
 #define VM_HALT_AGAIN_MS 20
 
-int vm_check_here(const struct vm *vm, struct err **err)
+/* Whatever a dump does. */
+static int vm_check_arrived(const struct vm *vm, struct err **err)
 {
 	if (vm->handed_over)
 		return err_set(err, EPERM,
@@ -41,9 +42,19 @@ int vm_check_here(const struct vm *vm, struct err **err)
 	return 0;
 }
 
+int vm_check_here(const struct vm *vm, struct err **err)
+{
+	if (vm->dump_halted)
+		return err_set(err, EBUSY,
+			       "the machine's memory is being written to a dump; wait until that "
+			       "is over, or cancel it");
+	return vm_check_arrived(vm, err);
+}
+
+/* Of a machine that stands still, the guest hears of the size when it goes on. */
 int vm_check_resize(const struct vm *vm, struct err **err)
 {
-	return vm_check_here(vm, err);
+	return vm_check_arrived(vm, err);
 }
 
 int vm_check_settled(const struct vm *vm, const char *what, struct err **err)
@@ -53,6 +64,9 @@ int vm_check_settled(const struct vm *vm, const char *what, struct err **err)
 	if (!ret && (vm->migrating || vm->memory_stalled))
 		ret = err_set(err, EBUSY,
 			      "a migration is under way; devices come and go when it is over");
+	if (!ret && vm->dumping)
+		ret = err_set(err, EBUSY,
+			      "a dump of memory is under way; devices come and go when it is over");
 	if (ret)
 		err_prefix(err, "%s", what);
 	return ret;
@@ -65,7 +79,8 @@ void vm_migrate_choose(struct vm *vm, bool run)
 	if (vm->state == VM_INMIGRATE)
 		vm->run_loaded = run;
 	/* Somebody stopped it meanwhile, though that could not be seen. */
-	if (vm->state == VM_FINISH_MIGRATE && !run && vm->state_before == VM_RUNNING)
+	if ((vm->state == VM_FINISH_MIGRATE || vm->state == VM_SAVE_VM) && !run &&
+	    vm->state_before == VM_RUNNING)
 		vm->state_before = VM_PAUSED;
 }
 
@@ -75,14 +90,17 @@ int vm_migration_begin(struct vm *vm, struct err **err)
 
 	if (!ret)
 		ret = vm_check_here(vm, err);
+	if (!ret && vm->dumping)
+		ret = err_set(err, EBUSY,
+			      "a dump of the machine's memory is under way; it can be migrated "
+			      "when that is over");
 	if (ret)
 		return ret;
 	vm->migrating = true;
 	return 0;
 }
 
-/* The guest may have stopped for a reason of its own that nobody has looked at yet: that state. */
-static enum vm_state vm_take_stops(struct vm *vm)
+enum vm_state vm_take_stops(struct vm *vm)
 {
 	const unsigned int stops =
 		VM_REQUEST_FAILED | VM_REQUEST_SCATTERED | VM_REQUEST_VIOLATION_PAUSE;
