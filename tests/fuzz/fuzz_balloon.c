@@ -20,6 +20,7 @@
 #include "base/num.h"
 #include "base/pack.h"
 #include "tests/fuzz/input.h"
+#include "tests/unit/virtio/start.h"
 #include "vmm/core/gm.h"
 #include "vmm/core/loop.h"
 #include "vmm/virtio/balloon_state.h"
@@ -223,20 +224,18 @@ static void start_driver(struct world *w, uint8_t features)
 	memset(w->avail, 0, sizeof(w->avail));
 	virtio_lock(vdev);
 	virtio_set_status(vdev, 0);
-	virtio_set_status(vdev, 3);
-	virtio_set_driver_features(vdev, 0, features & 63);
-	virtio_set_driver_features(vdev, 1, 1 | (features & 128 ? 4 : 0));
-	virtio_set_status(vdev, 11);
+	start_features(vdev, (features & 63) | VIRTIO_FEATURE(VIRTIO_F_VERSION_1) |
+				     (features & 128 ? VIRTIO_FEATURE(VIRTIO_F_RING_PACKED) : 0));
 	for (unsigned int i = 0; i < BALLOON_QUEUES; i++) {
 		uint64_t ring = RINGS + i * RING_BYTES;
+		const struct vq_layout layout = {.size = RING_SIZE,
+						 .desc_gpa = ring,
+						 .driver_gpa = ring + RING_AVAIL,
+						 .device_gpa = ring + RING_USED};
 
-		virtio_queue_set_size(vdev, i, RING_SIZE);
-		virtio_queue_set_address(vdev, i, VIRTIO_AREA_DESC, ring);
-		virtio_queue_set_address(vdev, i, VIRTIO_AREA_DRIVER, ring + RING_AVAIL);
-		virtio_queue_set_address(vdev, i, VIRTIO_AREA_DEVICE, ring + RING_USED);
-		virtio_queue_enable(vdev, i);
+		start_queue(vdev, i, &layout);
 	}
-	virtio_set_status(vdev, 15);
+	virtio_set_status(vdev, START_DONE);
 	virtio_unlock(vdev);
 }
 

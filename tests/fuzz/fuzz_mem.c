@@ -21,6 +21,7 @@
 #include "base/num.h"
 #include "base/pack.h"
 #include "tests/fuzz/input.h"
+#include "tests/unit/virtio/start.h"
 #include "vmm/core/bus.h"
 #include "vmm/core/gm.h"
 #include "vmm/core/hv.h"
@@ -303,22 +304,19 @@ static void ask_sizes(struct world *w, struct input *in)
 	uint64_t features = VIRTIO_FEATURE(VIRTIO_F_VERSION_1) |
 			    VIRTIO_FEATURE(VMEM_F_UNPLUGGED_INACCESSIBLE) |
 			    VIRTIO_FEATURE(VMEM_F_SIZE_REQUEST);
+	const struct vq_layout layout = {.size = 2,
+					 .desc_gpa = RAM + RING_DESC,
+					 .driver_gpa = RAM,
+					 .device_gpa = RAM + RAM_SIZE / 2};
 	uint8_t bytes = (uint8_t)take(in, 1);
 
 	put_request(w->ram);
 	for (unsigned int i = 0; i < bytes; i++)
 		w->ram[i] ^= (uint8_t)take(in, 1);
 	virtio_lock(vdev);
-	virtio_set_status(vdev, 3);
-	virtio_set_driver_features(vdev, 0, (uint32_t)features);
-	virtio_set_driver_features(vdev, 1, (uint32_t)(features >> 32));
-	virtio_set_status(vdev, 11);
-	virtio_queue_set_size(vdev, VMEM_QUEUE_SIZE, 2);
-	virtio_queue_set_address(vdev, VMEM_QUEUE_SIZE, VIRTIO_AREA_DRIVER, RAM);
-	virtio_queue_set_address(vdev, VMEM_QUEUE_SIZE, VIRTIO_AREA_DESC, RAM + RING_DESC);
-	virtio_queue_set_address(vdev, VMEM_QUEUE_SIZE, VIRTIO_AREA_DEVICE, RAM + RAM_SIZE / 2);
-	virtio_queue_enable(vdev, VMEM_QUEUE_SIZE);
-	virtio_set_status(vdev, 15);
+	start_features(vdev, features);
+	start_queue(vdev, VMEM_QUEUE_SIZE, &layout);
+	virtio_set_status(vdev, START_DONE);
 	virtio_unlock(vdev);
 	for (unsigned int i = 0; i < 4; i++)
 		uv_run(loop_uv(w->loop), UV_RUN_NOWAIT);

@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 
 #include "base/num.h"
+#include "tests/unit/virtio/start.h"
 #include "vmm/virtio/virtio.h"
 
 #define RIG_QUEUE_SIZE 16
@@ -219,11 +220,7 @@ static void rig_start_queue(struct rig *r, unsigned int i, uint64_t features)
 	};
 
 	driver_init(&r->d[i], &r->g, &layout);
-	virtio_queue_set_size(r->vdev, i, RIG_QUEUE_SIZE);
-	virtio_queue_set_address(r->vdev, i, VIRTIO_AREA_DESC, r->d[i].layout.desc_gpa);
-	virtio_queue_set_address(r->vdev, i, VIRTIO_AREA_DRIVER, r->d[i].layout.driver_gpa);
-	virtio_queue_set_address(r->vdev, i, VIRTIO_AREA_DEVICE, r->d[i].layout.device_gpa);
-	virtio_queue_enable(r->vdev, i);
+	start_queue(r->vdev, i, &r->d[i].layout);
 }
 
 void rig_start(struct rig *r, uint64_t features)
@@ -233,16 +230,13 @@ void rig_start(struct rig *r, uint64_t features)
 		features |= VIRTIO_FEATURE(VIRTIO_F_RING_PACKED);
 	virtio_lock(r->vdev);
 	virtio_set_status(r->vdev, 0);
-	virtio_set_status(r->vdev, 3);
-	virtio_set_driver_features(r->vdev, 0, (uint32_t)features);
-	virtio_set_driver_features(r->vdev, 1, (uint32_t)(features >> 32));
-	virtio_set_status(r->vdev, 11);
-	assert_int_equal(virtio_status(r->vdev), 11);
+	start_features(r->vdev, features);
+	assert_int_equal(virtio_status(r->vdev), START_AGREED);
 	r->g.used = 0;
 	for (unsigned int i = 0; i < virtio_nr_queues(r->vdev); i++)
 		if (virtio_queue_size(r->vdev, i))
 			rig_start_queue(r, i, features);
-	virtio_set_status(r->vdev, 15);
+	virtio_set_status(r->vdev, START_DONE);
 	virtio_unlock(r->vdev);
 }
 

@@ -13,6 +13,7 @@
 
 #include "base/err.h"
 #include "base/pack.h"
+#include "tests/unit/virtio/start.h"
 
 static void echo_config_read(void *opaque, uint32_t offset, void *buf, uint32_t size)
 {
@@ -220,14 +221,8 @@ void echo_negotiate(struct echo *e, uint64_t features)
 
 void echo_set_queue(struct echo *e)
 {
-	const struct vq_layout *layout = &e->d.layout;
-
 	virtio_lock(e->vdev);
-	virtio_queue_set_size(e->vdev, 0, layout->size);
-	virtio_queue_set_address(e->vdev, 0, VIRTIO_AREA_DESC, layout->desc_gpa);
-	virtio_queue_set_address(e->vdev, 0, VIRTIO_AREA_DRIVER, layout->driver_gpa);
-	virtio_queue_set_address(e->vdev, 0, VIRTIO_AREA_DEVICE, layout->device_gpa);
-	virtio_queue_enable(e->vdev, 0);
+	start_queue(e->vdev, 0, &e->d.layout);
 	virtio_unlock(e->vdev);
 }
 

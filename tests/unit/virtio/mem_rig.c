@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "base/bytes.h"
+#include "tests/unit/virtio/start.h"
 #include "vmm/core/bus.h"
 #include "vmm/core/loop.h"
 
@@ -279,11 +280,7 @@ void rig_start(struct rig *r)
 	r->request_gpa = guest_alloc(&r->g, sizeof(struct vmem_req), 8);
 	r->answer_gpa = guest_alloc(&r->g, sizeof(struct vmem_resp), 8);
 	virtio_lock(r->vdev);
-	virtio_queue_set_size(r->vdev, 0, layout.size);
-	virtio_queue_set_address(r->vdev, 0, VIRTIO_AREA_DESC, r->d.layout.desc_gpa);
-	virtio_queue_set_address(r->vdev, 0, VIRTIO_AREA_DRIVER, r->d.layout.driver_gpa);
-	virtio_queue_set_address(r->vdev, 0, VIRTIO_AREA_DEVICE, r->d.layout.device_gpa);
-	virtio_queue_enable(r->vdev, 0);
+	start_queue(r->vdev, 0, &r->d.layout);
 	virtio_unlock(r->vdev);
 	rig_status(r, 15);
 	assert_int_equal(rig_get_status(r), 15);

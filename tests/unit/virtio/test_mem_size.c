@@ -18,6 +18,7 @@
 #include "base/num.h"
 #include "base/pack.h"
 #include "tests/unit/virtio/mem_rig.h"
+#include "tests/unit/virtio/start.h"
 #include "vmm/core/loop.h"
 #include "vmm/virtio/mem_state.h"
 #include "vmm/virtio/virtio_transport.h"
@@ -58,14 +59,7 @@ static void start(struct sizes *s)
 	s->request_gpa = guest_alloc(&s->r.g, sizeof(struct vmem_size_req), 8);
 	s->answer_gpa = guest_alloc(&s->r.g, sizeof(struct vmem_size_resp), 8);
 	virtio_lock(s->r.vdev);
-	virtio_queue_set_size(s->r.vdev, VMEM_QUEUE_SIZE, layout.size);
-	virtio_queue_set_address(s->r.vdev, VMEM_QUEUE_SIZE, VIRTIO_AREA_DESC,
-				 s->d.layout.desc_gpa);
-	virtio_queue_set_address(s->r.vdev, VMEM_QUEUE_SIZE, VIRTIO_AREA_DRIVER,
-				 s->d.layout.driver_gpa);
-	virtio_queue_set_address(s->r.vdev, VMEM_QUEUE_SIZE, VIRTIO_AREA_DEVICE,
-				 s->d.layout.device_gpa);
-	virtio_queue_enable(s->r.vdev, VMEM_QUEUE_SIZE);
+	start_queue(s->r.vdev, VMEM_QUEUE_SIZE, &s->d.layout);
 	virtio_unlock(s->r.vdev);
 	rig_status(&s->r, 15);
 	assert_int_equal(rig_get_status(&s->r), 15);

@@ -12,6 +12,7 @@
 #include "base/pack.h"
 #include "tests/unit/saved_test.h"
 #include "tests/unit/virtio/driver.h"
+#include "tests/unit/virtio/start.h"
 #include "vmm/core/loop.h"
 #include "vmm/virtio/rng.h"
 #include "vmm/virtio/virtio_transport.h"
@@ -60,16 +61,11 @@ static void start_driver(struct fixture *f)
 
 	virtio_lock(f->vdev);
 	virtio_set_status(f->vdev, 0);
-	virtio_set_status(f->vdev, 3);
-	virtio_set_driver_features(f->vdev, 1, 1);
-	virtio_set_status(f->vdev, 11);
+	start_features(f->vdev, VIRTIO_FEATURE(VIRTIO_F_VERSION_1));
 	f->g.used = 0;
 	driver_init(&f->d, &f->g, &layout);
-	virtio_queue_set_address(f->vdev, 0, VIRTIO_AREA_DESC, f->d.layout.desc_gpa);
-	virtio_queue_set_address(f->vdev, 0, VIRTIO_AREA_DRIVER, f->d.layout.driver_gpa);
-	virtio_queue_set_address(f->vdev, 0, VIRTIO_AREA_DEVICE, f->d.layout.device_gpa);
-	virtio_queue_enable(f->vdev, 0);
-	virtio_set_status(f->vdev, 15);
+	start_queue(f->vdev, 0, &f->d.layout);
+	virtio_set_status(f->vdev, START_DONE);
 	virtio_unlock(f->vdev);
 }
 

@@ -17,6 +17,7 @@
 #include <cmocka.h>
 
 #include "tests/unit/virtio/driver.h"
+#include "tests/unit/virtio/start.h"
 #include "vmm/core/loop.h"
 #include "vmm/virtio/virtio_transport.h"
 
@@ -139,20 +140,14 @@ static void rig_start(struct rig *r, const struct vq_layout *layout)
 		features |= VIRTIO_FEATURE(VIRTIO_F_INDIRECT_DESC);
 	virtio_lock(r->vdev);
 	virtio_set_status(r->vdev, 0);
-	virtio_set_status(r->vdev, 3);
-	virtio_set_driver_features(r->vdev, 0, (uint32_t)features);
-	virtio_set_driver_features(r->vdev, 1, (uint32_t)(features >> 32));
-	virtio_set_status(r->vdev, 11);
+	start_features(r->vdev, features);
 	virtio_unlock(r->vdev);
 	r->g.used = 0;
 	driver_init(&r->d, &r->g, layout);
 	virtio_lock(r->vdev);
-	virtio_queue_set_address(r->vdev, 0, VIRTIO_AREA_DESC, r->d.layout.desc_gpa);
-	virtio_queue_set_address(r->vdev, 0, VIRTIO_AREA_DRIVER, r->d.layout.driver_gpa);
-	virtio_queue_set_address(r->vdev, 0, VIRTIO_AREA_DEVICE, r->d.layout.device_gpa);
-	virtio_queue_enable(r->vdev, 0);
-	virtio_set_status(r->vdev, 15);
-	assert_int_equal(virtio_status(r->vdev), 15);
+	start_queue(r->vdev, 0, &r->d.layout);
+	virtio_set_status(r->vdev, START_DONE);
+	assert_int_equal(virtio_status(r->vdev), START_DONE);
 	virtio_unlock(r->vdev);
 }
 
