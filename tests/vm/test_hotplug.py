@@ -8,52 +8,22 @@ import time
 import pytest
 
 import ebbvm
+from hotplugs import (
+    MIB,
+    PATH,
+    came,
+    deleted,
+    devices,
+    finish,
+    machine,
+    memory,
+    reset_while_asked,
+    resize,
+    use_and_go,
+)
 from qmp import QmpError
 
-MIB = 1 << 20
-PATH = "/machine/peripheral/"
 UNPLUG_WAIT_S = 5
-
-
-def machine(folder, append="", ports=2, args=(), kind="q35", **options):
-    words = ["-machine", kind, "-m", "128M,maxmem=8G", *args]
-    for number in range(ports):
-        words += ["-device", f"pcie-root-port,id=p{number},slot={number}"]
-    for number in range(3):
-        words += ["-object", f"memory-backend-ram,id=m{number},size=256M"]
-    append = append if "test=" in append else f"test=hotplug {append}"
-    return ebbvm.Machine(folder, append, words, qmp=True, monitor=True, **options)
-
-
-def memory(number=0, **more):
-    """The arguments of device_add for device dN on backend mN."""
-    return {"driver": "virtio-mem-pci", "id": f"d{number}", "memdev": f"m{number}", **more}
-
-
-def deleted(qmp, device):
-    event = qmp.wait_event("DEVICE_DELETED")
-    assert event["data"] == {"device": device, "path": PATH + device}
-
-
-def devices(qmp):
-    return {d["data"]["id"]: d["data"] for d in qmp.execute("query-memory-devices")}
-
-
-def came(vm, port):
-    """(address, size) of the device that came to PORT."""
-    match = vm.console.expect(rf"^hotplug {port} came addr=(0x\w+) size=(\d+) node=0$")
-    return int(match.group(1), 0), int(match.group(2))
-
-
-def resize(vm, qmp, port, device, size):
-    qmp.execute("qom-set", path=PATH + device, property="requested-size", value=size)
-    vm.console.expect(rf"^hotplug {port} plugged={size}$")
-
-
-def finish(vm):
-    vm.type("quit")
-    assert vm.wait() == 0, vm.errors.text
-    ebbvm.passed(vm.console.text)
 
 
 @pytest.mark.parametrize("kind", ["q35", "pc"])
@@ -69,16 +39,7 @@ def test_whole_way(folder, kind, irq):
             assert qmp.execute("device_add", **memory(bus=f"p{port}", node=0)) == {}
             places.append(came(vm, port))
             assert devices(qmp)["d0"]["memaddr"] == places[-1][0]
-            resize(vm, qmp, port, "d0", 64 * MIB)
-            assert devices(qmp)["d0"]["size"] == 64 * MIB
-            error = qmp.error("device_del", {"id": "d0"})
-            assert error.error_class == "GenericError" and "64 MiB" in error.desc
-            resize(vm, qmp, port, "d0", 0)
-            assert qmp.execute("device_del", id="d0") == {}
-            vm.console.expect(rf"^hotplug {port} asked$")
-            vm.console.expect(rf"^hotplug {port} off$")
-            deleted(qmp, "d0")
-            assert devices(qmp) == {}
+            use_and_go(vm, qmp, port)
             assert qmp.error("device_del", {"id": "d0"}).error_class == "DeviceNotFound"
         assert len(set(places)) == 1 and places[0][1] == 256 * MIB
         # What it used is free.
@@ -245,17 +206,7 @@ def test_reset_ends_the_waiting(folder):
     with machine(folder, "answer=ignore") as vm:
         qmp = vm.qmp()
         vm.console.expect("^hotplug: ready")
-        for number in range(2):
-            qmp.execute("device_add", **memory(number))
-            came(vm, number)
-        resize(vm, qmp, 1, "d1", 64 * MIB)
-        qmp.execute("device_del", id="d0")
-        vm.console.expect("^hotplug 0 asked$")
-        qmp.execute("system_reset")
-        deleted(qmp, "d0")
-        qmp.wait_event("RESET")
-        came(vm, 1)
-        vm.console.expect(rf"^hotplug 1 plugged={64 * MIB}$")
+        reset_while_asked(vm, qmp, 0, 1)
         vm.console.expect("^hotplug: ready ports=2$")
         assert list(devices(qmp)) == ["d1"]
         qmp.execute("device_add", **memory())

@@ -7,7 +7,7 @@ import re
 import pytest
 
 import ebbvm
-from test_hotplug import (
+from hotplugs import (
     MIB,
     PATH,
     came,
@@ -16,7 +16,9 @@ from test_hotplug import (
     finish,
     machine,
     memory,
+    reset_while_asked,
     resize,
+    use_and_go,
 )
 
 
@@ -48,15 +50,8 @@ def test_whole_way(folder, irq):
             assert qmp.execute("device_add", **memory(**where)) == {}
             regions.append(came(vm, f"s{slot}"))
             assert places(qmp)["d0"] == (slot, 0)
-            resize(vm, qmp, f"s{slot}", "d0", 64 * MIB)
-            error = qmp.error("device_del", {"id": "d0"})
-            assert error.error_class == "GenericError" and "64 MiB" in error.desc
-            resize(vm, qmp, f"s{slot}", "d0", 0)
-            assert qmp.execute("device_del", id="d0") == {}
-            vm.console.expect(rf"^hotplug s{slot} asked$")
-            vm.console.expect(rf"^hotplug s{slot} off$")
-            deleted(qmp, "d0")
-            assert devices(qmp) == {} and "d0" not in places(qmp)
+            use_and_go(vm, qmp, f"s{slot}")
+            assert "d0" not in places(qmp)
         assert len(set(regions)) == 1
         assert qmp.execute("object-del", id="m0") == {}
         finish(vm)
@@ -163,17 +158,7 @@ def test_reset_ends_the_waiting(folder):
     with flat(folder, "answer=ignore") as vm:
         qmp = vm.qmp()
         ready(vm)
-        for number in range(2):
-            qmp.execute("device_add", **memory(number))
-            came(vm, f"s{number + 1}")
-        resize(vm, qmp, "s2", "d1", 64 * MIB)
-        qmp.execute("device_del", id="d0")
-        vm.console.expect("^hotplug s1 asked$")
-        qmp.execute("system_reset")
-        deleted(qmp, "d0")
-        qmp.wait_event("RESET")
-        came(vm, "s2")
-        vm.console.expect(rf"^hotplug s2 plugged={64 * MIB}$")
+        reset_while_asked(vm, qmp, "s1", "s2")
         vm.console.expect("^hotplug: ready ports=0$")
         qmp.execute("device_add", **memory())
         came(vm, "s1")

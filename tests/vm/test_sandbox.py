@@ -13,8 +13,8 @@ import socket
 import pytest
 
 import ebbvm
+import hotplugs
 import migrating
-import test_hotplug
 from pattern import Pattern
 from qmp import QmpError
 
@@ -78,18 +78,18 @@ def test_commands(tmp_path):
 
 
 def test_devices_come_and_go(folder):
-    with test_hotplug.machine(folder, args=SANDBOX) as vm:
+    with hotplugs.machine(folder, args=SANDBOX) as vm:
         qmp = vm.qmp()
-        qmp.execute("device_add", **test_hotplug.memory(bus="p0"))
-        test_hotplug.came(vm, 0)
-        test_hotplug.resize(vm, qmp, 0, "d0", 64 * MIB)
-        test_hotplug.resize(vm, qmp, 0, "d0", 0)
+        qmp.execute("device_add", **hotplugs.memory(bus="p0"))
+        hotplugs.came(vm, 0)
+        hotplugs.resize(vm, qmp, 0, "d0", 64 * MIB)
+        hotplugs.resize(vm, qmp, 0, "d0", 0)
         qmp.execute("device_del", id="d0")
-        test_hotplug.deleted(qmp, "d0")
+        hotplugs.deleted(qmp, "d0")
         qmp.execute("object-del", id="m0")
         qmp.execute("chardev-add", id="c", backend={"type": "pty", "data": {}})
         qmp.execute("chardev-remove", id="c")
-        test_hotplug.finish(vm)
+        hotplugs.finish(vm)
 
 
 def test_metrics(folder):
