@@ -27,6 +27,8 @@ static const char *prop_type_name(const struct qom_class *class, const struct pr
 		return "bool";
 	case PROP_ON_OFF_AUTO:
 		return "OnOffAuto";
+	case PROP_ENUM:
+		return "str";
 	case PROP_SIZE:
 		return "size";
 	case PROP_UINT16_LIST:
