@@ -72,10 +72,21 @@ def test_crashed_stays(daemon):
     assert reason(domain) == "shut off (destroyed)"
 
 
-def test_core_dumps_are_refused(daemon):
-    """There are none: the domain stays as it crashed, and a dump that is asked for says why."""
+def test_core_dump(daemon):
+    """A guest that crashed is in a file of libvirt's folder for dumps."""
     domain = domain_that(daemon, "panic", on_crash="coredump-destroy")
-    daemon.events.expect(f"lifecycle {domain.name} Crashed Panicked")
-    words = domain.refused("dump", "--memory-only", daemon.folder / "images/core")
-    assert "dump-guest-memory" in words, words
-    domain.virsh("destroy")
+    daemon.events.expect(f"lifecycle {domain.name} Stopped Crashed")
+    assert reason(domain) == "shut off (crashed)"
+    (path,) = (daemon.folder / "lib/qemu/dump").glob(f"*-{domain.name}-*")
+    with open(path, "rb") as file:
+        assert file.read(4) == b"\x7fELF"
+    path.unlink()
+
+
+def test_core_dump_and_restart(daemon):
+    """It is dumped each time, into files whose names may be the same."""
+    domain = domain_that(daemon, "panic", on_crash="coredump-restart")
+    for _ in range(2):
+        domain.expect("^BARE ")
+    assert domain.qmp("query-dump")["status"] in ("active", "completed")
+    runs_again(domain)
