@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* A host and a reference device: see model.h. */
-#include "tests/unit/device/model.h"
+/* The reference device, and the steps that compare the engine with it: see model.h. */
+#include "tests/unit/device/model_internal.h"
 
 #include <endian.h>
 #include <errno.h>
@@ -10,8 +10,7 @@
 
 typedef model_wide wide;
 
-/* Records the first thing wrong. Always false, so that checks may return it. */
-__attribute__((format(printf, 2, 3))) static bool wrong(struct model *m, const char *fmt, ...)
+bool model_wrong(struct model *m, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -22,143 +21,7 @@ __attribute__((format(printf, 2, 3))) static bool wrong(struct model *m, const c
 	return false;
 }
 
-/* ---- the host ---- */
-
-static bool run_inside(struct model_run inner, struct model_run outer)
-{
-	return inner.first >= outer.first && inner.first + inner.count <= outer.first + outer.count;
-}
-
-/* Checks a call's arguments and decides its fate: how many blocks it handles, and its result. */
-static struct model_run host_call(struct model *m, const char *name, uint64_t offset, uint64_t size,
-				  int *ret_rc)
-{
-	uint64_t bs = m->config.block_size;
-	struct model_run run = {offset / bs, size / bs};
-
-	*ret_rc = 0;
-	if (offset % bs || !size || size % bs || run.first >= m->nblocks ||
-	    run.count > m->nblocks - run.first) {
-		wrong(m, "%s(%#llx, %#llx) is not a run of blocks of the region", name,
-		      (unsigned long long)offset, (unsigned long long)size);
-		return (struct model_run){0, 0};
-	}
-	if (!run_inside(run, m->allowed[0]) && !run_inside(run, m->allowed[1]))
-		wrong(m, "%s of blocks %llu+%llu, which the step is not about", name,
-		      (unsigned long long)run.first, (unsigned long long)run.count);
-	if (m->calls < 64 && m->fail_calls >> m->calls & 1) {
-		*ret_rc = -(m->fail_errnos ? m->fail_errnos[m->failed] : m->fail_errno);
-		m->failed++;
-		if (m->partial == MODEL_NOTHING)
-			run.count = 0;
-		else if (m->partial == MODEL_HALF)
-			run.count /= 2;
-	}
-	m->calls++;
-	return run;
-}
-
-static int host_grant(void *host, uint64_t offset, uint64_t size)
-{
-	struct model *m = host;
-	int rc;
-	struct model_run run = host_call(m, "grant", offset, size, &rc);
-
-	for (uint64_t b = run.first; b < run.first + run.count; b++)
-		m->host[b].granted = true;
-	return rc;
-}
-
-static int host_populate(void *host, uint64_t offset, uint64_t size)
-{
-	struct model *m = host;
-	int rc;
-	struct model_run run = host_call(m, "populate", offset, size, &rc);
-
-	for (uint64_t b = run.first; b < run.first + run.count; b++) {
-		if (!m->host[b].granted)
-			wrong(m, "populate of block %llu, which is not granted",
-			      (unsigned long long)b);
-		if (m->host[b].content == MODEL_NONE)
-			m->host[b].content = MODEL_ZEROS;
-	}
-	return rc;
-}
-
-static int host_revoke(void *host, uint64_t offset, uint64_t size)
-{
-	struct model *m = host;
-	int rc;
-	struct model_run run = host_call(m, "revoke", offset, size, &rc);
-
-	for (uint64_t b = run.first; b < run.first + run.count; b++)
-		m->host[b].granted = false;
-	return rc;
-}
-
-static int host_discard(void *host, uint64_t offset, uint64_t size)
-{
-	struct model *m = host;
-	int rc;
-	struct model_run run = host_call(m, "discard", offset, size, &rc);
-
-	for (uint64_t b = run.first; b < run.first + run.count; b++) {
-		if (m->host[b].granted)
-			wrong(m, "discard of block %llu, which the guest may still use",
-			      (unsigned long long)b);
-		m->host[b].content = MODEL_NONE;
-		m->discarded[b] = true;
-	}
-	return rc;
-}
-
-static void host_config_changed(void *host)
-{
-	((struct model *)host)->config_changes++;
-}
-
-static void host_plugged_changed(void *host)
-{
-	((struct model *)host)->plugged_changes++;
-}
-
-static uint64_t host_size_wanted(void *host, const struct vmem_size_want *want)
-{
-	struct model *m = host;
-
-	m->size.calls++;
-	m->size.want = *want;
-	return m->size.has_spare ? m->size.spare : UINT64_MAX;
-}
-
-static const struct vmem_host_ops host_ops = {
-	.grant = host_grant,
-	.populate = host_populate,
-	.revoke = host_revoke,
-	.discard = host_discard,
-	.config_changed = host_config_changed,
-	.plugged_changed = host_plugged_changed,
-	.size_wanted = host_size_wanted,
-};
-
-void model_guest_write(struct model *m, uint64_t block, uint32_t value)
-{
-	if (block >= m->nblocks || !m->host[block].granted)
-		return;
-	m->host[block].content = value < MODEL_DATA ? MODEL_DATA : value;
-	m->content[block] = m->host[block].content;
-}
-
 /* ---- the reference ---- */
-
-static uint64_t ref_plugged_blocks(const struct model *m)
-{
-	uint64_t n = 0;
-
-	for (uint64_t b = 0; b < m->nblocks; b++)
-		n += m->plugged[b];
-	return n;
-}
 
 static uint64_t ref_usable_needed(const struct model *m, uint64_t requested_blocks)
 {
@@ -203,152 +66,7 @@ static uint16_t ref_answer(const struct model *m, const struct vmem_req *req, ui
 		return in_run == nb ? VMEM_RESP_ACK : VMEM_RESP_ERROR;
 	if (in_run)
 		return VMEM_RESP_ERROR;
-	return ref_plugged_blocks(m) + nb > m->requested_blocks ? VMEM_RESP_NACK : VMEM_RESP_ACK;
-}
-
-/* ---- checks after a step ---- */
-
-struct block_map {
-	bool block[MODEL_BLOCKS_MAX];
-	uint64_t end;
-	const struct model *m;
-	bool bad;
-};
-
-static int map_collect(void *opaque, uint64_t offset, uint64_t size)
-{
-	struct block_map *u = opaque;
-	uint64_t bs = u->m->config.block_size, first = offset / bs, count = size / bs;
-
-	/* Ascending, maximal, whole blocks. */
-	if (offset % bs || size % bs || !size || first + count > u->m->nblocks ||
-	    (u->end && first <= u->end))
-		u->bad = true;
-	else
-		memset(u->block + first, true, count);
-	u->end = first + count;
-	return 0;
-}
-
-/* One block as the STATE request sees it; beyond the usable region nothing is plugged. */
-static bool state_plugged(struct model *m, uint64_t block)
-{
-	struct vmem_req req =
-		model_req(VMEM_REQ_STATE, m->config.addr + block * m->config.block_size, 1);
-	struct vmem_resp resp;
-	uint16_t answer;
-
-	answer = vmem_device_request(m->dev, &req, &resp);
-	m->answers[VMEM_REQ_STATE][answer]++;
-	return answer == VMEM_RESP_ACK && le16toh(resp.state_type) == VMEM_STATE_PLUGGED;
-}
-
-static bool check_block(struct model *m, const struct vmem_device_info *info, uint64_t b,
-			bool usable, uint64_t *faulted)
-{
-	const struct model_block *host = &m->host[b];
-	bool in_stray = b >= m->stray.first && b - m->stray.first < m->stray.count;
-	unsigned long long n = b;
-
-	if (usable && (!m->plugged[b] || !host->granted))
-		return wrong(m, "block %llu is said usable, but plugged %d, granted %d", n,
-			     m->plugged[b], host->granted);
-	if (!m->plugged[b]) {
-		if (!in_stray && (host->granted || host->content != MODEL_NONE))
-			return wrong(m, "block %llu is unplugged, but granted %d, content %u", n,
-				     host->granted, host->content);
-		return true;
-	}
-	if (b >= m->usable_blocks)
-		return wrong(m, "block %llu is plugged outside the usable region", n);
-	if (m->discarded[b])
-		m->content[b] = host->content;
-	if (host->content != m->content[b])
-		return wrong(m, "block %llu holds %u instead of %u", n, host->content,
-			     m->content[b]);
-	if (usable)
-		return true;
-	++*faulted;
-	if (!info->host_faults)
-		return wrong(m, "block %llu is faulted, but no fault was counted", n);
-	return state_plugged(m, b) || wrong(m, "STATE does not say that block %llu is plugged", n);
-}
-
-static bool check_config(struct model *m, const struct vmem_device_info *info)
-{
-	uint64_t bs = m->config.block_size;
-	struct vmem_config c;
-
-	vmem_device_config_read(m->dev, &c);
-	if (le64toh(c.block_size) != bs || le64toh(c.addr) != m->config.addr ||
-	    le64toh(c.region_size) != m->config.region_size ||
-	    le16toh(c.node_id) != (m->config.has_node ? m->config.node_id : 0))
-		return wrong(m, "a constant of the configuration changed");
-	if (info->block_size != bs || info->addr != m->config.addr ||
-	    info->region_size != m->config.region_size || info->node_id != m->config.node_id)
-		return wrong(m, "a constant of the info changed");
-	if (le64toh(c.usable_region_size) != info->usable_region_size ||
-	    le64toh(c.plugged_size) != info->plugged_size ||
-	    le64toh(c.requested_size) != info->requested_size)
-		return wrong(m, "configuration and info differ");
-	if (info->usable_region_size != m->usable_blocks * bs)
-		return wrong(m, "usable_region_size is %llu blocks instead of %llu",
-			     (unsigned long long)(info->usable_region_size / bs),
-			     (unsigned long long)m->usable_blocks);
-	if (info->requested_size != m->requested_blocks * bs)
-		return wrong(m, "requested_size is %llu blocks instead of %llu",
-			     (unsigned long long)(info->requested_size / bs),
-			     (unsigned long long)m->requested_blocks);
-	if (info->owner_size != m->owner_blocks * bs || info->owner_size > info->requested_size)
-		return wrong(m, "owner_size is not what its owner said");
-	if (info->request_limit != m->size.limit_blocks * bs || info->request_rate != m->size.rate)
-		return wrong(m, "the bounds of size requests are not what was said");
-	if (info->plugged_size != ref_plugged_blocks(m) * bs)
-		return wrong(m, "plugged_size is %llu blocks instead of %llu",
-			     (unsigned long long)(info->plugged_size / bs),
-			     (unsigned long long)ref_plugged_blocks(m));
-	if (info->requested_size > info->usable_region_size ||
-	    info->usable_region_size > info->region_size)
-		return wrong(m, "requested <= usable <= region does not hold");
-	return true;
-}
-
-static bool check_all(struct model *m)
-{
-	struct block_map usable = {.m = m}, faults = {.m = m};
-	struct vmem_device_info info;
-	uint64_t faulted = 0;
-
-	if (m->error[0])
-		return false;
-	vmem_device_info(m->dev, &info);
-	if (!check_config(m, &info))
-		return false;
-	if (memcmp(info.answers, m->answers, sizeof(info.answers)) ||
-	    info.unknown_requests != m->unknown ||
-	    memcmp(info.size_answers, m->size.answers, sizeof(info.size_answers)))
-		return wrong(m, "the answers are not counted right");
-	vmem_device_for_each_plugged(m->dev, map_collect, &usable);
-	vmem_device_for_each_faulted(m->dev, map_collect, &faults);
-	if (usable.bad || faults.bad)
-		return wrong(m, "runs are not maximal, ascending and inside the region");
-	if (info.stray_size != m->stray.count * m->config.block_size)
-		return wrong(m, "stray_size is %llu instead of %llu blocks",
-			     (unsigned long long)(info.stray_size / m->config.block_size),
-			     (unsigned long long)m->stray.count);
-	for (uint64_t b = 0; b < m->nblocks; b++) {
-		if (!check_block(m, &info, b, usable.block[b], &faulted))
-			return false;
-		if (faults.block[b] != (m->plugged[b] && !usable.block[b]))
-			return wrong(m, "block %llu: plugged %d, usable %d, faulted %d",
-				     (unsigned long long)b, m->plugged[b], usable.block[b],
-				     faults.block[b]);
-	}
-	if (info.faulted_size != faulted * m->config.block_size)
-		return wrong(m, "faulted_size is %llu instead of %llu blocks",
-			     (unsigned long long)(info.faulted_size / m->config.block_size),
-			     (unsigned long long)faulted);
-	return true;
+	return model_plugged_blocks(m) + nb > m->requested_blocks ? VMEM_RESP_NACK : VMEM_RESP_ACK;
 }
 
 /* ---- steps ---- */
@@ -360,7 +78,7 @@ struct step {
 
 static struct step step_begin(struct model *m)
 {
-	struct step s = {.plugged_blocks = ref_plugged_blocks(m),
+	struct step s = {.plugged_blocks = model_plugged_blocks(m),
 			 .usable_blocks = m->usable_blocks};
 
 	vmem_device_info(m->dev, &s.before);
@@ -398,15 +116,15 @@ static bool step_end(struct model *m, const struct step *s, bool notify_config)
 	undoings = info.host_failures + info.host_faults - s->before.host_failures -
 		   s->before.host_faults;
 	if (undoings > (m->failed ? 1 : 0))
-		wrong(m, "%llu failures counted in one step", (unsigned long long)undoings);
+		model_wrong(m, "%llu failures counted in one step", (unsigned long long)undoings);
 	if (m->config_changes != (notify_config ? 1 : 0))
-		wrong(m, "%u configuration notifications instead of %d", m->config_changes,
-		      notify_config);
-	if (m->plugged_changes != (ref_plugged_blocks(m) != s->plugged_blocks ? 1 : 0))
-		wrong(m, "%u plugged_size notifications, %llu blocks before, %llu after",
-		      m->plugged_changes, (unsigned long long)s->plugged_blocks,
-		      (unsigned long long)ref_plugged_blocks(m));
-	return check_all(m);
+		model_wrong(m, "%u configuration notifications instead of %d", m->config_changes,
+			    notify_config);
+	if (m->plugged_changes != (model_plugged_blocks(m) != s->plugged_blocks ? 1 : 0))
+		model_wrong(m, "%u plugged_size notifications, %llu blocks before, %llu after",
+			    m->plugged_changes, (unsigned long long)s->plugged_blocks,
+			    (unsigned long long)model_plugged_blocks(m));
+	return model_check_all(m);
 }
 
 static void apply(struct model *m, uint16_t type, struct model_run run)
@@ -417,8 +135,8 @@ static void apply(struct model *m, uint16_t type, struct model_run run)
 			continue;
 		m->content[b] = m->host[b].content;
 		if (m->content[b] != (m->config.prealloc ? MODEL_ZEROS : MODEL_NONE))
-			wrong(m, "block %llu is new, but holds %u", (unsigned long long)b,
-			      m->content[b]);
+			model_wrong(m, "block %llu is new, but holds %u", (unsigned long long)b,
+				    m->content[b]);
 	}
 	if (type == VMEM_REQ_UNPLUG_ALL)
 		m->usable_blocks = ref_usable_needed(m, m->requested_blocks);
@@ -459,15 +177,15 @@ bool model_request(struct model *m, const struct vmem_req *req, uint16_t *ret_an
 		m->unknown++;
 
 	if (le16toh(resp.type) != answer || resp.padding[0] || resp.padding[1] || resp.padding[2])
-		return wrong(m, "the response is not filled in right");
+		return model_wrong(m, "the response is not filled in right");
 	if (!answer_allowed(m, type, expected, answer))
-		return wrong(m, "type %u addr %#llx nb_blocks %u: answer %u instead of %u", type,
-			     (unsigned long long)le64toh(req->addr), le16toh(req->nb_blocks),
-			     answer, expected);
+		return model_wrong(m, "type %u addr %#llx nb_blocks %u: answer %u instead of %u",
+				   type, (unsigned long long)le64toh(req->addr),
+				   le16toh(req->nb_blocks), answer, expected);
 	if (le16toh(resp.state_type) != state)
-		return wrong(m, "state %u instead of %u", le16toh(resp.state_type), state);
+		return model_wrong(m, "state %u instead of %u", le16toh(resp.state_type), state);
 	if (m->calls && (expected != VMEM_RESP_ACK || type == VMEM_REQ_STATE))
-		return wrong(m, "the host was called for a request that changes nothing");
+		return model_wrong(m, "the host was called for a request that changes nothing");
 	if (answer == VMEM_RESP_ACK && type != VMEM_REQ_STATE)
 		apply(m, type, run);
 	step_stray(m, &s, type == VMEM_REQ_PLUG ? run : (struct model_run){0, 0});
@@ -485,8 +203,8 @@ bool model_resize(struct model *m, uint64_t requested_size)
 	else if (requested_size > m->config.region_size)
 		expected = -ERANGE;
 	if (rc != expected)
-		return wrong(m, "resize to %#llx gives %d instead of %d",
-			     (unsigned long long)requested_size, rc, expected);
+		return model_wrong(m, "resize to %#llx gives %d instead of %d",
+				   (unsigned long long)requested_size, rc, expected);
 	if (!rc) {
 		uint64_t blocks = requested_size / m->config.block_size;
 		uint64_t needed = ref_usable_needed(m, blocks);
@@ -508,14 +226,15 @@ static bool check_want(struct model *m, const struct vmem_size_req *req, bool as
 	uint64_t bs = m->config.block_size;
 
 	if (m->size.calls != asked)
-		return wrong(m, "the host was asked %u times instead of %d", m->size.calls, asked);
+		return model_wrong(m, "the host was asked %u times instead of %d", m->size.calls,
+				   asked);
 	if (!asked)
 		return true;
 	if (w->size % bs || w->size <= w->requested_size || w->size > le64toh(req->size) ||
 	    w->size < w->min_size || w->min_size != le64toh(req->min_size) ||
 	    w->requested_size != requested * bs || w->owner_size != m->owner_blocks * bs ||
 	    w->urgency != le16toh(req->urgency) || w->reason != le16toh(req->reason))
-		return wrong(m, "the host was asked for something else");
+		return model_wrong(m, "the host was asked for something else");
 	return true;
 }
 
@@ -531,17 +250,18 @@ bool model_size_request(struct model *m, const struct vmem_size_req *req, uint64
 	answer = vmem_device_size_request(m->dev, req, now_ms, ret_resp);
 	m->size.answers[want.type]++;
 	if (answer != le16toh(ret_resp->type))
-		return wrong(m, "the size response is not filled in right");
+		return model_wrong(m, "the size response is not filled in right");
 	if (answer != want.type || le16toh(ret_resp->cause) != want.cause ||
 	    le32toh(ret_resp->retry_ms) != want.retry_ms ||
 	    le64toh(ret_resp->size) != want.blocks * m->config.block_size)
-		return wrong(m,
-			     "size request: answer %u, cause %u, retry %u, %#llx bytes instead of "
-			     "%u, %u, %llu, %#llx",
-			     answer, le16toh(ret_resp->cause), le32toh(ret_resp->retry_ms),
-			     (unsigned long long)le64toh(ret_resp->size), want.type, want.cause,
-			     (unsigned long long)want.retry_ms,
-			     (unsigned long long)(want.blocks * m->config.block_size));
+		return model_wrong(
+			m,
+			"size request: answer %u, cause %u, retry %u, %#llx bytes instead of "
+			"%u, %u, %llu, %#llx",
+			answer, le16toh(ret_resp->cause), le32toh(ret_resp->retry_ms),
+			(unsigned long long)le64toh(ret_resp->size), want.type, want.cause,
+			(unsigned long long)want.retry_ms,
+			(unsigned long long)(want.blocks * m->config.block_size));
 	if (!check_want(m, req, want.asks_host, before))
 		return false;
 	m->requested_blocks = want.blocks;
@@ -549,7 +269,7 @@ bool model_size_request(struct model *m, const struct vmem_size_req *req, uint64
 	if (want.blocks != before && needed > usable)
 		m->usable_blocks = needed;
 	if (m->calls)
-		return wrong(m, "a size request touched blocks in the host");
+		return model_wrong(m, "a size request touched blocks in the host");
 	return step_end(m, &s, want.blocks != before);
 }
 
@@ -564,7 +284,7 @@ bool model_set_policy(struct model *m, uint64_t request_limit, uint64_t request_
 	else if (request_limit > m->config.region_size)
 		expected = -ERANGE;
 	if (rc != expected)
-		return wrong(m, "set_request_policy gives %d instead of %d", rc, expected);
+		return model_wrong(m, "set_request_policy gives %d instead of %d", rc, expected);
 	if (!rc) {
 		m->size.limit_blocks = request_limit / bs;
 		m->size.begun = m->size.begun && request_rate == m->size.rate;
@@ -583,7 +303,7 @@ bool model_reset(struct model *m, int *ret_rc)
 	m->allowed[0].count = m->usable_blocks;
 	*ret_rc = vmem_device_system_reset(m->dev);
 	for (uint64_t b = 0; b < m->nblocks; b++) {
-		m->plugged[b] = m->failed && m->plugged[b] && state_plugged(m, b);
+		m->plugged[b] = m->failed && m->plugged[b] && model_state_plugged(m, b);
 		if (m->plugged[b])
 			left = b + 1;
 	}
@@ -591,8 +311,8 @@ bool model_reset(struct model *m, int *ret_rc)
 	m->usable_blocks = left > needed ? left : needed;
 	step_stray(m, &s, (struct model_run){0, 0});
 	if ((*ret_rc == 0) != (!left && !m->stray.count))
-		return wrong(m, "reset gives %d with %llu blocks left", *ret_rc,
-			     (unsigned long long)ref_plugged_blocks(m));
+		return model_wrong(m, "reset gives %d with %llu blocks left", *ret_rc,
+				   (unsigned long long)model_plugged_blocks(m));
 	return step_end(m, &s, m->usable_blocks != s.usable_blocks || dropped);
 }
 
@@ -614,7 +334,7 @@ static bool import_failure_allowed(struct model *m, const char *name, int rc, bo
 {
 	if (m->failed && (rc == -m->fail_errno || m->fail_errnos || (had_stray && rc == -EBUSY)))
 		return true;
-	return wrong(m, "%s gives %d with %u failures of the host", name, rc, m->failed);
+	return model_wrong(m, "%s gives %d with %u failures of the host", name, rc, m->failed);
 }
 
 bool model_import_plug(struct model *m, uint64_t offset, uint64_t size, int *ret_rc)
@@ -633,8 +353,9 @@ bool model_import_plug(struct model *m, uint64_t offset, uint64_t size, int *ret
 	*ret_rc = vmem_device_import_plug(m->dev, offset, size);
 	if (expected ? *ret_rc != expected || m->calls
 		     : *ret_rc && !import_failure_allowed(m, "import_plug", *ret_rc, had_stray))
-		return wrong(m, "import_plug gives %d instead of %d, after %u calls of the host",
-			     *ret_rc, expected, m->calls);
+		return model_wrong(m,
+				   "import_plug gives %d instead of %d, after %u calls of the host",
+				   *ret_rc, expected, m->calls);
 	if (!*ret_rc) {
 		apply(m, VMEM_REQ_PLUG, run);
 		if (run.first + run.count > m->usable_blocks)
@@ -658,8 +379,9 @@ bool model_import_unplug(struct model *m, uint64_t offset, uint64_t size, int *r
 	*ret_rc = vmem_device_import_unplug(m->dev, offset, size);
 	if (expected ? *ret_rc != expected || m->calls
 		     : *ret_rc && !import_failure_allowed(m, "import_unplug", *ret_rc, false))
-		return wrong(m, "import_unplug gives %d instead of %d, after %u calls of the host",
-			     *ret_rc, expected, m->calls);
+		return model_wrong(
+			m, "import_unplug gives %d instead of %d, after %u calls of the host",
+			*ret_rc, expected, m->calls);
 	if (!*ret_rc)
 		apply(m, VMEM_REQ_UNPLUG, run);
 	step_stray(m, &s, (struct model_run){0, 0});
@@ -684,8 +406,9 @@ bool model_import_sizes(struct model *m, uint64_t owner_size, uint64_t requested
 				expected = -EEXIST;
 	rc = vmem_device_import_sizes(m->dev, owner_size, requested_size, usable_region_size);
 	if (rc != expected || m->calls)
-		return wrong(m, "import_sizes gives %d instead of %d, after %u calls of the host",
-			     rc, expected, m->calls);
+		return model_wrong(
+			m, "import_sizes gives %d instead of %d, after %u calls of the host", rc,
+			expected, m->calls);
 	if (!rc) {
 		m->owner_blocks = owner_size / bs;
 		m->requested_blocks = requested_size / bs;
@@ -702,10 +425,10 @@ bool model_init(struct model *m, const struct vmem_device_config *config)
 	m->config = *config;
 	m->nblocks = config->region_size / config->block_size;
 	if (m->nblocks > MODEL_BLOCKS_MAX)
-		return wrong(m, "the model is too small");
-	rc = vmem_device_new(config, &host_ops, m, &m->dev);
+		return model_wrong(m, "the model is too small");
+	rc = vmem_device_new(config, &model_host_ops, m, &m->dev);
 	if (rc)
-		return wrong(m, "vmem_device_new() gives %d", rc);
+		return model_wrong(m, "vmem_device_new() gives %d", rc);
 	m->requested_blocks = m->owner_blocks = config->requested_size / config->block_size;
 	if (config->size_requests)
 		m->size.limit_blocks =
@@ -713,7 +436,7 @@ bool model_init(struct model *m, const struct vmem_device_config *config)
 			config->block_size;
 	m->size.rate = config->request_rate;
 	m->usable_blocks = ref_usable_needed(m, m->requested_blocks);
-	return check_all(m);
+	return model_check_all(m);
 }
 
 void model_done(struct model *m)
