@@ -12,6 +12,7 @@ count as failures.
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
@@ -30,7 +31,7 @@ CHECK = ROOT / "build-check"
 PROGRAM = "vmm/main/ebb"
 SHOWN_LINES = 60
 # Longer than any command takes on two slow processors: one that hangs must not hang the rest.
-COMMAND_TIMEOUT_S = {"linux": 1250, "bare": 900, "tsan": 1000}
+COMMAND_TIMEOUT_S = {"linux": 1250, "bare": 900, "tsan": 1000, "clang": 900}
 COMMAND_TIMEOUT_DEFAULT_S = 600
 # Whoever waits for the result gives up a little later: what was found by then shall be told.
 TOTAL_TIMEOUT_S = 1440
@@ -70,6 +71,8 @@ ENDING = threading.Event()
 # The plain build, once it is made.
 GCC_LOCK = threading.Lock()
 GCC_FOLDERS = []
+# What is run and waited for, but leaves processors to whom they are short for.
+YIELDING = ["nice", "-n", "19"]
 
 
 class PartFailed(Exception):
@@ -158,10 +161,11 @@ def configure(tally, name, compiler, *options):
     return folder
 
 
-def build(tally, name, compiler, *options):
+def build(tally, name, compiler, *options, before=()):
     """Configure and build build-check/NAME. Returns the folder."""
     folder = configure(tally, name, compiler, *options)
-    if not tally.check(f"build with {compiler}", ["ninja", "-C", folder], shown="building"):
+    words = [*before, "ninja", "-C", folder]
+    if not tally.check(f"build with {compiler}", words, shown="building"):
         raise PartFailed(f"{compiler} does not build the tree without a warning")
     return folder
 
@@ -287,15 +291,16 @@ def part_gcc(tally):
 
 def part_clang(tally):
     """clang with ASan and UBSan, which also builds the fuzz targets: a short run of each; and some
-    machines."""
+    machines. Building and unit tests take what time others leave."""
     folder = build(
         tally,
         "clang",
         "clang",
         *("-Db_sanitize=address,undefined", *SANITIZER_OPTIONS, "-Dfuzz=true"),
+        before=YIELDING,
     )
-    meson_test(tally, folder, "unit", ASAN_ENV, slower=4, before=steady_addresses())
-    meson_test(tally, folder, "fuzz", ASAN_ENV, slower=4, before=steady_addresses())
+    meson_test(tally, folder, "unit", ASAN_ENV, 10, [*YIELDING, *steady_addresses()])
+    meson_test(tally, folder, "fuzz", ASAN_ENV, 4, steady_addresses())
     pytest(tally, SANITIZED, folder, {**ASAN_ENV, "EBB_TIMEOUT": "120"}, steady_addresses())
 
 
@@ -305,8 +310,7 @@ def part_tsan(tally):
     names = [name for name in meson_names(folder, "unit") if not name.startswith(ONE_THREAD)]
     if not names:
         raise PartFailed("meson names no unit tests")
-    before = ["nice", "-n", "19", *steady_addresses()]
-    meson_test(tally, folder, "unit", TSAN_ENV, 10, before, names)
+    meson_test(tally, folder, "unit", TSAN_ENV, 10, [*YIELDING, *steady_addresses()], names)
 
 
 def checks_of(tally, script, *words):
@@ -345,18 +349,22 @@ def part_patient(tally):
     pytest(tally, PATIENT, gcc_build(tally))
 
 
+def fetch(tally, what):
+    """What is there already is left alone."""
+    words = [sys.executable, "-B", TOOLS / "nest/fetch.py", what]
+    if tally.run(words, shown=f"fetching {what}"):
+        raise PartFailed(f"fetching {what} failed")
+
+
 def part_libvirt(tally):
     folder = gcc_build(tally)
-    fetch = [sys.executable, "-B", TOOLS / "nest/fetch.py", "libvirt/11.3"]
-    if tally.run(fetch, shown="fetching libvirt 11.3"):
-        raise PartFailed("fetching libvirt failed")
+    fetch(tally, FETCHED["libvirt"])
     pytest(tally, ["tests/libvirt"], folder)
 
 
 def part_linux(tally):
     folder = gcc_build(tally)
-    if tally.run([sys.executable, "-B", TOOLS / "nest/fetch.py", "all"], shown="fetching kernels"):
-        raise PartFailed("fetching the kernels failed")
+    fetch(tally, FETCHED["linux"])
     pytest(tally, ["tests/linux"], folder)
 
 
@@ -379,9 +387,11 @@ SLOW_PARTS = ("linux",)
 # alone.
 BESIDE = (
     ("linux",),
-    ("patient", "tsan"),
-    ("gcc", "cross", "bare", "libvirt", "clang"),
+    ("patient", "tsan", "clang"),
+    ("gcc", "cross", "bare", "libvirt"),
 )
+# What parts have fetched before: fetching goes on while the first parts build.
+FETCHED = {"linux": "all", "libvirt": "libvirt/11.3"}
 
 
 def run_part(name):
@@ -405,18 +415,35 @@ def run_part(name):
     return tally
 
 
+def fetch_for(names):
+    """Fetch what the parts called NAMES need. Whatever goes wrong here is their failure: they fetch
+    what is not there."""
+    tally = Tally("fetch")
+    tally.log.unlink(missing_ok=True)
+    with contextlib.suppress(PartFailed, OSError):
+        for name in names:
+            if name in FETCHED:
+                fetch(tally, FETCHED[name])
+
+
 def run_parts(names):
     """Run the parts called NAMES, in the order of PARTS; the tallies."""
     rows = [[name for name in row if name in names] for row in BESIDE]
-    tallies = {name: run_part(name) for name in names if name not in sum(rows, [])}
+    alone = [name for name in names if name not in sum(rows, [])]
+    tallies = {}
 
     def run(row):
         for name in row:
             tallies[name] = run_part(name)
 
-    threads = [threading.Thread(target=run, args=[row]) for row in rows[:-1]]
+    fetching = threading.Thread(target=fetch_for, args=[names if alone else []])
+    threads = [fetching, *(threading.Thread(target=run, args=[row]) for row in rows[:-1])]
     try:
-        for thread in threads:
+        fetching.start()
+        run([name for name in alone if name != "timed"])
+        fetching.join()
+        run([name for name in alone if name == "timed"])
+        for thread in threads[1:]:
             thread.start()
         run(rows[-1])
     except BaseException:
