@@ -185,6 +185,7 @@ class Guest:
     tests look at besides: a panic device, free page reporting. `xml` may be changed before define()."""
 
     CELL_MIB, SIZE_MIB = 384, 1024
+    SERIAL = "serial 0123, of <sysinfo>"
 
     def __init__(self, daemon, machine, kernel, append=APPEND):
         self.daemon, self.host, self.name = daemon, daemon.host, f"{machine}-guest"
@@ -204,6 +205,10 @@ class Guest:
         for device in self.devices.iter("memory"):
             set_mib(device.find("target/size"), self.SIZE_MIB)
         ElementTree.SubElement(self.devices, "panic", model="isa")
+        ElementTree.SubElement(system, "smbios", mode="sysinfo")
+        said = ElementTree.SubElement(self.xml, "sysinfo", type="smbios")
+        entry = ElementTree.SubElement(ElementTree.SubElement(said, "system"), "entry", name="serial")
+        entry.text = self.SERIAL
         reporting = {"model": "virtio", "freePageReporting": "on"}
         ElementTree.SubElement(self.devices, "memballoon", reporting)
 

@@ -42,6 +42,8 @@ def look(guest):
     assert stats["state.state"] == "1" and stats["vcpu.current"] == "2"
     assert int(stats["balloon.current"]) * 1024 == boot + plugged
     assert stats["balloon.available"] == str(total)
+    told = guest.run("cd /sys/class/dmi/id && cat sys_vendor product_serial product_uuid")
+    assert told.splitlines() == ["Ebb", guest.SERIAL, guest.virsh("domuuid")]
 
 
 def resizes(guest):
