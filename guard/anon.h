@@ -33,7 +33,8 @@
 /* How page tables of closed memory are got rid of; see fresh.c. */
 struct fresh {
 	bool discard_frees, may_move;
-	char *hint; /* where a move went last; nothing is mapped there */
+	bool mergeable; /* a move costs by the page */
+	char *hint;     /* where a move went last; nothing is mapped there */
 };
 
 struct anon {
@@ -127,8 +128,8 @@ int armed_discard(struct anon *anon, struct run run);
 
 #define FRESH_ZERO_PAGE "/sys/kernel/mm/transparent_hugepage/use_zero_page"
 
-/* Find out what this kernel does, for a region of that size. */
-void fresh_probe(uint64_t region_size, struct fresh *ret_fresh);
+/* Find out what this kernel does, for a region of that size; @mergeable as pages.h says. */
+void fresh_probe(uint64_t region_size, bool mergeable, struct fresh *ret_fresh);
 /* Does a read of memory that was never written take none, huge pages or not? */
 bool fresh_reads_are_free(void);
 /*

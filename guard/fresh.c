@@ -10,6 +10,11 @@
  * tables are moved away (MREMAP_DONTUNMAP, Linux 5.7: the mapping stays, empty and with all its
  * attributes) and unmapped where they came to. A failure leaves all in place.
  *
+ * Of memory that may be merged (MADV_MERGEABLE) the kernel looks at each small page before it moves
+ * anything, also where there is none: some microseconds for each 2 MiB. Most closed memory has no
+ * page table: it was never used, or in huge pages. So in such memory tables are looked for, by what a
+ * read maps, and only those that are there are moved.
+ *
  * I1  Nothing is mapped at a fixed address: a hint may be taken by another thread at any time.
  * I2  Only what mremap() returned is unmapped.
  * I3  A mapping that is moved as a whole loses its reverse map, so not all of a run is moved at once.
@@ -28,6 +33,9 @@
 
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4 /* Linux 5.7 */
+#endif
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22 /* Linux 5.14 */
 #endif
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
@@ -76,14 +84,14 @@ static uint64_t fresh_tables_bytes(void)
  * Other threads make and free page tables meanwhile, so more than a few have to go. In doubt
  * moving is right on every kernel.
  */
-void fresh_probe(uint64_t region_size, struct fresh *ret_fresh)
+void fresh_probe(uint64_t region_size, bool mergeable, struct fresh *ret_fresh)
 {
 	const uint64_t size = FRESH_PROBES * FRESH_TABLE;
 	uint64_t before, after;
 	char *probe =
 		mmap(NULL, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
-	*ret_fresh = (struct fresh){.may_move = region_size > FRESH_TABLE};
+	*ret_fresh = (struct fresh){.may_move = region_size > FRESH_TABLE, .mergeable = mergeable};
 	if (probe == MAP_FAILED)
 		return;
 	/* Without this the zero page would be a huge one, and need no table. */
@@ -137,6 +145,53 @@ static int fresh_move(struct fresh *fresh, char *memory, uint64_t size)
 	return -EAGAIN;
 }
 
+/*
+ * May there be a page table for one table's worth of memory, in which nothing is mapped? Reading the
+ * first page maps the huge zero page, and so the last one as well; but not where there is a table.
+ */
+static bool fresh_has_table(char *memory)
+{
+	const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+	unsigned char last = 0;
+
+	return madvise(memory, page, MADV_POPULATE_READ) < 0 ||
+	       mincore(memory + FRESH_TABLE - page, page, &last) < 0 || !(last & 1);
+}
+
+/*
+ * Free the page tables of @size bytes, whole tables' worth, as far as that can be done; all of it is
+ * discarded. @whole: it may be a mapping as a whole.
+ */
+static int fresh_free_tables(struct fresh *fresh, char *memory, uint64_t size, bool whole)
+{
+	uint64_t next = fresh->mergeable ? FRESH_TABLE : size;
+
+	/* What is mapped already would look like what a read maps. */
+	if (fresh->mergeable && madvise(memory, size, MADV_DONTNEED) < 0)
+		return -errno;
+	for (uint64_t done = 0; done < size;) {
+		char *at = memory + done;
+		uint64_t piece = num_min(next, size - done);
+
+		if (fresh->mergeable && !fresh_has_table(at)) {
+			next = FRESH_TABLE;
+			done += FRESH_TABLE;
+			continue;
+		}
+		/* I3 */
+		if (whole && piece == size && piece > FRESH_TABLE)
+			piece -= FRESH_TABLE;
+		/* Without a place to move to, or on an old kernel, the memory is fresh but for the
+		 * page tables. */
+		if (fresh_move(fresh, at, piece) < 0 && madvise(at, piece, MADV_DONTNEED) < 0)
+			return -errno;
+		done += piece;
+		/* Where one is there are more: not all of them are looked for. */
+		next = 2 * piece;
+	}
+	return fresh->mergeable && madvise(memory, size, MADV_DONTNEED) < 0 ? -errno : 0;
+}
+
 int fresh_run(struct fresh *fresh, char *memory, uint64_t size)
 {
 	uint64_t head = -(uintptr_t)memory & (FRESH_TABLE - 1), done;
@@ -147,15 +202,10 @@ int fresh_run(struct fresh *fresh, char *memory, uint64_t size)
 		return -errno;
 	for (done = head; size - done >= FRESH_TABLE;) {
 		uint64_t piece = num_min(FRESH_PIECE, num_align_down(size - done, FRESH_TABLE));
+		int ret = fresh_free_tables(fresh, memory + done, piece, piece == size);
 
-		/* I3 */
-		if (piece == size && piece > FRESH_TABLE)
-			piece -= FRESH_TABLE;
-		/* Without a place to move to, or on an old kernel, the memory is fresh but for the
-		 * page tables. */
-		if (fresh_move(fresh, memory + done, piece) < 0 &&
-		    madvise(memory + done, piece, MADV_DONTNEED) < 0)
-			return -errno;
+		if (ret)
+			return ret;
 		done += piece;
 	}
 	return done < size && madvise(memory + done, size - done, MADV_DONTNEED) < 0 ? -errno : 0;

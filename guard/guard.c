@@ -127,6 +127,7 @@ static int guard_make_pages(struct vmem_guard *guard, struct vmem_error *error)
 		.populate_threads = c->populate_threads ? c->populate_threads : 1,
 		.max_fences = c->max_fences,
 		.nr_guards = c->nr_guards,
+		.mergeable = c->mergeable,
 	};
 
 	if (c->unprotected)

@@ -42,6 +42,7 @@ struct pages_config {
 	unsigned int populate_threads;
 	uint32_t max_fences; /* 0: a quarter of vm.max_map_count, divided by nr_guards */
 	uint32_t nr_guards;  /* 0 is 1 */
+	bool mergeable;      /* MADV_MERGEABLE was given */
 };
 
 /* What each kind has. Runs as in <vmem/guard.h>, also where they are done before or were never. */

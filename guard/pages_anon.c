@@ -375,7 +375,7 @@ static int anon_close_all(struct anon *anon)
 
 	if (!anon->nr_blocks)
 		return 0;
-	fresh_probe(anon->pages.config.size, &anon->fresh);
+	fresh_probe(anon->pages.config.size, anon->pages.config.mergeable, &anon->fresh);
 	fresh_prime(anon_at(anon, 0), anon->pages.config.size);
 	ret = anon_protect(anon, all, PROT_READ);
 	if (!ret)

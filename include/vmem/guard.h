@@ -102,6 +102,8 @@ struct vmem_guard_config {
 	 */
 	uint32_t max_fences;
 	uint32_t nr_guards; /* of the process, this one included; 0 is 1 */
+	/* The memory was given to madvise(MADV_MERGEABLE); not saying so costs time, nothing else. */
+	bool mergeable;
 	const struct vmem_guard_ops *ops;
 	void *opaque;
 };

@@ -383,6 +383,7 @@ static int virtio_mem_init(struct virtio_mem *mem, struct err **err)
 		.unprotected = !c->guard,
 		.populate_threads = c->device.prealloc ? c->populate_threads : 0,
 		.nr_guards = c->nr_guards,
+		.mergeable = c->mergeable,
 		.ops = &virtio_mem_guard_ops,
 		.opaque = mem,
 	};

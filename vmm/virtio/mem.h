@@ -123,6 +123,7 @@ struct virtio_mem_config {
 	uint64_t request_limit, request_rate; /* as virtio_mem_set_request_policy() takes them */
 	unsigned int nr_guards;               /* memory devices of this process */
 	bool guard;                           /* off: blocks of a present slot are not closed */
+	bool mergeable;                       /* the memory was given to MADV_MERGEABLE */
 	uint64_t memslot_size;
 	/*
 	 * Once per violation, on the vCPU's thread, which goes on with the guest afterwards unless

@@ -152,6 +152,7 @@ static int vm_build_mem(struct vm *vm, struct vm_device *d, struct err **err)
 		.request_rate = c->request_rate_bytes,
 		.nr_guards = d->nr_guards,
 		.guard = c->guard,
+		.mergeable = d->guest->memdev->merge,
 		.memslot_size = d->memslot_bytes,
 		.violation = vm_mem_violation,
 		.changed = vm_mem_changed,

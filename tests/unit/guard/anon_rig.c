@@ -29,11 +29,13 @@
 static struct anon_kernel kernel;
 static bool starting; /* the guard finds out what the kernel can do */
 static struct anon_faults faults;
+static uint64_t moved_bytes;
 
 int __real_mprotect(void *at, size_t size, int protection);
 int __real_madvise(void *at, size_t size, int advice);
 void *__real_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset);
 void *__real_mremap(void *at, size_t old_size, size_t size, int flags, ...);
+int __real_mincore(void *at, size_t size, unsigned char *vec);
 int __real_ioctl(int fd, unsigned long request, ...);
 long __real_syscall(long number, ...);
 int __real_open(const char *path, int flags, ...);
@@ -41,6 +43,7 @@ int __wrap_mprotect(void *at, size_t size, int protection);
 int __wrap_madvise(void *at, size_t size, int advice);
 void *__wrap_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset);
 void *__wrap_mremap(void *at, size_t old_size, size_t size, int flags, ...);
+int __wrap_mincore(void *at, size_t size, unsigned char *vec);
 int __wrap_ioctl(int fd, unsigned long request, ...);
 long __wrap_syscall(long number, ...);
 int __wrap_open(const char *path, int flags, ...);
@@ -71,6 +74,14 @@ unsigned int anon_faults_end(void)
 
 	faults = (struct anon_faults){0};
 	return calls;
+}
+
+uint64_t anon_moved_bytes(void)
+{
+	uint64_t bytes = moved_bytes;
+
+	moved_bytes = 0;
+	return bytes;
 }
 
 /* Does this call fail? Then errno is set. */
@@ -130,7 +141,15 @@ void *__wrap_mremap(void *at, size_t old_size, size_t size, int flags, ...)
 	va_start(args, flags);
 	hint = va_arg(args, void *);
 	va_end(args);
-	return fault_now() ? MAP_FAILED : __real_mremap(at, old_size, size, flags, hint);
+	if (fault_now())
+		return MAP_FAILED;
+	moved_bytes += size;
+	return __real_mremap(at, old_size, size, flags, hint);
+}
+
+int __wrap_mincore(void *at, size_t size, unsigned char *vec)
+{
+	return fault_now() ? -1 : __real_mincore(at, size, vec);
 }
 
 int __wrap_ioctl(int fd, unsigned long request, ...)
@@ -198,7 +217,11 @@ void rig_start(struct anon_rig *r, uint64_t size, uint64_t block, uint64_t segme
 		.fd = -1,
 		.populate_threads = 1,
 		.max_fences = max_fences,
+		.mergeable = kernel.mergeable,
 	};
+	/* Whether this kernel merges pages or not: the guard does as if it did. */
+	if (kernel.mergeable)
+		(void)__real_madvise(r->memory, size, MADV_MERGEABLE);
 	starting = true;
 	assert_int_equal(pages_anon_new(&r->config, &r->pages, NULL), 0);
 	starting = false;

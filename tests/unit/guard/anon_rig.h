@@ -26,6 +26,7 @@ struct anon_kernel {
 	bool no_userfaultfd;
 	bool no_table_reclaim; /* page tables have to be moved away, as before Linux 6.14 */
 	bool no_huge_zero_page;
+	bool mergeable; /* not the kernel, but its owner: the memory may be merged */
 };
 
 /*
@@ -44,6 +45,8 @@ struct anon_kernel anon_kernel_get(void);
 void anon_faults_set(const struct anon_faults *faults);
 /* Faults end; how many calls there were. */
 unsigned int anon_faults_end(void);
+/* How much memory the guard had page tables moved of, since this was asked. */
+uint64_t anon_moved_bytes(void);
 
 /* Memory at a multiple of 2 MiB, mapped with PROT_READ; @max_fences as in pages.h. */
 void rig_start(struct anon_rig *r, uint64_t size, uint64_t block, uint64_t segment,

@@ -299,6 +299,8 @@ static void check_call_on_both(enum scene_call call)
 	check_call(call);
 	anon_kernel_set((struct anon_kernel){.no_table_reclaim = true});
 	check_call(call);
+	anon_kernel_set((struct anon_kernel){.no_table_reclaim = true, .mergeable = true});
+	check_call(call);
 	anon_kernel_set((struct anon_kernel){.no_userfaultfd = true});
 	for (unsigned int at = 1; check_fault(SCENE_PLAIN, call, at, false); at++)
 		check_fault(SCENE_PLAIN, call, at, true);

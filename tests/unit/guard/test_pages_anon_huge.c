@@ -204,11 +204,63 @@ static void test_tables_moved(void **state)
 	anon_kernel_set((struct anon_kernel){0});
 }
 
+static void test_mergeable_tables_moved(void **state)
+{
+	(void)state;
+	anon_kernel_set((struct anon_kernel){.no_table_reclaim = true, .mergeable = true});
+	check_all();
+	anon_kernel_set((struct anon_kernel){0});
+}
+
+/* Blocks that a read of closed memory maps by small pages look like those that have a page table. */
+static void check_moved(struct anon_rig *r, uint64_t first, uint64_t count)
+{
+	char *at = r->memory + first * BLOCK;
+
+	if (count)
+		assert_int_equal(madvise(at, count * BLOCK, MADV_NOHUGEPAGE), 0);
+	anon_moved_bytes();
+	assert_int_equal(rig_open(r, 0, SIZE), 0);
+	assert_int_equal(anon_moved_bytes(), count * BLOCK);
+	if (count)
+		assert_int_equal(madvise(at, count * BLOCK, MADV_HUGEPAGE), 0);
+	touch(r, 0, SIZE);
+	check_huge(r, PATTERN_ALL, "some tables moved");
+	do_pattern(r, PATTERN_ALL, false);
+}
+
+/* In mergeable memory a move costs by the page: only tables that are there are moved. */
+static void test_only_tables_are_moved(void **state)
+{
+	struct anon_rig r;
+
+	(void)state;
+	if (huge_without_guard() < SIZE)
+		skip();
+	anon_kernel_set((struct anon_kernel){.no_table_reclaim = true, .mergeable = true});
+	start(&r, 0);
+	/* One page was used to make it one mapping, and may have left a table. */
+	assert_int_equal(rig_open(&r, 0, BLOCK), 0);
+	assert_int_equal(rig_close(&r, 0, BLOCK), 0);
+	assert_int_equal(rig_discard(&r, 0, BLOCK), 0);
+	check_moved(&r, 0, 0); /* never used */
+	check_moved(&r, 0, 0); /* used in huge pages */
+	assert_true(rig_is_zero(&r, 0, SIZE));
+	check_moved(&r, 0, 0); /* read */
+	check_moved(&r, 5, 1);
+	check_moved(&r, BLOCKS - 1, 1);
+	check_moved(&r, 0, BLOCKS);
+	rig_end(&r);
+	anon_kernel_set((struct anon_kernel){0});
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_kernel_frees_tables),
 		cmocka_unit_test(test_tables_moved),
+		cmocka_unit_test(test_mergeable_tables_moved),
+		cmocka_unit_test(test_only_tables_are_moved),
 	};
 
 	if (!rig_can_count())

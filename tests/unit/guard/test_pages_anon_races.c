@@ -147,7 +147,9 @@ static void test_plain_tables_moved(void **state)
 	(void)state;
 	anon_kernel_set((struct anon_kernel){.no_table_reclaim = true});
 	check_plain(64 * KIB, ROUNDS / 4);
-	check_plain(2 * MIB, ROUNDS / 20);
+	check_plain(2 * MIB, ROUNDS / 40);
+	anon_kernel_set((struct anon_kernel){.no_table_reclaim = true, .mergeable = true});
+	check_plain(2 * MIB, ROUNDS / 40);
 	anon_kernel_set((struct anon_kernel){0});
 }
 

@@ -181,6 +181,14 @@ static void test_random_tables_moved(void **state)
 	check_kernel((struct anon_kernel){.no_table_reclaim = true});
 }
 
+static void test_random_mergeable(void **state)
+{
+	(void)state;
+	anon_kernel_set((struct anon_kernel){.no_table_reclaim = true, .mergeable = true});
+	check_random(12, 16, true);
+	anon_kernel_set((struct anon_kernel){0});
+}
+
 static void test_random_without_userfaultfd(void **state)
 {
 	(void)state;
@@ -194,6 +202,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_random),
 		cmocka_unit_test(test_random_tables_moved),
+		cmocka_unit_test(test_random_mergeable),
 		cmocka_unit_test(test_random_without_userfaultfd),
 	};
 
