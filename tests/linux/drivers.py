@@ -16,10 +16,10 @@ from guests import APPEND, DRIVER_DISK, MIB, QEMU, machine, power_off
 
 EBB_MEM, STOCK = "ebb_mem", "virtio_mem"
 MONITORS = {"ebb": "ebb", "qemu": QEMU}
-MEMORY_MIB = 1024
+MEMORY_MIB = 768
 REGION_MIB = 2048
 RESIZE_TIMEOUT_S = 120
-STILL_S = 6  # nothing changed for so long: the guest did what it could
+STILL_S = 3  # nothing changed for so long: the guest did what it could
 LOOK_EVERY_S = 0.1  # a monitor cannot be waited on: look again
 # What a kernel says when something is wrong in it.
 COMPLAINTS = (
@@ -114,6 +114,13 @@ class Guest:
             time.sleep(LOOK_EVERY_S)
             seen.append(self.plugged())
         return seen
+
+    def await_most(self, mib):
+        """Wait until no more than MIB MiB are plugged."""
+        begin = time.monotonic()
+        while (size := self.plugged()) > mib * MIB:
+            assert time.monotonic() - begin < RESIZE_TIMEOUT_S, f"{size // MIB} MiB stay"
+            time.sleep(LOOK_EVERY_S)
 
     def resize(self, mib):
         """Ask, wait, and see that the guest uses just that."""

@@ -33,7 +33,7 @@ TIMEOUT_S = 120
 BOOT_TIMEOUT_S = 240
 # In the host; qemu/run to see what a test means there.
 EMULATOR = os.environ.get("EBB_LIBVIRT_EMULATOR", "ebb")
-TYPE_EVERY_S = 2
+TYPE_EVERY_S = 0.5
 LOOK_EVERY_S = 0.25  # a guest's own figures cannot be waited on: look again
 VERSIONS = ("9.0", "11.3")
 # As it is typed, which virsh shows as well, and as it is printed.

@@ -5,7 +5,7 @@ memory and of a memory device's, which goes in the end. What the host holds is r
 import re
 import time
 
-from guests import APPEND, MIB, NEWEST, machine, power_off
+from guests import MIB, NEWEST, QUICK, machine, power_off
 
 BOOT_MIB, DEVICE_MIB, BALLOON_MIB = 512, 256, 64
 FILE_MIB = 96  # kernels take movable memory first, which is the device's
@@ -13,9 +13,6 @@ FREED_MIB = 64  # of that: reports are of whole pieces of 2 MiB
 LATE_MIB = 160  # what the kernel keeps of boot memory for itself
 # A kernel that cannot empty a block at once, as while it reports some of it, tries later: in 50 s.
 WAIT_S, LOOK_EVERY_S = 120, 0.25
-# A kernel that clears what it allocates clears each block of 128 MiB before it gives it back, which
-# makes the host find memory for all that was reported: seconds, in an emulated host.
-QUICK = f"{APPEND} init_on_alloc=0"
 WORDS = ["-object", "memory-backend-memfd,id=mem0,size=1G"]
 WORDS += ["-device", f"virtio-mem-pci,id=vm0,memdev=mem0,requested-size={DEVICE_MIB}M"]
 WORDS += ["-device", "virtio-balloon-pci,id=b0,free-page-reporting=on"]

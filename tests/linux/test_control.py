@@ -69,7 +69,6 @@ def test_life_in_events(host):
         assert status(qmp) == "prelaunch"
         qmp.execute("cont")
         events(qmp, ("RESUME", {}))
-        vm.console.ready(END_TIMEOUT_S)
         qmp.execute("system_reset")
         events(qmp, ("RESET", {"guest": False, "reason": "host-qmp-system-reset"}))
         vm.boot()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The guest's half: our driver, ebb_mem, with Debian's kernels, under ebb and under QEMU; with
-EBB_ALL=1 also the stock driver, every pair of kernel and monitor, and many more resizes.
+EBB_ALL=1 also the stock driver, every pair of kernel and monitor, all of a life with each, and many
+more resizes. (The RFC's scenario with our driver: test_scenario.py.)
 
 What is plugged is what the monitor says, what came of it is read in the guest, and whether memory
 is what it was is told by programs that look.
@@ -13,15 +14,14 @@ import time
 import pytest
 
 import initrd
-import scenario
 from drivers import BLOCKS, EBB_MEM, LOOK_EVERY_S, MEMORY_MIB, MIB, REGION_MIB, STOCK, Guest
-from guests import APPEND, ASKING_DISK, DRIVER_DISK, NEWEST, OLDEST, machine, power_off
+from guests import APPEND, ASKING_DISK, NEWEST, OLDEST, machine, power_off
 
 ALL = os.environ.get("EBB_ALL") == "1"
-RESIZES = 200 if ALL else 24
-LOAD = "--vm 2 --vm-bytes 384M --mmap 1 --mmap-bytes 96M --fork 1"
-NEEDED_MIB = 1792
-HELD_MIB = 1100  # more than the boot memory
+RESIZES = 200 if ALL else 12
+LOAD = "--vm 2 --vm-bytes 256M --mmap 1 --mmap-bytes 96M --fork 1"
+GIVEN_MIB, NEEDED_MIB = 768, 1024  # of the device, and of all that the guest has then
+HELD_MIB = 840  # more than the boot memory
 LEFT_MIB = 128  # what a kernel may sit in for good, of memory that was its own
 FOLLOW_S = 3 if ALL else 1  # how long a random resize is watched
 
@@ -39,7 +39,7 @@ def combined(name, combinations):
 def keeps_data(guest):
     """Grow, use the new memory, shrink: nothing is lost."""
     guest.resize(1536)
-    guest.run("dd if=/dev/urandom of=/fill/file bs=1M count=64", 120)
+    guest.run("dd if=/dev/urandom of=/fill/file bs=1M count=32", 120)
     before = guest.run("md5sum /fill/file", 120)
     for mib in (REGION_MIB, 130, 258, 0):
         guest.resize(mib)
@@ -79,18 +79,18 @@ def resumes(guest):
     guest.agree(512)
     guest.run("kill $hold; wait $hold; true")
     guest.ask(0)
-    assert guest.await_still() <= LEFT_MIB * MIB
+    guest.await_most(LEFT_MIB)
 
 
 def keeps_what_it_needs(guest):
     """Asked for memory that it cannot do without, the guest gives what it can spare, and no program
     is ended for it; the rest follows when it is free."""
-    guest.resize(1536)
+    guest.resize(GIVEN_MIB)
     guest.run(f"fill {NEEDED_MIB}", 120)
     guest.ask(0)
     left = guest.await_still()
     print(f"{NEEDED_MIB} MiB in use: {left // MIB} MiB stay")
-    assert (NEEDED_MIB - MEMORY_MIB) * MIB < left < 1536 * MIB
+    assert (NEEDED_MIB - MEMORY_MIB) * MIB < left < GIVEN_MIB * MIB
     assert int(guest.run("stat -c %s /fill/file")) == NEEDED_MIB * MIB
     assert guest.vm.console.run("dmesg | grep -iE 'out of memory|oom-kill'").output.strip() == ""
     guest.run("unfill")
@@ -133,26 +133,17 @@ def test_life(host, kernel, driver, monitor):
             keeps_what_it_needs(guest)
         if driver == EBB_MEM and (ALL or monitor == "ebb"):
             resumes(guest)
-        guest.second_kernel(514)
-        guest.resize(0)
+        if full:
+            guest.second_kernel(514)
+            guest.resize(0)
         guest.finish()
-
-
-@pytest.mark.parametrize("kernel", [NEWEST, OLDEST] if ALL else [OLDEST])
-def test_scenario(host, kernel):
-    """The RFC's scenario with our driver."""
-    moments = list(scenario.play(host, kernel, disk=DRIVER_DISK))
-    assert [moment.step.number for moment in moments] == [2, 3, 4, 5, 6]
-    for moment in moments:
-        print(f"step {moment.step.number}: {moment.seconds:.1f} s, {moment.node_mib}")
-    assert [problem for moment in moments for problem in moment.problems] == []
 
 
 class Asking:
     """A guest with little memory of its own, which may ask for more. What is added holds its own
     struct pages, or there would be no place for them. Leave it as a context."""
 
-    MEMORY_MIB, JOB_MIB = 256, 2048
+    MEMORY_MIB, SLOWLY_MIB, JOB_MIB = 256, 320, 1280
     GROUP = "/sys/bus/virtio/drivers/ebb_mem/virtio*/size_policy"
     RETURN_S = 120
 
@@ -185,8 +176,8 @@ class Asking:
 
 @pytest.mark.parametrize("kernel", [NEWEST, OLDEST] if ALL else [NEWEST])
 def test_asking(host, kernel):
-    """A guest of 256 MiB does a job of 2 GiB, and is back at 256 MiB afterwards: nobody asked the
-    monitor for anything, and nobody in the guest was killed for memory."""
+    """A guest of 256 MiB does a job of five times as much, and is back at 256 MiB afterwards: nobody
+    asked the monitor for anything, and nobody in the guest was killed for memory."""
     with Asking(host, kernel) as guest:
         vm = guest.vm
         before = vm.mem_total()[0]
@@ -194,8 +185,8 @@ def test_asking(host, kernel):
         guest.run(f"rmmod ebb_mem && insmod /{initrd.DRIVER} size_requests=1")
         guest.run(f"cd {guest.GROUP} && echo 1000 > idle_ms && echo 100 > look_ms; cd")
         # It takes its first memory no faster than a program does that has something to do.
-        slowly = "dd if=/dev/urandom of=/fill/file bs=1M count=512"
-        rest = f"dd if=/dev/zero bs=1M count={guest.JOB_MIB - 512} >>/fill/file"
+        slowly = f"dd if=/dev/urandom of=/fill/file bs=1M count={guest.SLOWLY_MIB}"
+        rest = f"dd if=/dev/zero bs=1M count={guest.JOB_MIB - guest.SLOWLY_MIB} >>/fill/file"
         guest.run(f"{slowly} && {rest}", 240)
         assert vm.plugged()[0] >= (guest.JOB_MIB - guest.MEMORY_MIB) * MIB
         assert int(guest.run("stat -c %s /fill/file")) == guest.JOB_MIB * MIB
