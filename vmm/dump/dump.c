@@ -295,7 +295,8 @@ int dump_start(struct dump *d, const struct dump_request *request, struct err **
 	}
 	err_free(error_before);
 	d->status = DUMP_ACTIVE;
-	d->total = d->completed = 0;
+	d->total = 0;
+	d->completed = 0;
 	return 0;
 }
 
