@@ -15,6 +15,7 @@ Tables, all by default:
             same form is taken away: virtqueue, socket and process switch are not in the figures, on
             either side, but what the request does. "(slots)" is what ours spends on memory slots,
             the rest is the guard's work on pages; QEMU changes slots only with dynamic-memslots=on.
+            "anon-mergeable" is memory that the host may merge, as it is by default.
   memory    host memory of a 1 TiB device, with 0 blocks and with 1 block plugged, beyond the same
             virtual machine without it, and the time until the monitor answers. The memory is what
             the kernel charges to a control group that only this process is in: its pages, page
@@ -62,6 +63,7 @@ EXTRA = {
 # Name -> (the library's options, QEMU's memory backend, the variants of QEMU's device beside it).
 BACKENDS = {
     "anon": (["--backend", "anon"], "ram", (PLAIN, DYNAMIC)),
+    "anon-mergeable": (["--backend", "anon", "--mergeable"], "ram,merge=on", (PLAIN, DYNAMIC)),
     "anon-prealloc": (["--backend", "anon", "--prealloc"], "ram", (PREALLOC,)),
     "memfd": (["--backend", "memfd"], "memfd,share=on", (PLAIN, PREALLOC)),
     "hugetlb": (

@@ -5,7 +5,7 @@
  *
  *     vmem-bench --backend anon|memfd|hugetlb|file [--path FILE] [--run BLOCKS] [--stride BLOCKS]
  *                [--requests N] [--rounds N] [--memslot MIB] [--touch] [--prealloc]
- *                [--unprotected] [--no-slots]
+ *                [--mergeable] [--unprotected] [--no-slots]
  *
  * A round makes N plug requests of a run of blocks each, --stride blocks apart, touches every page of
  * them if asked, makes the N unplug requests, and N state requests, whose time is what a request
@@ -53,7 +53,7 @@
 struct options {
 	const char *backend, *path;
 	uint64_t run, stride, requests, rounds, memslot_size;
-	bool touch, prealloc, unprotected, no_slots;
+	bool touch, prealloc, mergeable, unprotected, no_slots;
 };
 
 struct bench {
@@ -213,6 +213,8 @@ static void memory_map(struct bench *b)
 		fail(EXIT_SKIPPED, "--backend %s: %s", b->o.backend, strerror(errno));
 	if (strcmp(b->o.backend, "hugetlb") != 0)
 		madvise(b->memory, b->region_size, MADV_HUGEPAGE);
+	if (b->o.mergeable && madvise(b->memory, b->region_size, MADV_MERGEABLE) < 0)
+		fail(EXIT_SKIPPED, "--mergeable: this kernel does not merge pages");
 }
 
 static void device_make(struct bench *b)
@@ -224,6 +226,7 @@ static void device_make(struct bench *b)
 		.memslot_size = b->o.memslot_size,
 		.fd = b->fd,
 		.unprotected = b->o.unprotected,
+		.mergeable = b->o.mergeable,
 		.ops = &guard_ops,
 		.opaque = b,
 	};
@@ -349,6 +352,7 @@ static void parse(struct options *o, int argc, char **argv)
 		{"memslot", required_argument, NULL, 'l'},
 		{"touch", no_argument, NULL, 't'},
 		{"prealloc", no_argument, NULL, 'a'},
+		{"mergeable", no_argument, NULL, 'g'},
 		{"unprotected", no_argument, NULL, 'u'},
 		{"no-slots", no_argument, NULL, 'k'},
 		{NULL, 0, NULL, 0},
@@ -376,6 +380,8 @@ static void parse(struct options *o, int argc, char **argv)
 			o->touch = true;
 		else if (c == 'a')
 			o->prealloc = true;
+		else if (c == 'g')
+			o->mergeable = true;
 		else if (c == 'u')
 			o->unprotected = true;
 		else if (c == 'k')
