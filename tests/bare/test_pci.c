@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * pci: configuration space by both ways, BARs, capabilities, MSI-X. Expects a virtio device.
+ * pci: configuration space by both ways, BARs, capabilities, MSI-X. Expects a virtio device; where there
+ * is a USB controller (8086:7020), also what is behind its BAR of ports.
  */
 #include "lib/check.h"
 #include "lib/cpu.h"
@@ -75,6 +76,63 @@ static void pci_check_bars(void)
 	check(places, "pci-bar-places", "a BAR has no address, or is not aligned to its size");
 }
 
+/* UHCI 1.1, from the start of BAR 4. */
+#define USB_VENDOR   0x8086u
+#define USB_DEVICE   0x7020u
+#define USB_BAR      4u
+#define USB_COMMAND  0x00u
+#define USB_STATUS   0x02u
+#define USB_FRAME    0x06u
+#define USB_PORTSC   0x10u
+#define USB_RUN      0x0001u
+#define USB_HCRESET  0x0002u
+#define USB_HALTED   0x0020u
+#define USB_PORTS    2u
+#define USB_EMPTY    0x0080u
+#define USB_SPINS    100000000u
+#define PCI_IO_FLAGS 0x3u
+
+/* Found beside a bridge to ISA; its frames run, and its ports are empty whatever is written. */
+static void pci_check_usb(void)
+{
+	struct pci_dev dev, bridge;
+	unsigned int offset = PCI_BAR0 + 4 * USB_BAR, spins = 0;
+	uint16_t base, first;
+	uint32_t size;
+
+	if (!pci_find(USB_VENDOR, USB_DEVICE, 0, &dev))
+		return;
+	bridge = dev;
+	bridge.function = 0;
+	check_equal(pci_read(bridge, PCI_HEADER_TYPE, 1), 0x80, "pci-usb-function-0");
+	base = (uint16_t)(pci_read(dev, offset, 2) & ~PCI_IO_FLAGS);
+	pci_write(dev, offset, 4, 0xffffffffu);
+	size = 0 - (pci_read(dev, offset, 4) & ~PCI_IO_FLAGS);
+	pci_write(dev, offset, 4, base | 1u);
+	check_equal(size, 32, "pci-usb-size");
+	check_equal(cpu_inw(base + USB_STATUS), 0xffff, "pci-usb-not-decoded");
+	pci_write(dev, PCI_COMMAND, 2, PCI_COMMAND_IO | PCI_COMMAND_MASTER);
+
+	cpu_outw(base + USB_COMMAND, USB_HCRESET);
+	check_equal(cpu_inl(base + USB_COMMAND), USB_HALTED << 16, "pci-usb-reset");
+	cpu_outw(base + USB_COMMAND, USB_RUN);
+	check_equal(cpu_inl(base + USB_COMMAND), USB_RUN, "pci-usb-runs");
+	first = cpu_inw(base + USB_FRAME);
+	while (cpu_inw(base + USB_FRAME) == first && ++spins < USB_SPINS)
+		cpu_relax();
+	check(spins < USB_SPINS, "pci-usb-frames", "the frame number stays");
+	for (unsigned int i = 0; i < USB_PORTS; i++) {
+		cpu_outw((uint16_t)(base + USB_PORTSC + 2 * i), 0x0004);
+		check_equal(cpu_inw((uint16_t)(base + USB_PORTSC + 2 * i)), USB_EMPTY,
+			    "pci-usb-port");
+	}
+	check_equal(cpu_inw((uint16_t)(base + USB_PORTSC + 2 * USB_PORTS)), 0, "pci-usb-ports");
+	cpu_outw(base + USB_COMMAND, 0);
+	check_equal(cpu_inw(base + USB_STATUS), USB_HALTED, "pci-usb-halts");
+	pci_write(dev, PCI_COMMAND, 2, 0);
+	check_equal(cpu_inw(base + USB_STATUS), 0xffff, "pci-usb-off");
+}
+
 /* Moves the BAR with the common registers and looks for the same bytes there. */
 static void pci_check_move(struct virtio *v)
 {
@@ -140,6 +198,7 @@ void test_pci(void)
 	pci_check_both_ways();
 	pci_check_absent();
 	pci_check_bars();
+	pci_check_usb();
 	if (!check(pci_find(VIRTIO_VENDOR, VIRTIO_DEVICE_0 + VIRTIO_ID_ENTROPY, 0, &dev),
 		   "pci-virtio", "no virtio-rng device"))
 		return;

@@ -87,7 +87,7 @@ ABSENT_IN_QEMU = {"virtio-balloon-ccw"}
 # What the client looks for in the answers, to use it or to define a domain at all.
 TYPES = """virtio-mem-pci virtio-balloon-pci pcie-root-port isa-serial i8042 vmport
     virtio-rng-pci-non-transitional memory-backend-ram memory-backend-file memory-backend-memfd
-    rng-random rng-builtin iothread pvpanic max-x86_64-cpu kvm-accel""".split()
+    rng-random rng-builtin iothread pvpanic piix3-usb-uhci max-x86_64-cpu kvm-accel""".split()
 # It probes once more where this is there, with accel=tcg.
 TYPES_NOT = """tcg-accel virtio-blk-device virtio-net-device usb-host qxl VGA virtio-gpu-pci
     qemu-xhci virtio-serial-pci pc-dimm vfio-pci""".split()

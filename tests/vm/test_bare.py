@@ -168,7 +168,7 @@ def test_smbios_given(folder, entry):
 
 
 def test_pci(folder):
-    passed(run_guest(folder, "test=pci", MEM + RNG))
+    passed(run_guest(folder, "test=pci", MEM + RNG + ["-usb"]))
 
 
 def test_serial(folder):

@@ -17,7 +17,7 @@ from qmp import QmpError
 MIB = 1 << 20
 PAGE = 4096
 APPEND = "test=pattern devices=1 arena=1M rate=4 step=8"
-ARGS = ["-m", "64M,maxmem=1G", *memory_devices(("64M", "32M", "2M", 0))]
+ARGS = ["-usb", "-m", "64M,maxmem=1G", *memory_devices(("64M", "32M", "2M", 0))]
 
 
 @pytest.fixture
