@@ -126,7 +126,7 @@ static void remove_device(struct vm_config *config, const char *id)
 {
 	struct vm_device_config *device = cmdline_device_find(config, id);
 
-	if (device && cmdline_device_is_pci(device) && device->type != VM_DEVICE_ROOT_PORT)
+	if (device && cmdline_device_can_come(device))
 		cmdline_device_remove(config, device);
 }
 
