@@ -89,6 +89,25 @@ SYSINFO = """
 </sysinfo>"""
 
 
+def test_usb(daemon):
+    """libvirt gives a domain on a flat bus a USB controller, unasked, and the guest finds it there;
+    what is to be connected to it is named."""
+    domain = Domain(daemon, "usb", "pc", append="test=pci end=spin", small=True)
+    put(domain, "devices", "<rng model='virtio'><backend model='builtin'/></rng>")
+    domain.start(ready=None)
+    domain.expect(r"^END$")
+    told = domain.text
+    controller = domain.live().find("devices/controller[@type='usb']")
+    assert controller.get("model") == "piix3-uhci"
+    assert controller.find("address").get("slot") == "0x01"
+    assert "pci 0:1.2 id 0x70208086 class 0xc0300" in told and "FAIL" not in told
+    domain.virsh("destroy")
+    put(domain, "devices", "<input type='tablet' bus='usb'/>")
+    domain.define()
+    said = domain.refused("start")
+    assert "-device usb-tablet: nothing can be connected to USB ports" in said, said
+
+
 @pytest.mark.parametrize("machine", ["pc", "q35"])
 def test_smbios(daemon, machine):
     """The guest reads what the domain says of itself, and its UUID in any case."""

@@ -50,7 +50,8 @@ static const struct {
 	{"intel-iommu amd-iommu virtio-iommu", "there is no IOMMU for guests in this version"},
 	{"pcie-pci-bridge",
 	 "there are no bridges to conventional PCI; libvirt adds this one for a device of the "
-	 "domain that is not there in this version, such as a network card or a watchdog"},
+	 "domain that is not there in this version, such as a network card or a watchdog, or for "
+	 "a USB controller; allowed there: <controller type='usb' model='none'/>, or machine pc"},
 	{"pci-bridge i82801b11-bridge pxb x3130- xio3130- ioh3420",
 	 "there are no bridges and switches; allowed: pcie-root-port"},
 	{"virtio-crypto", "there is no virtio-crypto device in this version"},
