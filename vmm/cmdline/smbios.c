@@ -144,7 +144,7 @@ void cmdline_smbios_done(struct vm_smbios_config *smbios)
 	free(smbios->files);
 }
 
-/* Is there a control character in @text, apart from those in @allowed? */
+/* 0 unless @text has a control character that is not in @allowed. */
 static int smbios_check_text(const char *option, const char *key, const char *text,
 			     const char *allowed, struct err **err)
 {
@@ -178,64 +178,54 @@ static int smbios_check_texts(const char *option, const json_t *values, struct e
 	return ret;
 }
 
-/*
- * Read the regular file @path of 1 to FILE_MAX bytes. One more byte behind them in *ret_bytes, which
- * is the caller's to free, is 0.
- */
-static int smbios_read_fd(const char *what, int fd, uint8_t **ret_bytes, size_t *ret_size,
-			  struct err **err)
+/* Up to FILE_MAX + 1 bytes of @fd: how many there are, or -errno. */
+static ssize_t smbios_read_fd(int fd, uint8_t *bytes)
 {
-	uint8_t *bytes = malloc(FILE_MAX + 2);
-	size_t size = 0;
-	ssize_t n = 1;
+	ssize_t size = 0, n = 1;
 
-	if (!bytes)
-		return cmdline_oom(err);
 	while (n && size <= FILE_MAX) {
-		n = read(fd, bytes + size, FILE_MAX + 1 - size);
-		if (n < 0) {
-			int code = errno;
-
-			free(bytes);
-			return err_set(err, code, "%s cannot be read: %s", what, strerror(code));
-		}
-		size += (size_t)n;
+		n = read(fd, bytes + size, FILE_MAX + 1 - (size_t)size);
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		size += n > 0 ? n : 0;
 	}
-	if (!size || size > FILE_MAX) {
-		free(bytes);
-		return err_set(err, size ? EFBIG : EINVAL, "%s %s; allowed: 1 to %u bytes", what,
-			       size ? "is too long for the tables" : "is empty", FILE_MAX);
-	}
-	bytes[size] = 0;
-	*ret_bytes = bytes;
-	*ret_size = size;
-	return 0;
+	return size;
 }
 
+/* All of a regular file of 1 to FILE_MAX bytes, and a 0 behind them; *ret_bytes is to be freed. */
 static int smbios_read_file(const char *option, const char *key, const char *path,
 			    uint8_t **ret_bytes, size_t *ret_size, struct err **err)
 {
+	uint8_t *bytes = calloc(1, FILE_MAX + 2);
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	char *what = NULL;
+	ssize_t size = fd < 0 ? -errno : 0;
+	bool regular = false;
 	struct stat st;
-	int ret;
+	int ret = 0;
 
-	if (fd < 0) {
-		int code = errno;
-
-		return err_set(err, code, "%s: %s=%s cannot be read: %s", option, key, path,
-			       strerror(code));
+	if (fd >= 0) {
+		regular = !fstat(fd, &st) && S_ISREG(st.st_mode);
+		size = regular && bytes ? smbios_read_fd(fd, bytes) : 0;
+		close(fd);
 	}
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+	if (size < 0)
+		ret = err_set(err, (int)-size, "%s: %s=%s cannot be read: %s", option, key, path,
+			      strerror((int)-size));
+	else if (!regular)
 		ret = err_set(err, EINVAL, "%s: %s=%s is not a regular file", option, key, path);
-	else if (asprintf(&what, "%s: %s=%s", option, key, path) < 0)
+	else if (!bytes)
 		ret = cmdline_oom(err);
-	else
-		ret = smbios_read_fd(what, fd, ret_bytes, ret_size, err);
-	if (what)
-		free(what);
-	close(fd);
-	return ret;
+	else if (!size || size > FILE_MAX)
+		ret = err_set(err, size ? EFBIG : EINVAL, "%s: %s=%s %s; allowed: 1 to %u bytes",
+			      option, key, path, size ? "is too long for the tables" : "is empty",
+			      FILE_MAX);
+	if (ret) {
+		free(bytes);
+		return ret;
+	}
+	*ret_bytes = bytes;
+	*ret_size = (size_t)size;
+	return 0;
 }
 
 static bool smbios_has_file(const struct vm_smbios_config *smbios, unsigned int type)
