@@ -36,7 +36,7 @@ BUILD = pathlib.Path(os.environ.get("EBB_BUILD", EBB.parents[2]))
 TIMEOUT_S = 60
 STORM_S = float(os.environ.get("EBB_STORM_SECONDS", "5"))
 RACE_ROUNDS = int(os.environ.get("EBB_RACE_ROUNDS", "100"))
-HANG_S = 2  # how long a guest that gets nowhere is watched
+HANG_S = 1  # how long a guest that gets nowhere is watched
 SLACK_BYTES = 4 << 20
 
 

@@ -97,9 +97,9 @@ def await_eight(vm, base, changes=()):
     assert {node: total[node] - base[node] for node in base} == plugged
 
 
-def test_eight_devices_and_resets(host):
+def test_eight_devices_and_a_reset(host):
     """Eight devices of different block sizes on four nodes; what was asked for comes back by
-    itself after the guest reboots and after the monitor resets the machine."""
+    itself after the monitor resets the machine. (After the guest reboots: test_hotplug.py.)"""
     with machine(host, NEWEST, *eight_words(), "-smp", "2", memory="2G,maxmem=16G") as vm:
         vm.boot()
         for number in range(len(EIGHT)):
@@ -112,10 +112,6 @@ def test_eight_devices_and_resets(host):
         for number, size_mib in changes.items():
             assert vm.hmp(f"virtio-mem vm{number} {size_mib}") == ""
         await_eight(vm, base, changes)
-
-        vm.process.write("reboot -f\n")
-        vm.boot()
-        await_online_again(vm, changes)
 
         assert vm.hmp("system_reset") == ""
         vm.boot()
