@@ -121,12 +121,14 @@ def test_guest_keeps_it(folder, slot):
 def test_devices_of_the_bus_stay(folder):
     """Where that was asked for: no registers for the guest, and behind a port all is as ever."""
     args = ["-global", "PIIX4_PM.acpi-root-pci-hotplug=off", "-device", "virtio-rng-pci,id=r0"]
+    args += ["-device", "piix3-usb-uhci,id=usb"]
     with machine(folder, "", kind="pc", ports=1, args=args) as vm:
         qmp = vm.qmp()
         vm.console.expect("^hotplug: ready ports=1$")
         error = qmp.error("device_add", memory(0, bus="pci.0"))
         assert "Bus 'pci.0' does not support hotplugging" in error.desc
         assert "stays while the machine" in qmp.error("device_del", {"id": "r0"}).desc
+        assert "'usb' is a piix3-usb-uhci" in qmp.error("device_del", {"id": "usb"}).desc
         qmp.execute("device_add", **memory())
         came(vm, 0)
         resize(vm, qmp, 0, "d0", 64 * MIB)

@@ -17,6 +17,8 @@
 #define UHCI   BDF(0, PIIX3_SLOT, PIIX3_UHCI_FUNCTION)
 #define BRIDGE BDF(0, PIIX3_SLOT, 0)
 #define LEGSUP 0xc0
+#define SLOTS  0x610 /* registers of the root bus's slots */
+#define EJECT  0x8
 
 /* Registers, from the BAR's start. */
 enum {
@@ -43,6 +45,11 @@ static uint64_t world_now(void *opaque)
 	return ((const struct world *)opaque)->now_ns;
 }
 
+static void world_notify(void *opaque)
+{
+	(void)opaque;
+}
+
 static int setup(void **state)
 {
 	struct world *w = test_calloc(1, sizeof(*w));
@@ -50,6 +57,11 @@ static int setup(void **state)
 
 	w->now_ns = 12345678;
 	fixture_init(&w->f);
+	pci_host_free(w->f.host);
+	w->f.config.slots_port = SLOTS;
+	w->f.config.notify = world_notify;
+	w->f.host = pci_host_new(&w->f.config, NULL);
+	assert_non_null(w->f.host);
 	place.bus = pci_host_root(w->f.host);
 	w->bridge = piix3_bridge_new(w->f.host, NULL);
 	w->uhci = piix3_uhci_new(&place, "usb", world_now, w, NULL);
@@ -307,7 +319,10 @@ static void test_stays_in_its_slot(void **state)
 
 	/* Function 0 is not made twice, nor is there a slot for it. */
 	assert_null(piix3_bridge_new(w->f.host, NULL));
-	assert_int_equal(pci_root_slots(w->f.host) >> PIIX3_SLOT & 1, 0);
+	assert_int_equal(pci_root_slots(w->f.host), ~(1u | 1u << PIIX3_SLOT));
+	bus_write(w->f.pio, SLOTS + EJECT, 4, UINT32_MAX);
+	assert_int_equal(bdf_read(&w->f, UHCI, PCI_VENDOR_ID, 4), 0x70208086);
+	assert_int_equal(bdf_read(&w->f, BRIDGE, PCI_VENDOR_ID, 4), 0x70008086);
 	assert_int_equal(bdf_read(&w->f, BDF(0, PIIX3_SLOT, 1), PCI_VENDOR_ID, 4), UINT32_MAX);
 }
 
