@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * cpus: all processors start and know who they are. timer: local APIC timers and the time-stamp
+ * cpus: all processors start and know who they are; what CPUID calls them is printed. timer: local APIC timers and the time-stamp
  * counter's deadline.
  *
  *	cpus=N		how many there must be
@@ -18,6 +18,8 @@
 
 #define ADDS         2000u
 #define LEAF_TOPO    0xbu
+#define LEAF_NAME    0x80000002u
+#define LEAVES_NAME  3u
 #define LEVEL_THREAD 1u
 #define LEVEL_CORE   2u
 #define TIMER_VECTOR 0x28u
@@ -88,6 +90,24 @@ static void cpus_check_topology(const struct cpus_work *work, unsigned int count
 	check_equal(packages, sockets, "cpus-packages");
 }
 
+/* "told 306c4 GenuineIntel Intel Core Processor (Haswell)" */
+static void cpus_tell(void)
+{
+	struct cpu_id id = cpu_cpuid(0, 0);
+	const uint32_t vendor[4] = {id.ebx, id.edx, id.ecx, 0};
+	uint32_t name[13] = {0};
+
+	for (uint32_t i = 0; i < LEAVES_NAME; i++) {
+		id = cpu_cpuid(LEAF_NAME + i, 0);
+		name[4 * i] = id.eax;
+		name[4 * i + 1] = id.ebx;
+		name[4 * i + 2] = id.ecx;
+		name[4 * i + 3] = id.edx;
+	}
+	console_printf("told %x %s %s\n", cpu_cpuid(1, 0).eax, (const char *)vendor,
+		       (const char *)name);
+}
+
 void test_cpus(void)
 {
 	static struct cpus_work work;
@@ -110,6 +130,7 @@ void test_cpus(void)
 		for (unsigned int j = 0; j < i; j++)
 			unique = unique && f->apic != work.facts[j].apic;
 	}
+	cpus_tell();
 	check(once, "cpus-once", "a processor did not run the work exactly once");
 	check(ids, "cpus-ids", "APIC id, MADT and CPUID differ");
 	check(unique, "cpus-unique", "two processors have one id");

@@ -28,7 +28,6 @@ DIFFERENT = {
     "qom-get.stats.stat-* missing": "what the guest did not say is left out",
     "qom-list-properties nosuch gives return*": "a client in use ends itself on an error here",
     "query-blockstats gives[].stats missing": "there are no disks: always an empty list",
-    "query-cpu-definitions[].alias-of missing": "no model is another's alias",
     "query-cpu-model-expansion.model.props.* missing": "what has no name here",
     "query-cpus-fast gives[].cpu-state missing": "of another architecture",
     "query-jobs gives[].reason extra": "why a resize ended, for programs",

@@ -189,7 +189,9 @@ def test_what_clients_look_for(ours, version):
     assert answer(ours, "query-target") == {"arch": "x86_64"}
     number = answer(ours, "query-version")["qemu"]
     assert (number["major"], number["minor"]) >= (6, 2)
-    assert names(ours, "query-cpu-definitions") == ["host", "max", "kvm64"]
+    models = names(ours, "query-cpu-definitions")
+    assert models[:2] == ["host", "max"]
+    assert {"kvm64", "Skylake-Server", "EPYC-Rome-v2"} <= set(models)
 
 
 def test_cpu_model(ours):

@@ -57,6 +57,8 @@ struct vm_machine_config {
 };
 
 /* -cpu */
+struct cpu_model;
+
 enum vm_cpuid_reg { VM_CPUID_EAX, VM_CPUID_EBX, VM_CPUID_ECX, VM_CPUID_EDX };
 
 struct vm_cpu_feature {
@@ -67,20 +69,27 @@ struct vm_cpu_feature {
 	bool on;
 };
 
-enum vm_cpu_model {
-	VM_CPU_HOST,
-	VM_CPU_MAX,   /* the same */
-	VM_CPU_KVM64, /* of the host's features what every x86-64 processor has, and what is named */
+/* What CPUID says of the processor itself; what was not given is the model's, or the host's. */
+struct vm_cpu_identity {
+	char *vendor;   /* 12 letters; NULL: the host's */
+	char *model_id; /* up to 48 letters; NULL: not given */
+	uint32_t family, model, stepping, level, xlevel;
+	bool family_given, model_given, stepping_given, level_given, xlevel_given;
 };
 
 struct vm_cpu_config {
-	enum vm_cpu_model model;
-	bool migratable;     /* leave out what cannot be migrated (invariant TSC) */
-	bool kvm;            /* show KVM's paravirtual leaves to the guest */
-	bool pmu;            /* show the performance counters */
-	bool host_phys_bits; /* physical address width as the host's */
-	uint8_t phys_bits;   /* 0: the host's */
-	/* forced on or off, later entries win; "on" must be refused if KVM does not offer it */
+	const char *name;              /* as it was asked for; static */
+	const struct cpu_model *model; /* NULL: the host's (host, max) */
+	struct vm_cpu_identity identity;
+	bool check;              /* say what of the model the host does not have */
+	bool enforce;            /* do not start without it */
+	bool migratable;         /* leave out what cannot be migrated (invariant TSC) */
+	bool kvm;                /* show KVM's paravirtual leaves to the guest */
+	bool pmu;                /* show the performance counters */
+	bool host_phys_bits;     /* physical address width as the host's */
+	uint8_t phys_bits;       /* 0: the host's, or with a model and without host_phys_bits 40 */
+	uint8_t phys_bits_limit; /* of host_phys_bits; 0: none */
+	/* on or off, later entries win */
 	struct vm_cpu_feature *features;
 	size_t nr_features;
 };

@@ -32,7 +32,7 @@ const struct cmdline_option cmdline_options[] = {
 	FLAG("enable-kvm", cmdline_enable_kvm, "the same"),
 	FLAG("usb", cmdline_usb,
 	     "the chipset's USB controller, with nothing connected; of pc only"),
-	OPTION("cpu", "host|max|kvm64[,+FEATURE][,-FEATURE][,KEY=VALUE...]", cmdline_cpu,
+	OPTION("cpu", "MODEL[,+FEATURE][,-FEATURE][,KEY=VALUE...]", cmdline_cpu,
 	       "the CPUs; -cpu help lists keys and features"),
 	OPTION("smp", "[cpus=]N[,maxcpus=N][,sockets=N][,dies=N][,cores=N][,threads=N]",
 	       cmdline_smp, "how many CPUs (1 to 64) and how they are arranged"),

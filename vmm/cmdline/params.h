@@ -40,7 +40,7 @@ extern const struct props cmdline_ich9_props, cmdline_piix4_props;
 		X("6.0", false), X("5.2", false), X("5.1", false), X("5.0", false),           \
 		X("4.2", false), X("4.1", false), X("4.0", false), X("3.1", false)
 
-/* In the order of enum vm_cpu_model; ends with NULL. */
+/* Names of CPU models: first those that are the host, then those of cpu_models.h; ends with NULL. */
 extern const char *const cmdline_cpu_models[];
 
 struct cmdline_machine_type {

@@ -20,6 +20,7 @@
 const struct qmp_module *const control_modules[] = {
 	&control_run_module,
 	&control_cpus_module,
+	&control_cpu_models_module,
 	&control_memory_module,
 	&control_virtio_mem_module,
 	&control_balloon_module,

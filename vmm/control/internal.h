@@ -4,7 +4,8 @@
  * the list of control.c: its rows, the types they speak of, its events.
  *
  *	run.c			run state: stop, cont, system_reset, quit, set-action ... and their events
- *	query_cpus.c		vCPUs and their models
+ *	query_cpus.c		vCPUs
+ *	query_cpu_models.c	what they can be
  *	query_memory.c		sizes, NUMA nodes, backends, memory devices
  *	query_virtio_mem.c	memory devices from the inside, and their events
  *	balloon.c		the balloon
@@ -62,12 +63,12 @@ struct control {
 
 /* All modules there are; ends with NULL. */
 extern const struct qmp_module *const control_modules[];
-extern const struct qmp_module control_run_module, control_cpus_module, control_memory_module,
-	control_virtio_mem_module, control_balloon_module, control_pci_module, control_misc_module,
-	control_objects_module, control_devices_module, control_qom_module, control_jobs_module,
-	control_resize_module, control_stats_module, control_migrate_module,
-	control_migrate_info_module, control_migrate_params_module, control_dirty_rate_module,
-	control_dump_module;
+extern const struct qmp_module control_run_module, control_cpus_module, control_cpu_models_module,
+	control_memory_module, control_virtio_mem_module, control_balloon_module,
+	control_pci_module, control_misc_module, control_objects_module, control_devices_module,
+	control_qom_module, control_jobs_module, control_resize_module, control_stats_module,
+	control_migrate_module, control_migrate_info_module, control_migrate_params_module,
+	control_dirty_rate_module, control_dump_module;
 
 /* Every event of the machine passes here first (vm_set_event_hook()), then goes to each of these. */
 void control_run_event(struct control *control, const struct vm_event *event);

@@ -18,7 +18,7 @@
  *     qom.c                           commands
  *     qom_tree.c, qom_path.c          nodes and their paths, and from a path to a node
  *     qom_class.c                     the classes
- *     qom_rows.c, qom_rows_device.c   what their rows read and set
+ *     qom_rows.c, qom_rows_device.c, qom_rows_cpu.c   what their rows read and set
  *     qom_props.c                     properties of a class and of a node
  *     qom_types.c, qom_options.c      commands about types and about the command line
  *     qom_show.c                      info qom-tree, info qtree
@@ -98,9 +98,9 @@ const struct props *qom_class_table(const struct qom_class *class);
 /* Is @name of its table no property? */
 bool qom_class_hides(const struct qom_class *class, const char *name);
 
-/* Of a CPU model: "host-x86_64-cpu". Returns @class. */
-#define QOM_CPU_CLASS_BYTES 32
-const char *qom_cpu_class(enum vm_cpu_model model, char class[QOM_CPU_CLASS_BYTES]);
+/* Of a CPU model by name: "host-x86_64-cpu". Returns @class. */
+#define QOM_CPU_CLASS_BYTES 48
+const char *qom_cpu_class(const char *model, char class[QOM_CPU_CLASS_BYTES]);
 
 /* ---- nodes ---- */
 
@@ -217,7 +217,7 @@ int qom_find(struct vm *vm, const char *path, struct qom_node *ret_node, struct 
 /* {"name", "type", "description", "default-value"}; what is NULL is left out, @defval is taken. */
 json_t *qom_prop_info(const char *name, const char *type, const char *help, json_t *defval);
 
-/* ---- the rows of classes: qom_rows.c, qom_rows_device.c ---- */
+/* ---- the rows of classes: qom_rows.c, qom_rows_device.c, qom_rows_cpu.c ---- */
 
 extern const struct qom_row qom_object_rows[], qom_machine_rows[], qom_memdev_rows[],
 	qom_memfd_rows[], qom_file_rows[], qom_chardev_socket_rows[];

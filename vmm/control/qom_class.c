@@ -16,6 +16,7 @@
 #include "vmm/cmdline/object.h"
 #include "vmm/cmdline/params.h"
 #include "vmm/control/qom.h"
+#include "vmm/machine/cpu_models.h"
 
 /* Handles of the command line, which are no properties: an id is the last part of the path. */
 #define HIDDEN_ALWAYS "id bus model"
@@ -44,6 +45,10 @@ static const struct qom_row virtio_balloon_pci_rows[] = {
 	}
 #define PC_MACHINE(version, current)  MACHINE("pc-i440fx-" version)
 #define Q35_MACHINE(version, current) MACHINE("pc-q35-" version)
+#define CPU_MODEL(model)                                                                         \
+	{                                                                                        \
+		.name = model "-x86_64-cpu", .parent = "x86_64-cpu", .table = &cmdline_cpu_props \
+	}
 #define ABSTRACT(name_, parent_)                                        \
 	{                                                               \
 		.name = name_, .parent = parent_, .flags = QOM_ABSTRACT \
@@ -88,8 +93,8 @@ const struct qom_class qom_classes[] = {
 	{.name = "cpu", .parent = "device", .flags = QOM_ABSTRACT, .rows = qom_cpu_rows},
 	ABSTRACT("x86_64-cpu", "cpu"),
 	{.name = "max-x86_64-cpu", .parent = "x86_64-cpu", .table = &cmdline_cpu_props},
-	{.name = "kvm64-x86_64-cpu", .parent = "x86_64-cpu", .table = &cmdline_cpu_props},
 	{.name = "host-x86_64-cpu", .parent = "max-x86_64-cpu", .table = &cmdline_cpu_props},
+	CPU_MODEL_NAMES(CPU_MODEL),
 	{.name = "pci-device", .parent = "device", .flags = QOM_ABSTRACT, .rows = qom_pci_rows},
 	ABSTRACT("base-pci-bridge", "pci-device"),
 	ABSTRACT("pcie-port", "base-pci-bridge"),

@@ -64,54 +64,6 @@ const struct qom_row qom_device_rows[] = {
 	{.name = NULL},
 };
 
-/* ---- CPUs ---- */
-
-static json_t *cpu_thread(const struct qom_node *node)
-{
-	return json_integer(node->index % vm_config(node->vm)->smp.threads);
-}
-
-static json_t *cpu_core(const struct qom_node *node)
-{
-	const struct vm_smp_config *smp = &vm_config(node->vm)->smp;
-
-	return json_integer(node->index / smp->threads % smp->cores);
-}
-
-static json_t *cpu_die(const struct qom_node *node)
-{
-	const struct vm_smp_config *smp = &vm_config(node->vm)->smp;
-
-	return json_integer(node->index / smp->threads / smp->cores % smp->dies);
-}
-
-static json_t *cpu_socket(const struct qom_node *node)
-{
-	const struct vm_smp_config *smp = &vm_config(node->vm)->smp;
-
-	return json_integer(node->index / smp->threads / smp->cores / smp->dies);
-}
-
-static json_t *cpu_node(const struct qom_node *node)
-{
-	const struct vm_numa_config *numa = &vm_config(node->vm)->numa;
-
-	for (unsigned int i = 0; i < numa->nr_nodes; i++) {
-		if (numa->nodes[i].cpus >> node->index & 1)
-			return json_integer(i);
-	}
-	return json_integer(-1);
-}
-
-const struct qom_row qom_cpu_rows[] = {
-	{.name = "socket-id", .type = "int32", .get = cpu_socket},
-	{.name = "die-id", .type = "int32", .get = cpu_die},
-	{.name = "core-id", .type = "int32", .get = cpu_core},
-	{.name = "thread-id", .type = "int32", .get = cpu_thread},
-	{.name = "node-id", .type = "int32", .get = cpu_node},
-	{.name = NULL},
-};
-
 /* ---- PCI ---- */
 
 static json_t *pci_addr(const struct qom_node *node)

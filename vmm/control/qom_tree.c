@@ -33,9 +33,9 @@ struct qom_node qom_root(struct vm *vm)
 	return node_make(vm, QOM_ROOT, "container", NULL, 0);
 }
 
-const char *qom_cpu_class(enum vm_cpu_model model, char class[QOM_CPU_CLASS_BYTES])
+const char *qom_cpu_class(const char *model, char class[QOM_CPU_CLASS_BYTES])
 {
-	snprintf(class, QOM_CPU_CLASS_BYTES, "%s-x86_64-cpu", cmdline_cpu_models[model]);
+	snprintf(class, QOM_CPU_CLASS_BYTES, "%s-x86_64-cpu", model);
 	return class;
 }
 
@@ -43,7 +43,7 @@ struct qom_node qom_cpu(struct vm *vm, unsigned int index)
 {
 	char class[QOM_CPU_CLASS_BYTES];
 
-	return node_make(vm, QOM_CPU, qom_cpu_class(vm_config(vm)->cpu.model, class), NULL, index);
+	return node_make(vm, QOM_CPU, qom_cpu_class(vm_config(vm)->cpu.name, class), NULL, index);
 }
 
 static struct qom_node node_machine(struct vm *vm)

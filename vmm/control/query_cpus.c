@@ -1,18 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The virtual CPUs: where each stands in the topology, which thread it is, which models there are.
+ * The virtual CPUs: where each stands in the topology, and which thread it is.
  *
  * CPU numbers count threads first, then cores, dies and sockets, as the guest's APIC ids do.
  */
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "base/err.h"
 #include "base/num.h"
 #include "vmm/control/answer.h"
-#include "vmm/cmdline/params.h"
 #include "vmm/control/internal.h"
 #include "vmm/control/qom.h"
 
@@ -62,7 +59,7 @@ static json_t *cpus_slot(const struct vm *vm, unsigned int index)
 	char path[CPU_PATH_BYTES], class[QOM_CPU_CLASS_BYTES];
 
 	return json_pack("{s:s, s:i, s:o, s:s}", "type",
-			 qom_cpu_class(vm_config(vm)->cpu.model, class), "vcpus-count", 1, "props",
+			 qom_cpu_class(vm_config(vm)->cpu.name, class), "vcpus-count", 1, "props",
 			 cpus_props(vm_config(vm), index), "qom-path", cpus_path(index, path));
 }
 
@@ -126,104 +123,6 @@ static void cpus_print_slots(struct command_call *call, const json_t *value)
 	}
 }
 
-static json_t *cpus_definition(enum vm_cpu_model model)
-{
-	char class[QOM_CPU_CLASS_BYTES];
-
-	return json_pack("{s:s, s:b, s:b, s:[], s:s, s:b}", "name", cmdline_cpu_models[model],
-			 "migration-safe", model == VM_CPU_KVM64, "static", 0,
-			 "unavailable-features", "typename", qom_cpu_class(model, class),
-			 "deprecated", 0);
-}
-
-/*
- * The guest's CPUs are the host's, by either name; or have as little of it as there may be, to which
- * programs add what they want. The last is what they can store and find elsewhere.
- */
-static int cpus_query_definitions(struct command_call *call, const json_t *args, json_t **ret_value,
-				  struct err **err)
-{
-	struct control_list list;
-
-	(void)call;
-	(void)args;
-	control_list_init(&list);
-	for (unsigned int i = 0; cmdline_cpu_models[i]; i++)
-		control_list_add(&list, cpus_definition((enum vm_cpu_model)i));
-	return control_answer(control_list_end(&list), ret_value, err);
-}
-
-/* ---- query-cpu-model-expansion ---- */
-
-static void cpus_note_feature(void *opaque, const char *feature, bool on)
-{
-	json_t **props = opaque;
-	const char *name = feature;
-
-	/* People write dashes, programs the names of the processors' makers. */
-	if (!strcmp(feature, "sse4-1"))
-		name = "sse4.1";
-	else if (!strcmp(feature, "sse4-2"))
-		name = "sse4.2";
-	control_set(props, name, json_boolean(on));
-}
-
-/* All that the host's CPU is made of. */
-static int cpus_expand(const struct vm *vm, const json_t *asked, json_t **ret_props,
-		       struct err **err)
-{
-	const json_t *wish = json_object_get(asked, "migratable");
-	json_t *props = json_object();
-	struct vm_host_cpu cpu;
-	int ret =
-		vm_host_cpu(vm, !wish || json_is_true(wish), cpus_note_feature, &props, &cpu, err);
-
-	if (ret) {
-		json_decref(props);
-		return ret;
-	}
-	control_set(&props, "vendor", json_string(cpu.vendor));
-	control_set(&props, "family", json_integer(cpu.family));
-	control_set(&props, "model", json_integer(cpu.model));
-	control_set(&props, "stepping", json_integer(cpu.stepping));
-	*ret_props = props;
-	return 0;
-}
-
-/*
- * A static expansion is of the model "base", which has nothing but what its properties say: what
- * comes back for it is what was given.
- */
-static int cpus_query_expansion(struct command_call *call, const json_t *args, json_t **ret_value,
-				struct err **err)
-{
-	const json_t *model = json_object_get(args, "model");
-	const json_t *asked = json_object_get(model, "props");
-	const char *name = control_text(model, "name");
-	json_t *props = NULL;
-	int ret = 0;
-
-	if (asked && !json_is_object(asked))
-		return err_set(err, EINVAL, "model.props: is no object of properties");
-	if (!strcmp(name, "base"))
-		props = json_object();
-	else if (!strcmp(name, "host") || !strcmp(name, "max"))
-		ret = cpus_expand(cpus_vm(call), asked, &props, err);
-	else
-		return err_set(err, EINVAL,
-			       "model.name: %s cannot be expanded; allowed: host, max, base", name);
-	if (ret)
-		return ret;
-	if (props && asked && json_object_update(props, (json_t *)asked)) {
-		json_decref(props);
-		props = NULL;
-	}
-	if (!strcmp(control_text(args, "type"), "static"))
-		name = "base";
-	return control_answer(json_pack("{s:{s:s, s:o}}", "model", "name", name, "props", props),
-			      ret_value, err);
-}
-
 static const struct command cpus_commands[] = {
 	{
 		.name = "query-cpus-fast",
@@ -242,21 +141,6 @@ static const struct command cpus_commands[] = {
 		.flags = COMMAND_BARE,
 		.run = cpus_query_slots,
 		.print = cpus_print_slots,
-	},
-	{
-		.name = "query-cpu-model-expansion",
-		.args = "type:CpuModelExpansionType model:CpuModelInfo",
-		.returns = "CpuModelExpansionInfo",
-		.help = "show what a CPU model consists of on this host",
-		.flags = COMMAND_BARE,
-		.run = cpus_query_expansion,
-	},
-	{
-		.name = "query-cpu-definitions",
-		.returns = "[CpuDefinitionInfo]",
-		.help = "show the CPU models",
-		.flags = COMMAND_BARE,
-		.run = cpus_query_definitions,
 	},
 	{.name = NULL},
 };
@@ -289,15 +173,6 @@ static const struct qmp_type cpus_types[] = {
 		.name = "HotpluggableCPU",
 		.kind = QMP_STRUCT,
 		.members = "type:str vcpus-count:int props:CpuInstanceProperties *qom-path:str",
-	},
-	{.name = "CpuModelExpansionType", .kind = QMP_ENUM, .members = "static full"},
-	{.name = "CpuModelInfo", .kind = QMP_STRUCT, .members = "name:str *props:any"},
-	{.name = "CpuModelExpansionInfo", .kind = QMP_STRUCT, .members = "model:CpuModelInfo"},
-	{
-		.name = "CpuDefinitionInfo",
-		.kind = QMP_STRUCT,
-		.members = "name:str *migration-safe:bool static:bool *unavailable-features:[str] "
-			   "typename:str *alias-of:str deprecated:bool",
 	},
 	{.name = NULL},
 };

@@ -71,6 +71,11 @@ void kvm_vm_clock_start(struct kvm_vm *kvm);
 struct kvm_cpuid2 *kvm_supported_cpuid(const struct kvm_vm *kvm, struct err **err);
 /* The same without a VM: opens /dev/kvm for the moment. */
 struct kvm_cpuid2 *kvm_host_cpuid(struct err **err);
+/*
+ * An MSR that tells of features, as KVM can give it to guests; 0 where it does not. Without a VM
+ * (NULL) as above.
+ */
+uint64_t kvm_feature_msr(const struct kvm_vm *kvm, uint32_t index);
 struct kvm_msr_list *kvm_msr_indices(const struct kvm_vm *kvm, struct err **err);
 
 /*

@@ -162,6 +162,24 @@ struct kvm_cpuid2 *kvm_host_cpuid(struct err **err)
 	return cpuid;
 }
 
+uint64_t kvm_feature_msr(const struct kvm_vm *kvm, uint32_t index)
+{
+	struct kvm_msrs *msrs = calloc(1, sizeof(*msrs) + sizeof(msrs->entries[0]));
+	int fd = kvm ? kvm->dev_fd : kvm_open(NULL);
+	uint64_t value = 0;
+
+	if (msrs && fd >= 0 && ioctl(fd, KVM_CHECK_EXTENSION, KVM_CAP_GET_MSR_FEATURES) > 0) {
+		msrs->nmsrs = 1;
+		msrs->entries[0].index = index;
+		if (ioctl(fd, KVM_GET_MSRS, msrs) == 1)
+			value = msrs->entries[0].data;
+	}
+	if (!kvm && fd >= 0)
+		close(fd);
+	free(msrs);
+	return value;
+}
+
 struct kvm_msr_list *kvm_msr_indices(const struct kvm_vm *kvm, struct err **err)
 {
 	struct kvm_msr_list probe = {.nmsrs = 0}, *list;

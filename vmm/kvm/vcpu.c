@@ -420,6 +420,13 @@ void vcpus_free(struct vcpus *vcpus)
 	free(vcpus);
 }
 
+const struct kvm_cpuid_entry2 *vcpus_cpuid(const struct vcpus *vcpus, unsigned int index,
+					   size_t *ret_nr)
+{
+	*ret_nr = vcpus->vcpu[index].nr_cpuid;
+	return vcpus->vcpu[index].cpuid;
+}
+
 unsigned int vcpus_count(const struct vcpus *vcpus)
 {
 	return vcpus->config.count;

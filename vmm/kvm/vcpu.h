@@ -144,6 +144,9 @@ int vcpus_registers(struct vcpus *vcpus, unsigned int index, struct vcpu_registe
 		    struct err **err);
 
 unsigned int vcpus_count(const struct vcpus *vcpus);
+/* What it is told of itself; the vcpus' own, until vcpus_load(). */
+const struct kvm_cpuid_entry2 *vcpus_cpuid(const struct vcpus *vcpus, unsigned int index,
+					   size_t *ret_nr);
 /* What KVM counts of it (kvm_stats.h); the vcpus' own. -1: the kernel does not tell. */
 int vcpus_stats_fd(const struct vcpus *vcpus, unsigned int index);
 /* The host's thread id of a started vCPU. */

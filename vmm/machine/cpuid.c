@@ -8,56 +8,7 @@
 
 #include "base/err.h"
 #include "base/num.h"
-
-#define LEAF_VENDOR        0x0
-#define LEAF_FEATURES      0x1
-#define LEAF_CACHE         0x4
-#define LEAF_EXT_FEATURES  0x7
-#define LEAF_XSAVE         0xD
-#define LEAF_PMU           0xA
-#define LEAF_TOPOLOGY      0xB
-#define LEAF_SGX           0x12
-#define LEAF_TOPOLOGY2     0x1F
-#define LEAF_HV_FIRST      0x40000000
-#define LEAF_HV_FEATURES   0x40000001
-#define LEAF_HV_LAST       0x4FFFFFFF
-#define LEAF_EXT_MAX       0x80000000
-#define LEAF_EXT_FEATURES1 0x80000001
-#define LEAF_POWER         0x80000007
-#define LEAF_SIZES         0x80000008
-#define LEAF_AMD_CACHE     0x8000001D
-#define LEAF_AMD_TOPOLOGY  0x8000001E
-#define LEAF_AMD_MEMENC    0x8000001F
-#define LEAF_EXT_FEATURES2 0x80000021
-#define LEAF_AMD_PMU       0x80000022
-#define LEAF_AMD_TOPOLOGY2 0x80000026
-
-#define BIT(n) (UINT32_C(1) << (n))
-
-/* LEAF_FEATURES */
-#define ECX_PDCM         BIT(15)
-#define ECX_X2APIC       BIT(21)
-#define ECX_TSC_DEADLINE BIT(24)
-#define ECX_OSXSAVE      BIT(27)
-#define ECX_HYPERVISOR   BIT(31)
-#define EDX_MTRR         BIT(12)
-#define EDX_HTT          BIT(28)
-/* fpu de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 */
-#define EDX_LEAST UINT32_C(0x078BFBFD)
-#define ECX_LEAST (BIT(0) | BIT(13)) /* sse3 cx16 */
-/* LEAF_EXT_FEATURES */
-#define EBX_SGX    BIT(2)
-#define ECX_OSPKE  BIT(4)
-#define ECX_SGX_LC BIT(30)
-/* LEAF_EXT_FEATURES1 */
-#define ECX_CMP_LEGACY   BIT(1)
-#define ECX_PERFCTR_CORE BIT(23)
-#define EDX1_LEAST       (BIT(11) | BIT(20) | BIT(29)) /* syscall nx lm */
-#define EDX_AMD_ALIASES  UINT32_C(0x0183F3FF)          /* repeat those bits of LEAF_FEATURES EDX */
-/* LEAF_POWER */
-#define EDX_INVTSC BIT(8)
-/* LEAF_HV_FEATURES */
-#define EDX_HINTS_REALTIME BIT(0)
+#include "vmm/machine/cpuid_int.h"
 
 #define LEVEL_SMT  1u
 #define LEVEL_CORE 2u
@@ -72,21 +23,6 @@
 #define MSR_MTRR_DEF_TYPE        0x2FF
 #define MTRR_DEF_TYPE_ENABLE     BIT(11)
 #define MTRR_TYPE_WB             6
-
-/* Bits of the APIC id below and including each level. */
-struct cpuid_widths {
-	unsigned int smt, core, die; /* die: all that is below the socket */
-};
-
-struct cpuid_job {
-	const struct cpuid_config *config;
-	struct cpuid_widths widths;
-	uint32_t apic_id;
-	unsigned int logical; /* threads in a socket */
-	bool amd;             /* or of its kind */
-	struct kvm_cpuid_entry2 *out;
-	size_t nr;
-};
 
 static unsigned int cpuid_width(unsigned int count)
 {
@@ -118,8 +54,8 @@ uint32_t cpuid_apic_id(const struct cpuid_topology *topology, unsigned int cpu_i
 	return socket << widths.die | die << widths.core | core << widths.smt | thread;
 }
 
-static const struct kvm_cpuid_entry2 *cpuid_find(const struct kvm_cpuid_entry2 *entries, size_t nr,
-						 uint32_t leaf, uint32_t subleaf)
+const struct kvm_cpuid_entry2 *cpuid_find(const struct kvm_cpuid_entry2 *entries, size_t nr,
+					  uint32_t leaf, uint32_t subleaf)
 {
 	size_t i;
 
@@ -133,15 +69,14 @@ static const struct kvm_cpuid_entry2 *cpuid_find(const struct kvm_cpuid_entry2 *
 	return NULL;
 }
 
-/* The entry of the vCPU under construction, or NULL. */
-static struct kvm_cpuid_entry2 *cpuid_get(struct cpuid_job *job, uint32_t leaf, uint32_t subleaf)
+struct kvm_cpuid_entry2 *cpuid_get(struct cpuid_job *job, uint32_t leaf, uint32_t subleaf)
 {
 	const struct kvm_cpuid_entry2 *entry = cpuid_find(job->out, job->nr, leaf, subleaf);
 
 	return entry ? &job->out[entry - job->out] : NULL;
 }
 
-static uint32_t *cpuid_register(struct kvm_cpuid_entry2 *entry, enum vm_cpuid_reg reg)
+uint32_t *cpuid_register(struct kvm_cpuid_entry2 *entry, enum vm_cpuid_reg reg)
 {
 	switch (reg) {
 	case VM_CPUID_EAX:
@@ -166,15 +101,22 @@ unsigned int cpuid_phys_bits(const struct kvm_cpuid_entry2 *entries, size_t nr_e
 
 static bool cpuid_vendor_is(const struct kvm_cpuid_entry2 *entries, size_t nr, const char *name)
 {
-	const struct kvm_cpuid_entry2 *vendor = cpuid_find(entries, nr, LEAF_VENDOR, 0);
-	char text[12];
+	unsigned int family, model, stepping;
+	char vendor[13];
 
-	if (!vendor)
-		return false;
-	memcpy(text, &vendor->ebx, 4);
-	memcpy(text + 4, &vendor->edx, 4);
-	memcpy(text + 8, &vendor->ecx, 4);
-	return !memcmp(text, name, sizeof(text));
+	cpuid_identity(entries, nr, vendor, &family, &model, &stepping);
+	return !strcmp(vendor, name);
+}
+
+static bool cpuid_is_amd(const struct cpuid_config *config,
+			 const struct kvm_cpuid_entry2 *supported, size_t nr)
+{
+	const char *given = config->identity ? config->identity->vendor : NULL;
+
+	if (given)
+		return !strcmp(given, "AuthenticAMD") || !strcmp(given, "HygonGenuine");
+	return cpuid_vendor_is(supported, nr, "AuthenticAMD") ||
+	       cpuid_vendor_is(supported, nr, "HygonGenuine");
 }
 
 /* Leaves that are left out: made anew further on, or of things that the guest does not get. */
@@ -196,7 +138,7 @@ static bool cpuid_is_dropped(const struct cpuid_config *config, uint32_t leaf)
 	}
 }
 
-static int cpuid_add(struct cpuid_job *job, const struct kvm_cpuid_entry2 *entry, struct err **err)
+int cpuid_add(struct cpuid_job *job, const struct kvm_cpuid_entry2 *entry, struct err **err)
 {
 	const struct kvm_cpuid_entry2 *old = cpuid_get(job, entry->function, entry->index);
 
@@ -240,7 +182,7 @@ static void cpuid_set_features(struct cpuid_job *job)
 		entry->ecx &= ~ECX_CMP_LEGACY;
 		if (job->amd && job->logical > 1)
 			entry->ecx |= ECX_CMP_LEGACY;
-		if (!config->pmu)
+		if (!config->pmu && !config->offers)
 			entry->ecx &= ~ECX_PERFCTR_CORE;
 	}
 	entry = cpuid_get(job, LEAF_POWER, 0);
@@ -351,36 +293,10 @@ static int cpuid_set_sizes(struct cpuid_job *job, struct err **err)
 	return cpuid_add(job, &ids, err);
 }
 
-/* -cpu kvm64: what is left of each register with features. What is kept besides is ours to give. */
-static void cpuid_set_least(struct cpuid_job *job)
+static int cpuid_not_offered(const struct vm_cpu_feature *feature, struct err **err)
 {
-	struct kvm_cpuid_entry2 *entry;
-
-	for (size_t i = 0; i < job->nr; i++) {
-		entry = &job->out[i];
-		if (entry->function == LEAF_EXT_FEATURES) {
-			entry->eax = entry->index ? 0 : entry->eax;
-			entry->ebx = entry->ecx = entry->edx = 0;
-		} else if (entry->function == LEAF_XSAVE && entry->index == 1) {
-			entry->eax = 0;
-		} else if (entry->function == LEAF_POWER) {
-			entry->edx = 0;
-		} else if (entry->function == LEAF_SIZES) {
-			entry->ebx = 0;
-		} else if (entry->function == LEAF_EXT_FEATURES2) {
-			entry->eax = entry->ebx = 0;
-		}
-	}
-	entry = cpuid_get(job, LEAF_FEATURES, 0);
-	if (entry) {
-		entry->edx &= EDX_LEAST | EDX_HTT;
-		entry->ecx &= ECX_LEAST | ECX_HYPERVISOR | ECX_X2APIC | ECX_TSC_DEADLINE;
-	}
-	entry = cpuid_get(job, LEAF_EXT_FEATURES1, 0);
-	if (entry) {
-		entry->edx &= EDX1_LEAST | (job->amd ? EDX_AMD_ALIASES : 0);
-		entry->ecx &= ECX_CMP_LEGACY;
-	}
+	return err_set(err, EINVAL, "-cpu: this host's KVM does not offer the feature '%s'",
+		       feature->name);
 }
 
 /* -cpu host,+x,-y, in order. */
@@ -397,6 +313,11 @@ static int cpuid_set_choices(struct cpuid_job *job, const struct kvm_cpuid_entry
 		struct kvm_cpuid_entry2 host = {0};
 		uint32_t mask = BIT(feature->bit);
 
+		if (feature->leaf == CPUID_ARCH_CAPABILITIES) {
+			if (!feature->on || (job->config->arch_capabilities & mask))
+				continue;
+			return cpuid_not_offered(feature, err);
+		}
 		if (found)
 			host = *found;
 		/* Hints are the owner's word, not KVM's. */
@@ -410,9 +331,7 @@ static int cpuid_set_choices(struct cpuid_job *job, const struct kvm_cpuid_entry
 		if (entry && (*cpuid_register(&host, feature->reg) & mask))
 			*cpuid_register(entry, feature->reg) |= mask;
 		if (!entry || !(*cpuid_register(entry, feature->reg) & mask))
-			return err_set(err, EINVAL,
-				       "-cpu: this host's KVM does not offer the feature '%s'",
-				       feature->name);
+			return cpuid_not_offered(feature, err);
 	}
 	return 0;
 }
@@ -423,8 +342,8 @@ static void cpuid_set_aliases(struct cpuid_job *job)
 	const struct kvm_cpuid_entry2 *features = cpuid_get(job, LEAF_FEATURES, 0);
 	struct kvm_cpuid_entry2 *copy = cpuid_get(job, LEAF_EXT_FEATURES1, 0);
 
-	if (job->amd && features && copy)
-		copy->edx &= ~EDX_AMD_ALIASES | features->edx;
+	if (features && copy)
+		copy->edx &= ~EDX_AMD_ALIASES | (job->amd ? features->edx : 0);
 }
 
 int cpuid_build(const struct cpuid_config *config, const struct kvm_cpuid_entry2 *supported,
@@ -437,8 +356,7 @@ int cpuid_build(const struct cpuid_config *config, const struct kvm_cpuid_entry2
 		.widths = cpuid_widths(t),
 		.apic_id = apic_id,
 		.logical = t->threads * t->cores * t->dies,
-		.amd = cpuid_vendor_is(supported, nr_supported, "AuthenticAMD") ||
-		       cpuid_vendor_is(supported, nr_supported, "HygonGenuine"),
+		.amd = cpuid_is_amd(config, supported, nr_supported),
 		.out = out,
 	};
 	size_t i;
@@ -452,13 +370,14 @@ int cpuid_build(const struct cpuid_config *config, const struct kvm_cpuid_entry2
 	if (ret)
 		return ret;
 	cpuid_set_features(&job);
-	if (config->least)
-		cpuid_set_least(&job);
+	cpuid_set_model(&job, supported, nr_supported);
+	ret = cpuid_set_identity(&job, err);
 	cpuid_set_caches(&job);
-	ret = cpuid_set_topology(&job, err);
+	if (!ret)
+		ret = cpuid_set_topology(&job, err);
 	if (!ret)
 		ret = cpuid_set_sizes(&job, err);
-	if (!ret)
+	if (!ret && !config->model)
 		ret = cpuid_set_choices(&job, supported, nr_supported, err);
 	if (ret)
 		return ret;
@@ -510,4 +429,31 @@ void cpuid_identity(const struct kvm_cpuid_entry2 *entries, size_t nr_entries, c
 	*ret_family = family;
 	*ret_model = model;
 	*ret_stepping = signature & 0xF;
+}
+
+uint32_t cpuid_read(const struct kvm_cpuid_entry2 *entries, size_t nr_entries, uint32_t leaf,
+		    uint32_t subleaf, enum vm_cpuid_reg reg)
+{
+	const struct kvm_cpuid_entry2 *found = cpuid_find(entries, nr_entries, leaf, subleaf);
+	struct kvm_cpuid_entry2 entry = {0};
+
+	if (found)
+		entry = *found;
+	return *cpuid_register(&entry, reg);
+}
+
+void cpuid_brand(const struct kvm_cpuid_entry2 *entries, size_t nr_entries,
+		 char ret_id[CPUID_BRAND_BYTES])
+{
+	char *at = ret_id;
+
+	memset(ret_id, 0, CPUID_BRAND_BYTES);
+	for (uint32_t leaf = LEAF_BRAND; leaf < LEAF_BRAND + BRAND_LEAVES; leaf++) {
+		for (unsigned int r = VM_CPUID_EAX; r <= VM_CPUID_EDX; r++, at += 4) {
+			uint32_t word =
+				cpuid_read(entries, nr_entries, leaf, 0, (enum vm_cpuid_reg)r);
+
+			memcpy(at, &word, sizeof(word));
+		}
+	}
 }

@@ -4,7 +4,8 @@
  * Intel SDM volume 2, CPUID, and volume 3 chapter 9; AMD APM volume 3 appendix E.
  *
  * The starting point is what KVM supports on this host; each leaf that tells of topology is made
- * anew from the guest's own.
+ * anew from the guest's own. Of a model by name (cpu_models.h) features, version and name are the
+ * model's, as far as the host has them; caches stay the host's.
  *
  * I1  APIC ids are bit fields, from the top: socket, die, core, thread, each as wide as its count
  *     needs. With counts that are not powers of two there are gaps; ids are never reused.
@@ -26,11 +27,14 @@
 
 #include "vmm/cmdline/config.h"
 
+struct cpu_model;
 struct err;
 
 /* Room for the entries of any vCPU: KVM's own limit. */
 #define CPUID_ENTRIES_MAX 256u
 #define CPUID_MSRS_MAX    8u
+
+struct cpu_features;
 
 struct cpuid_topology {
 	unsigned int sockets, dies, cores, threads; /* of the next larger; 1 or more */
@@ -38,13 +42,18 @@ struct cpuid_topology {
 
 struct cpuid_config {
 	struct cpuid_topology topology;
-	bool least;             /* of features what all x86-64 CPUs have, and what is asked for */
+	const struct cpu_model *model;             /* NULL: the host's */
+	const struct cpu_features *model_features; /* its, with what all models have; or NULL */
+	/* instead of what the model, or the host, says; NULL: nothing. As checked by -cpu */
+	const struct vm_cpu_identity *identity;
 	bool tsc_deadline;      /* KVM_CAP_TSC_DEADLINE_TIMER */
 	bool x2apic;            /* the in-kernel APIC */
 	bool kvm;               /* show the paravirtual leaves 0x40000000 and up */
 	bool pmu;               /* show the performance counters */
+	bool offers;            /* AMD's counters are there if KVM has them, though nobody asked */
 	bool migratable;        /* hide what ties the guest to this host (invariant TSC) */
 	unsigned int phys_bits; /* 0: as supported */
+	uint64_t arch_capabilities; /* IA32_ARCH_CAPABILITIES as KVM gives it; 0: it does not */
 	const struct vm_cpu_feature *features; /* later entries win */
 	size_t nr_features;
 };
@@ -57,18 +66,46 @@ unsigned int cpuid_phys_bits(const struct kvm_cpuid_entry2 *entries, size_t nr_e
 
 /*
  * Fill @out (CPUID_ENTRIES_MAX entries) for the vCPU with @apic_id from @supported
- * (KVM_GET_SUPPORTED_CPUID). -EINVAL when a feature was asked for that the host does not have.
+ * (KVM_GET_SUPPORTED_CPUID). Of a named model, what the host does not have is left out. Without
+ * one, a feature that was asked for and that the host does not have is refused with -EINVAL.
  */
 int cpuid_build(const struct cpuid_config *config, const struct kvm_cpuid_entry2 *supported,
 		size_t nr_supported, uint32_t apic_id, struct kvm_cpuid_entry2 *out, size_t *ret_nr,
 		struct err **err);
 
+/*
+ * What a named model, and what was asked for besides, has that the host does not; all zeros without
+ * a model. @fn is called once for each name.
+ */
+void cpuid_model_missing(const struct cpuid_config *config,
+			 const struct kvm_cpuid_entry2 *supported, size_t nr_supported,
+			 struct cpu_features *ret);
+void cpuid_each_missing(const struct cpu_features *missing,
+			void (*fn)(void *opaque, const char *name), void *opaque);
+
+/* What a vCPU with @entries finds in IA32_ARCH_CAPABILITIES. */
+uint64_t cpuid_arch_capabilities(const struct cpuid_config *config,
+				 const struct kvm_cpuid_entry2 *entries, size_t nr_entries);
+
+/* A register as the instruction would answer: 0 for what is not there. */
+uint32_t cpuid_read(const struct kvm_cpuid_entry2 *entries, size_t nr_entries, uint32_t leaf,
+		    uint32_t subleaf, enum vm_cpuid_reg reg);
+
+/* Its name, up to the first NUL. */
+#define CPUID_BRAND_BYTES 49u
+void cpuid_brand(const struct kvm_cpuid_entry2 *entries, size_t nr_entries,
+		 char ret_id[CPUID_BRAND_BYTES]);
+
 /* Who made a CPU with @entries, and its version; 0 and "" where they do not tell. */
 void cpuid_identity(const struct kvm_cpuid_entry2 *entries, size_t nr_entries, char ret_vendor[13],
 		    unsigned int *ret_family, unsigned int *ret_model, unsigned int *ret_stepping);
 
-/* Each feature that has a name (cpuid_names.h), once, and whether @entries have it, all its bits. */
+/*
+ * Each feature that has a name (cpuid_names.h), once, and whether @entries have it, and
+ * @arch_capabilities those that are its bits.
+ */
 void cpuid_each_name(const struct kvm_cpuid_entry2 *entries, size_t nr_entries,
+		     uint64_t arch_capabilities,
 		     void (*fn)(void *opaque, const char *name, bool on), void *opaque);
 
 /*

@@ -21,6 +21,7 @@
 #define LEAF_VENDOR 0x0
 #define LEAF_PMU    0xA
 #define LEAF_XSAVE  0xD
+#define LEAF_AVX10  0x24
 #define LEAF_SIZES  0x80000008
 
 #define XSAVE_FIRST 2u  /* components 0 and 1 have their places by definition */
@@ -52,6 +53,7 @@ static const struct cpuid_feature_register {
 	{LEAF_XSAVE, 1, VM_CPUID_EDX, 0},
 	{0x12, 0, VM_CPUID_EAX, 0},
 	{0x14, 0, VM_CPUID_EBX, 0},
+	{LEAF_AVX10, 0, VM_CPUID_EBX, 0xFF}, /* a version */
 	{0x14, 0, VM_CPUID_ECX, 0},
 	{0x40000001, 0, VM_CPUID_EAX, 0},
 	{0x80000001, 0, VM_CPUID_EDX, 0},
@@ -75,6 +77,7 @@ static const struct cpuid_number {
 } cpuid_numbers[] = {
 	{LEAF_SIZES, VM_CPUID_EAX, 0, 0xFF, "bits of physical addresses"},
 	{LEAF_SIZES, VM_CPUID_EAX, 8, 0xFF, "bits of virtual addresses"},
+	{LEAF_AVX10, VM_CPUID_EBX, 0, 0xFF, "as version of AVX10"},
 	{LEAF_PMU, VM_CPUID_EAX, 0, 0xFF, "as version of the performance counters"},
 	{LEAF_PMU, VM_CPUID_EAX, 8, 0xFF, "performance counters"},
 	{LEAF_PMU, VM_CPUID_EDX, 0, 0x1F, "fixed performance counters"},
@@ -133,13 +136,19 @@ static int cpuid_missing(const struct cpuid_feature_register *r, unsigned int bi
 		       r->leaf, r->subleaf, regs[r->reg], bit);
 }
 
-static int cpuid_check_vendor(const struct cpuid_table *wanted, const struct cpuid_table *supported,
-			      struct err **err)
+static bool cpuid_vendor_equal(const struct cpuid_table *a, const struct cpuid_table *b)
 {
-	const struct kvm_cpuid_entry2 w = cpuid_ask(wanted, LEAF_VENDOR, 0);
-	const struct kvm_cpuid_entry2 s = cpuid_ask(supported, LEAF_VENDOR, 0);
+	const struct kvm_cpuid_entry2 x = cpuid_ask(a, LEAF_VENDOR, 0);
+	const struct kvm_cpuid_entry2 y = cpuid_ask(b, LEAF_VENDOR, 0);
 
-	if (w.ebx == s.ebx && w.ecx == s.ecx && w.edx == s.edx)
+	return x.ebx == y.ebx && x.ecx == y.ecx && x.edx == y.edx;
+}
+
+/* The host's, or the one that was asked for here, too. */
+static int cpuid_check_vendor(const struct cpuid_table *wanted, const struct cpuid_table *supported,
+			      const struct cpuid_table *own, struct err **err)
+{
+	if (cpuid_vendor_equal(wanted, supported) || cpuid_vendor_equal(wanted, own))
 		return 0;
 	return err_set(err, EINVAL, "the guest's CPU is of another maker than this host's");
 }
@@ -209,7 +218,7 @@ int cpuid_check(const struct kvm_cpuid_entry2 *wanted, size_t nr_wanted,
 {
 	const struct cpuid_table w = {wanted, nr_wanted}, s = {supported, nr_supported},
 				 o = {own, nr_own};
-	int ret = cpuid_check_vendor(&w, &s, err);
+	int ret = cpuid_check_vendor(&w, &s, &o, err);
 
 	if (!ret)
 		ret = cpuid_check_features(&w, &s, &o, err);

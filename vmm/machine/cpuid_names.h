@@ -6,10 +6,19 @@
 #ifndef VMM_MACHINE_CPUID_NAMES_H
 #define VMM_MACHINE_CPUID_NAMES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "vmm/cmdline/config.h"
+
+/*
+ * The lower half of the MSR IA32_ARCH_CAPABILITIES, whose bits have names as well: in tables of
+ * CPUID it is EAX of a leaf that no CPU has.
+ */
+#define CPUID_ARCH_CAPABILITIES UINT32_C(0xFFFF010A)
+
+#define CPUID_NAMES_MAX 24 /* registers with names; fewer than this */
 
 /* The names of one register, by bit; NULL where there is none to be set by hand. */
 struct cpuid_names {
@@ -20,6 +29,9 @@ struct cpuid_names {
 
 /* All that have names, in the order in which people read them; static. */
 const struct cpuid_names *cpuid_names(size_t *ret_nr);
+
+/* The index of a register in cpuid_names(); their number when nothing in it has a name. */
+size_t cpuid_names_row(uint32_t leaf, uint32_t subleaf, enum vm_cpuid_reg reg);
 
 /* The name of @bit (0 to 31) of a register; NULL when it has none. */
 const char *cpuid_feature_name(uint32_t leaf, uint32_t subleaf, enum vm_cpuid_reg reg,

@@ -30,10 +30,12 @@
 
 struct balloon;
 struct chardev;
+struct cpu_features;
 struct err;
 struct loop;
 struct pci_device;
 struct pci_host;
+struct kvm_cpuid_entry2;
 struct kvm_stat;
 struct virtio_mem;
 struct virtio_mem_size_stats;
@@ -252,6 +254,16 @@ struct vm_host_cpu {
 int vm_host_cpu(const struct vm *vm, bool migratable,
 		void (*fn)(void *opaque, const char *feature, bool on), void *opaque,
 		struct vm_host_cpu *ret_cpu, struct err **err);
+/*
+ * What each of cpu_models has that the host does not: @ret_missing has room for all. 0, or -errno
+ * and *err where KVM cannot be asked.
+ */
+int vm_cpu_models_missing(const struct vm *vm, struct cpu_features *ret_missing, struct err **err);
+/* The same of the machine's own CPUs and what was asked for them. */
+void vm_cpu_missing(const struct vm *vm, struct cpu_features *ret_missing);
+/* What a vCPU is told of itself; until one that came from elsewhere says otherwise. */
+const struct kvm_cpuid_entry2 *vm_vcpu_cpuid(const struct vm *vm, unsigned int index,
+					     size_t *ret_nr);
 struct pci_host *vm_pci_host(const struct vm *vm);
 /* The function that a device of the configuration is; NULL for one that is on no PCI bus. */
 struct pci_device *vm_pci_device(const struct vm *vm, const struct vm_device_config *config);

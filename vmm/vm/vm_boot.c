@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* A machine's CPUs, ACPI tables and boot files, and bringing it to its first instruction. */
+/* A machine's ACPI tables and boot files, and bringing it to its first instruction. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -19,132 +19,6 @@
 
 #define KERNEL_MAGIC_OFFSET 0x202 /* of "HdrS" in a bzImage (Linux boot protocol) */
 
-static struct cpuid_topology vm_topology(const struct vm *vm)
-{
-	const struct vm_smp_config *smp = &vm->config->smp;
-
-	return (struct cpuid_topology){
-		.sockets = smp->sockets,
-		.dies = smp->dies,
-		.cores = smp->cores,
-		.threads = smp->threads,
-	};
-}
-
-static struct cpuid_config vm_cpuid_config(const struct vm *vm)
-{
-	const struct vm_cpu_config *cpu = &vm->config->cpu;
-
-	return (struct cpuid_config){
-		.topology = vm_topology(vm),
-		.least = cpu->model == VM_CPU_KVM64,
-		.tsc_deadline = kvm_vm_capability(vm->kvm, KVM_CAP_TSC_DEADLINE_TIMER),
-		.x2apic = true,
-		.kvm = cpu->kvm,
-		.pmu = cpu->pmu,
-		.migratable = cpu->migratable,
-		.phys_bits = cpu->phys_bits,
-		.features = cpu->features,
-		.nr_features = cpu->nr_features,
-	};
-}
-
-static int vm_build_cpu(struct vm *vm, unsigned int index, struct kvm_cpuid_entry2 *entries,
-			struct err **err)
-{
-	const struct cpuid_config config = vm_cpuid_config(vm);
-	struct kvm_msr_entry msrs[CPUID_MSRS_MAX];
-	struct vcpu_identity identity = {
-		.apic_id = cpuid_apic_id(&config.topology, index),
-		.cpuid = entries,
-		.msrs = msrs,
-	};
-	int ret = cpuid_build(&config, vm->cpuid->entries, vm->cpuid->nent, identity.apic_id,
-			      entries, &identity.nr_cpuid, err);
-
-	if (ret)
-		return ret;
-	identity.nr_msrs = cpuid_msrs(entries, identity.nr_cpuid, msrs);
-	return vcpus_create(vm->vcpus, index, &identity, err);
-}
-
-int vm_build_cpus(struct vm *vm, struct err **err)
-{
-	const struct vcpus_config config = {
-		.kvm = vm->kvm,
-		.mmio = vm->mmio,
-		.pio = vm->pio,
-		.ops = &vm_vcpu_ops,
-		.opaque = vm,
-		.count = vm->config->smp.cpus,
-	};
-	struct kvm_cpuid_entry2 *entries;
-	int ret = 0;
-
-	vm->vcpus = vcpus_new(&config, err);
-	if (!vm->vcpus)
-		return -ENOMEM;
-	entries = calloc(CPUID_ENTRIES_MAX, sizeof(*entries));
-	if (!entries)
-		return err_set(err, ENOMEM, "out of memory");
-	for (unsigned int i = 0; i < config.count && !ret; i++)
-		ret = vm_build_cpu(vm, i, entries, err);
-	free(entries);
-	return ret ? ret : vcpus_start(vm->vcpus, err);
-}
-
-int vm_inject_nmi(struct vm *vm, struct err **err)
-{
-	int ret = vm_check_here(vm, err);
-
-	if (ret)
-		return ret;
-	if (!vm_can_halt(vm))
-		return err_set(err, EBUSY,
-			       "the guest waits for memory that is on its way; try again later");
-	vm_hold(vm);
-	ret = vcpus_inject_nmi(vm->vcpus);
-	vm_release(vm);
-	return ret ? err_set(err, -ret, "KVM cannot interrupt the vCPUs: %s", strerror(-ret)) : 0;
-}
-
-/* Without a machine it is what one with -cpu host would show, apart from the arrangement. */
-int vm_host_cpu(const struct vm *vm, bool migratable,
-		void (*fn)(void *opaque, const char *feature, bool on), void *opaque,
-		struct vm_host_cpu *ret_cpu, struct err **err)
-{
-	const int deadline = KVM_CAP_TSC_DEADLINE_TIMER;
-	const struct cpuid_config config = {
-		.topology = {.sockets = 1, .dies = 1, .cores = 1, .threads = 1},
-		.tsc_deadline = vm->kvm ? kvm_vm_capability(vm->kvm, deadline)
-					: kvm_host_capability(deadline),
-		.x2apic = true,
-		.kvm = true,
-		.migratable = migratable,
-	};
-	struct kvm_cpuid2 *supported = vm->cpuid ? vm->cpuid : kvm_host_cpuid(err);
-	struct kvm_cpuid_entry2 *entries = calloc(CPUID_ENTRIES_MAX, sizeof(*entries));
-	size_t nr = 0;
-	int ret = -ENOMEM;
-
-	if (!supported)
-		ret = -EIO;
-	else if (!entries)
-		err_set(err, ENOMEM, "out of memory");
-	else
-		ret = cpuid_build(&config, supported->entries, supported->nent, 0, entries, &nr,
-				  err);
-	if (!ret) {
-		cpuid_identity(entries, nr, ret_cpu->vendor, &ret_cpu->family, &ret_cpu->model,
-			       &ret_cpu->stepping);
-		cpuid_each_name(entries, nr, fn, opaque);
-	}
-	free(entries);
-	if (supported != vm->cpuid)
-		free(supported);
-	return ret;
-}
-
 static unsigned int vm_cpu_node(const struct vm *vm, unsigned int cpu)
 {
 	for (unsigned int i = 0; i < vm->config->numa.nr_nodes; i++)
@@ -156,7 +30,7 @@ static unsigned int vm_cpu_node(const struct vm *vm, unsigned int cpu)
 int vm_build_acpi(struct vm *vm, struct err **err)
 {
 	const struct vm_config *c = vm->config;
-	const struct cpuid_topology topology = vm_topology(vm);
+	const struct cpuid_topology topology = vm_cpu_topology(vm);
 	unsigned int nr_nodes = c->numa.nr_nodes;
 	uint8_t *distances = calloc(nr_nodes, nr_nodes);
 	struct acpi_cpu cpus[VM_CPUS_MAX];

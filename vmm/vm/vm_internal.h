@@ -11,6 +11,7 @@
 #include "vmm/kvm/vcpu.h"
 #include "vmm/machine/acpi.h"
 #include "vmm/machine/boot.h"
+#include "vmm/machine/cpuid.h"
 #include "vmm/machine/smbios.h"
 #include "vmm/vm/memdev.h"
 #include "vmm/vm/violations.h"
@@ -327,6 +328,9 @@ int vm_build_chardevs(struct vm *vm, struct err **err);
 int vm_build_platform(struct vm *vm, struct err **err);
 int vm_build_devices(struct vm *vm, struct err **err);
 int vm_build_cpus(struct vm *vm, struct err **err);
+struct cpuid_topology vm_cpu_topology(const struct vm *vm);
+/* How wide the guest's physical addresses are. */
+unsigned int vm_cpu_phys_bits(const struct vm *vm);
 int vm_build_boot(struct vm *vm, struct err **err);
 /* The reverse; all accept what was never built. */
 void vm_free_devices(struct vm *vm);

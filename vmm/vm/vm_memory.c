@@ -73,13 +73,6 @@ static int vm_map_backends(struct vm *vm, struct err **err)
 			  c->machine.mem_merge, c->machine.dump_guest_core, err);
 }
 
-static unsigned int vm_phys_bits(const struct vm *vm)
-{
-	unsigned int host = cpuid_phys_bits(vm->cpuid->entries, vm->cpuid->nent);
-
-	return vm->config->cpu.phys_bits ? vm->config->cpu.phys_bits : host;
-}
-
 static int vm_lay_out(struct vm *vm, struct err **err)
 {
 	const struct vm_config *c = vm->config;
@@ -88,7 +81,7 @@ static int vm_lay_out(struct vm *vm, struct err **err)
 	struct layout_config layout = {
 		.ram_bytes = c->memory.ram_bytes,
 		.maxmem_bytes = c->memory.max_bytes,
-		.phys_bits = vm_phys_bits(vm),
+		.phys_bits = vm_cpu_phys_bits(vm),
 		.nr_nodes = c->numa.nr_nodes,
 		.node_bytes = node_bytes,
 		.devices = devices,

@@ -8,6 +8,8 @@
 #include "base/num.h"
 #include "tests/unit/cmdline/fixture.h"
 
+#include "vmm/machine/cpu_models.h"
+
 #define BASE "-kernel K -nodefaults "
 
 static struct vm_config *config_of(const char *base, const char *line)
@@ -493,6 +495,59 @@ static void test_cpu(void **state)
 	vm_config_free(config);
 }
 
+/* A model by name, what is changed of it, and older names of features. */
+static void test_cpu_models(void **state)
+{
+	struct vm_config *config;
+	const struct vm_cpu_config *cpu;
+
+	(void)state;
+	config = config_of(BASE, "-S");
+	assert_null(config->cpu.model);
+	assert_string_equal(config->cpu.name, "host");
+	assert_true(config->cpu.check);
+	assert_false(config->cpu.enforce);
+	vm_config_free(config);
+
+	config =
+		config_of(BASE, "-cpu Haswell-noTSX,enforce,check=off,vendor=AuthenticAMD,model=61,"
+				"family=0x17,stepping=3,level=13,xlevel=0x8000001e,xd=off,sse3=off,"
+				"avx512_vbmi2=on,lahf_lm=off,vmx-ept=off,sgx=off,intel-pt=off");
+	cpu = &config->cpu;
+	assert_string_equal(cpu->name, "Haswell-noTSX");
+	assert_string_equal(cpu->model->name, "Haswell-v2");
+	assert_true(cpu->enforce);
+	assert_false(cpu->check);
+	assert_string_equal(cpu->identity.vendor, "AuthenticAMD");
+	assert_null(cpu->identity.model_id);
+	assert_int_equal(cpu->identity.family, 0x17);
+	assert_int_equal(cpu->identity.model, 61);
+	assert_int_equal(cpu->identity.stepping, 3);
+	assert_int_equal(cpu->identity.level, 13);
+	assert_int_equal(cpu->identity.xlevel, 0x8000001e);
+	assert_true(cpu->identity.family_given && cpu->identity.xlevel_given);
+	assert_false(cpu->host_phys_bits);
+	assert_int_equal(cpu->nr_features, 4);
+	assert_string_equal(cpu->features[0].name, "nx");
+	assert_string_equal(cpu->features[1].name, "pni");
+	assert_string_equal(cpu->features[2].name, "avx512vbmi2");
+	assert_string_equal(cpu->features[3].name, "lahf-lm");
+	vm_config_free(config);
+
+	config = config_of(BASE, "-cpu Haswell,vendor=AuthenticAMD,family=1 -cpu "
+				 "EPYC-x86_64-cpu,model-id=,host-phys-bits=on,"
+				 "host-phys-bits-limit=42");
+	cpu = &config->cpu;
+	assert_string_equal(cpu->name, "EPYC");
+	assert_string_equal(cpu->model->name, "EPYC-v1");
+	assert_null(cpu->identity.vendor);
+	assert_string_equal(cpu->identity.model_id, "");
+	assert_false(cpu->identity.family_given);
+	assert_true(cpu->host_phys_bits);
+	assert_int_equal(cpu->phys_bits_limit, 42);
+	vm_config_free(config);
+}
+
 static void test_process(void **state)
 {
 	struct vm_config *config;
@@ -603,6 +658,7 @@ int main(void)
 		cmocka_unit_test(test_virtio_mem),
 		cmocka_unit_test(test_virtio_common),
 		cmocka_unit_test(test_cpu),
+		cmocka_unit_test(test_cpu_models),
 		cmocka_unit_test(test_process),
 		cmocka_unit_test(test_output),
 		cmocka_unit_test(test_virtio_mem_guard),

@@ -7,12 +7,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <linux/kvm.h>
 #include <vmem/guard.h>
 
 #include "base/err.h"
+#include "base/num.h"
 #include "tests/unit/cmdline/fixture.h"
 #include "vmm/chardev/chardev.h"
 #include "vmm/control/explain.h"
+#include "vmm/machine/cpu_models.h"
 #include "vmm/pci/pci.h"
 #include "vmm/pci/regs.h"
 #include "vmm/virtio/balloon.h"
@@ -54,6 +57,32 @@ struct rig {
 };
 
 /* ---- the machine that is made up ---- */
+
+/* CPUs that say who they are and that they have SSE2; one of the model's features is missing. */
+const struct kvm_cpuid_entry2 *vm_vcpu_cpuid(const struct vm *vm, unsigned int index,
+					     size_t *ret_nr)
+{
+	static const struct kvm_cpuid_entry2 entries[] = {
+		{.function = 0,
+		 .eax = 0xD,
+		 .ebx = 0x756e6547,
+		 .ecx = 0x6c65746e,
+		 .edx = 0x49656e69},
+		{.function = 1, .eax = 0x306C4, .edx = 1u << 26},
+	};
+
+	(void)vm;
+	(void)index;
+	*ret_nr = ARRAY_SIZE(entries);
+	return entries;
+}
+
+void vm_cpu_missing(const struct vm *vm, struct cpu_features *ret_missing)
+{
+	(void)vm;
+	memset(ret_missing, 0, sizeof(*ret_missing));
+	ret_missing->words[cpuid_names_row(7, 0, VM_CPUID_EBX)] = 1u << 5;
+}
 
 const struct vm_config *vm_config(const struct vm *vm)
 {

@@ -39,6 +39,8 @@ static bool value_fits(const char *name, const char *type, const json_t *value)
 
 	if (!strcmp(name, "host-nodes")) /* QEMU calls a list of them int */
 		return !strcmp(type, "int") && json_is_array(value);
+	if (!strcmp(type, "X86CPUFeatureWordInfo")) /* likewise */
+		return json_is_array(value);
 	if (!strcmp(type, "bool"))
 		return json_is_boolean(value);
 	if (type_is(type, integers))

@@ -364,47 +364,6 @@ static void test_features(void **state)
 	}
 }
 
-/* Nothing of the host's features but what all have, what is ours to give, and what is named. */
-static void test_least(void **state)
-{
-	static struct host host;
-	static struct cpu cpu;
-	const struct vm_cpu_feature named[] = {{"avx2", 7, 0, VM_CPUID_EBX, 5, true},
-					       {"pni", 1, 0, VM_CPUID_ECX, 0, false}};
-	const struct vm_cpu_feature missing = {"rdrand", 1, 0, VM_CPUID_ECX, 30, true};
-	struct cpuid_config config = config_of(1, 1, 1, 1);
-	struct err *err = NULL;
-	size_t nr;
-	int ret;
-
-	(void)state;
-	config.least = true;
-	host_make(&host, false, 0x10);
-	build(&config, &host, 0, &cpu);
-	assert_int_equal(cpuid(&cpu, 1, 0).edx, 0x0783FBFD);
-	assert_int_equal(cpuid(&cpu, 1, 0).ecx, 0x81200001);
-	assert_int_equal(cpuid(&cpu, 1, 0).eax, 0x800F12);
-	assert_int_equal(cpuid(&cpu, 7, 0).ebx | cpuid(&cpu, 7, 0).ecx | cpuid(&cpu, 7, 0).edx, 0);
-	assert_int_equal(cpuid(&cpu, 0x40000001, 0).eax, 0x01007EFB);
-	assert_int_equal(cpuid(&cpu, 0x80000001, 0).edx, 0x20100800);
-	assert_int_equal(cpuid(&cpu, 0x80000001, 0).ecx, 0);
-	assert_int_equal(cpuid(&cpu, 0x80000007, 0).edx, 0);
-
-	config.features = named;
-	config.nr_features = ARRAY_SIZE(named);
-	host_make(&host, true, 0x10);
-	build(&config, &host, 0, &cpu);
-	assert_int_equal(cpuid(&cpu, 1, 0).ecx, 0x81200000);
-	assert_int_equal(cpuid(&cpu, 7, 0).ebx, 1u << 5);
-	assert_int_equal(cpuid(&cpu, 0x80000001, 0).edx & 0x0183F3FF,
-			 cpuid(&cpu, 1, 0).edx & 0x0183F3FF);
-
-	config.features = &missing;
-	config.nr_features = 1;
-	ret = cpuid_build(&config, host.entries, host.nr, 0, cpu.entries, &nr, &err);
-	assert_refused(ret, EINVAL, err, "-cpu", "rdrand");
-}
-
 struct told {
 	unsigned int names, on, clocks;
 	bool lm, avx2, clock;
@@ -431,10 +390,10 @@ static void test_told(void **state)
 
 	(void)state;
 	host_make(&host, false, 0x10);
-	cpuid_each_name(host.entries, host.nr, tell, &told);
+	cpuid_each_name(host.entries, host.nr, 0, tell, &told);
 	assert_true(told.lm && told.avx2 && told.clock);
 	assert_int_equal(told.clocks, 1);
-	cpuid_each_name(NULL, 0, tell, &nothing);
+	cpuid_each_name(NULL, 0, 0, tell, &nothing);
 	assert_int_equal(nothing.names, told.names);
 	assert_int_equal(nothing.on, 0);
 	cpuid_identity(host.entries, host.nr, vendor, &family, &model, &stepping);
@@ -492,8 +451,7 @@ int main(void)
 		cmocka_unit_test(test_topologies), cmocka_unit_test(test_apic_ids),
 		cmocka_unit_test(test_no_leaks),   cmocka_unit_test(test_flags),
 		cmocka_unit_test(test_features),   cmocka_unit_test(test_too_many),
-		cmocka_unit_test(test_msrs),       cmocka_unit_test(test_least),
-		cmocka_unit_test(test_told),
+		cmocka_unit_test(test_msrs),       cmocka_unit_test(test_told),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
