@@ -16,6 +16,7 @@ import pytest
 
 from backends import GIB, KIB, MIB, NAMES, PAGES, Backend
 from backends import backend_of, backends, memory_group, mounted, pool
+from corefile import CoreFile
 from ebbvm import EBB, GUEST, Machine, passed, run_guest
 
 MEM = ["-m", "128M,maxmem=16G"]
@@ -386,6 +387,24 @@ def test_template(folder):
     content = file.read_bytes()
     assert content[64 * MIB : 64 * MIB + 8] == b"template"
     assert content.count(0) == 128 * MIB - 8
+
+
+def test_template_is_carried(folder):
+    """What nobody touched of such a copy is the file's, in a dump and in a machine that is saved."""
+    file, core, image = (pathlib.Path(folder) / name for name in ("file", "core", "image"))
+    with open(file, "wb") as out:
+        out.truncate(128 * MIB)
+        out.seek(64 * MIB)
+        out.write(b"template")
+    args = ["-m", "128M", "-S", *Backend(f"file,mem-path={file}").args("128M")]
+    with Machine(folder, "test=echo", [*args, "-machine", "memory-backend=m0"], qmp=True) as machine:
+        qmp = machine.qmp()
+        qmp.execute("dump-guest-memory", paging=False, protocol=f"file:{core}")
+        qmp.execute("migrate", uri=f"file:{image}")
+        while (status := qmp.execute("query-migrate")["status"]) != "completed":
+            assert status != "failed"
+    assert CoreFile(core.read_bytes()).memory(64 * MIB, 9) == b"template\0"
+    assert b"template" in image.read_bytes()
 
 
 def test_info_memdev(folder):

@@ -2,7 +2,8 @@
 /*
  * Pages that the host never provided, told without touching them (pages.h, I2): private memory by
  * /proc/self/pagemap, where a page that is neither present nor swapped out is one of zeros; shared
- * memory by the holes of its file, where this process's page tables say nothing.
+ * memory by the holes of its file, where this process's page tables say nothing. Of a private copy of a
+ * file nothing is told: a page that this process does not have is the file's.
  */
 #include "vmm/migration/pages.h"
 
@@ -73,6 +74,6 @@ void pages_host_skip(const struct block *block, uint64_t first, uint64_t count, 
 {
 	if (block->ram.fd >= 0)
 		pages_host_skip_shared(block, first, count, words);
-	else if (fd >= 0)
+	else if (fd >= 0 && !block->ram.copy)
 		pages_host_skip_private(block, first, count, words, fd);
 }

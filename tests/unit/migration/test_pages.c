@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
@@ -273,6 +274,30 @@ static void test_what_the_host_has_not_stays_so(void **state)
 	check_what_the_host_has_not_stays_so(true);
 }
 
+/* A private copy of a file: what nobody touched is not zeros, but the file's. */
+static void test_a_copy_of_a_file_is_read(void **state)
+{
+	const uint64_t value = 77, size = 1024 * PAGE_BYTES;
+	struct got *g = got_new(false);
+	struct vm_ram_block *ram = &g->m.blocks[1].ram;
+	int fd = memfd_create("file", MFD_CLOEXEC);
+
+	(void)state;
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, (off_t)size), 0);
+	assert_int_equal(pwrite(fd, &value, sizeof(value), 3 * PAGE_BYTES), sizeof(value));
+	assert_ptr_equal(
+		mmap(ram->host, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd, 0),
+		ram->host);
+	close(fd);
+	ram->copy = true;
+	got_read(g, 1, true);
+	assert_int_equal(g->pages, 1);
+	assert_int_equal(g->first_words[3], value);
+	assert_int_equal(g->counts.zero, 1023);
+	got_free(g);
+}
+
 static void test_zeros_are_told_where_something_was(void **state)
 {
 	struct got *g = got_new(false);
@@ -386,6 +411,7 @@ int main(void)
 		cmocka_unit_test(test_runs_come_back),
 		cmocka_unit_test(test_runs_that_cannot_be),
 		cmocka_unit_test(test_what_the_host_has_not_stays_so),
+		cmocka_unit_test(test_a_copy_of_a_file_is_read),
 		cmocka_unit_test(test_zeros_are_told_where_something_was),
 		cmocka_unit_test(test_batches_are_full_and_no_larger),
 		cmocka_unit_test(test_many_runs_of_zeros),
