@@ -435,7 +435,7 @@ static bool vm_is_unwanted(struct vm_device *d)
 	return d->unplug_requested;
 }
 
-/* What waits for a migration's end to go is back in its slot after a reset, and in use again. */
+/* What waits for the end of a migration or a dump to go is back in its slot after a reset, and in use again. */
 static void vm_forget_ejected(struct vm *vm)
 {
 	vm->slots_ejected = 0;
@@ -446,7 +446,7 @@ static void vm_forget_ejected(struct vm *vm)
 void vm_remove_requested(struct vm *vm)
 {
 	vm_remove_ejected(vm);
-	if (vm->migrating) {
+	if (vm->migrating || vm->dumping) {
 		vm_forget_ejected(vm);
 		return;
 	}
