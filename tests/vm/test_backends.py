@@ -407,6 +407,29 @@ def test_template_is_carried(folder):
     assert b"template" in image.read_bytes()
 
 
+@pytest.mark.parametrize("share", ["on", "off"])
+def test_content_makes_room(folder, share):
+    """A guest that comes finds its own memory, whatever was in the file that is for it."""
+    file, way, core = (pathlib.Path(folder) / name for name in ("file", "way", "core"))
+    for name in ("from", "to"):
+        (pathlib.Path(folder) / name).mkdir()
+    file.write_bytes(b"leftover" * (64 * MIB // 8))
+    args = ["-m", "64M", "-S"]
+    to = [*Backend(f"file,mem-path={file},share={share}").args("64M")]
+    to += ["-machine", "memory-backend=m0", "-incoming", f"unix:{way}"]
+    with (
+        Machine(f"{folder}/from", "test=echo", args, qmp=True) as source,
+        Machine(f"{folder}/to", "test=echo", [*args, *to], qmp=True) as target,
+    ):
+        qmp = target.qmp()
+        source.qmp().execute("migrate", uri=f"unix:{way}")
+        while qmp.execute("query-status")["status"] == "inmigrate":
+            assert qmp.execute("query-migrate").get("status") != "failed"
+        qmp.execute("dump-guest-memory", paging=False, protocol=f"file:{core}")
+    assert b"leftover" not in core.read_bytes()
+    assert share == "on" or file.read_bytes() == b"leftover" * (64 * MIB // 8)
+
+
 def test_info_memdev(folder):
     """The listing that clients of this kind of monitor parse."""
     args = [*MEM, *Backend("ram,merge=off,prealloc=on").args("64M")]

@@ -10,6 +10,7 @@
 #include "vmm/migration/channel.h"
 #include "vmm/migration/incoming_internal.h"
 #include "vmm/migration/onmain.h"
+#include "vmm/migration/pages.h"
 #include "vmm/migration/ram_receive.h"
 #include "vmm/migration/section.h"
 #include "vmm/vm/vm_ram.h"
@@ -85,6 +86,11 @@ static int incoming_blocks(struct incoming *in, const struct record *record, str
 
 	if (ret)
 		return incoming_blame(in, ret, err);
+	/* Pages of an image have places, and all of them are read or zeros. */
+	for (size_t i = 0; i < in->nr_blocks && !ret && in->reader; i++)
+		ret = pages_host_empty(config.gm, &in->blocks[i], in->cancel, err);
+	if (ret)
+		return ret;
 	in->receive = ram_receive_new(&config, err);
 	if (!in->receive)
 		return -ENOMEM;

@@ -38,6 +38,7 @@
 #include "base/num.h"
 #include "vmm/migration/blocks.h"
 
+struct cancel;
 struct err;
 struct gm;
 
@@ -131,6 +132,13 @@ void pages_reader_drop(struct pages_reader *reader);
  */
 void pages_host_skip(const struct block *block, uint64_t first, uint64_t count, uint64_t *words,
 		     int fd);
+
+/*
+ * Memory that pages are about to come to is zeros where none come (I3), also where a file that somebody
+ * named had content: of boot memory nothing stays of that. 0, or -errno and *err; @cancel ends it.
+ */
+int pages_host_empty(struct gm *gm, const struct block *block, const struct cancel *cancel,
+		     struct err **err);
 
 /* Is the page at @host all zeros? For memory that nobody writes to. */
 bool pages_is_zero(const void *host);

@@ -3,14 +3,21 @@
  * Pages that the host never provided, told without touching them (pages.h, I2): private memory by
  * /proc/self/pagemap, where a page that is neither present nor swapped out is one of zeros; shared
  * memory by the holes of its file, where this process's page tables say nothing. Of a private copy of a
- * file nothing is told: a page that this process does not have is the file's.
+ * file nothing is told: a page that this process does not have is the file's. And what files brought
+ * into a machine that waits for its memory.
  */
 #include "vmm/migration/pages.h"
 
 #include <errno.h>
 #include <linux/magic.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
+
+#include "base/err.h"
+#include "vmm/core/gm.h"
+#include "vmm/migration/cancel.h"
 
 #define PAGEMAP_PRESENT (UINT64_C(1) << 63)
 #define PAGEMAP_SWAPPED (UINT64_C(1) << 62)
@@ -76,4 +83,49 @@ void pages_host_skip(const struct block *block, uint64_t first, uint64_t count, 
 		pages_host_skip_shared(block, first, count, words);
 	else if (fd >= 0 && !block->ram.copy)
 		pages_host_skip_private(block, first, count, words, fd);
+}
+
+/* May it hold something that nobody of this process wrote? A file without a name was made for it. */
+static bool pages_host_is_used(const struct block *block)
+{
+	struct stat st;
+
+	if (block->ram.mem)
+		return false;
+	return block->ram.copy ||
+	       (block->ram.fd >= 0 && !fstat(block->ram.fd, &st) && st.st_nlink && st.st_blocks);
+}
+
+static int pages_host_empty_page(struct gm *gm, uint64_t gpa)
+{
+	_Alignas(PAGE_BYTES) uint8_t bytes[PAGE_BYTES];
+	int ret = gm_read(gm, gpa, bytes, sizeof(bytes));
+
+	return ret || pages_is_zero(bytes) ? ret : gm_fill(gm, gpa, 0, sizeof(bytes));
+}
+
+int pages_host_empty(struct gm *gm, const struct block *block, const struct cancel *cancel,
+		     struct err **err)
+{
+	uint64_t words[PAGES_WINDOW / 64];
+	int ret = 0;
+
+	if (!pages_host_is_used(block))
+		return 0;
+	for (uint64_t page = 0; page < block->nr_pages && !ret; page++) {
+		uint64_t i = page % PAGES_WINDOW, gpa = block->ram.gpa.start + page * PAGE_BYTES;
+
+		if (!i && cancel_raised(cancel))
+			return err_set(err, ECANCELED, "the migration was cancelled");
+		if (!i) {
+			memset(words, 0xff, sizeof(words));
+			pages_host_skip(block, page, num_min(block->nr_pages - page, PAGES_WINDOW),
+					words, -1);
+		}
+		if (words[i / 64] >> i % 64 & 1)
+			ret = pages_host_empty_page(gm, gpa);
+	}
+	return ret ? err_set(err, EIO, "the host does not provide all of memory '%s'",
+			     block->ram.name)
+		   : 0;
 }

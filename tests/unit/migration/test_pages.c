@@ -18,6 +18,7 @@
 #include "channels.h"
 #include "machine.h"
 #include "vmm/core/fault.h"
+#include "vmm/migration/cancel.h"
 #include "vmm/migration/pages.h"
 
 #define UNIT (64 * KIB)
@@ -274,6 +275,27 @@ static void test_what_the_host_has_not_stays_so(void **state)
 	check_what_the_host_has_not_stays_so(true);
 }
 
+/* Where pages come to: nothing is left of the file, and nothing is made that was zeros. */
+static void check_emptied(struct got *g)
+{
+	struct cancel *cancel;
+	struct err *err = NULL;
+	uint64_t value;
+
+	cancel = cancel_new(&err);
+	rig_check_no_err(&err);
+	assert_int_equal(pages_host_empty(g->m.gm, &g->m.blocks[1], cancel, &err), 0);
+	memcpy(&value, (char *)g->m.blocks[1].ram.host + 3 * PAGE_BYTES, sizeof(value));
+	assert_int_equal(value, 0);
+	assert_int_equal(gm_dirty_next(g->m.gm, g->m.blocks[1].ram.gpa.start,
+				       range_end(g->m.blocks[1].ram.gpa)),
+			 g->m.blocks[1].ram.gpa.start + 3 * PAGE_BYTES);
+	cancel_raise(cancel);
+	assert_int_equal(pages_host_empty(g->m.gm, &g->m.blocks[1], cancel, &err), -ECANCELED);
+	err_free(err);
+	cancel_free(cancel);
+}
+
 /* A private copy of a file: what nobody touched is not zeros, but the file's. */
 static void test_a_copy_of_a_file_is_read(void **state)
 {
@@ -295,6 +317,7 @@ static void test_a_copy_of_a_file_is_read(void **state)
 	assert_int_equal(g->pages, 1);
 	assert_int_equal(g->first_words[3], value);
 	assert_int_equal(g->counts.zero, 1023);
+	check_emptied(g);
 	got_free(g);
 }
 
