@@ -182,7 +182,7 @@ def test_under_way(guest, tmp_path):
         again = {"paging": False, "protocol": f"file:{tmp_path / 'again'}"}
         for command, arguments, words in (
             ("dump-guest-memory", again, "a dump of memory is under way already"),
-            ("migrate", {"uri": "exec:cat > /dev/null"}, "memory is being written to a dump"),
+            ("migrate", {"uri": f"file:{tmp_path / 'image'}"}, "memory is being written to a dump"),
             ("cont", {}, "memory is being written to a dump"),
             ("system_reset", {}, "memory is being written to a dump"),
             ("device_del", {"id": "d0"}, "memory is being written to a dump"),
@@ -277,7 +277,7 @@ def test_refused(guest, tmp_path):
     assert not [e for e in qmp.take_events() if e["event"] in ("STOP", "DUMP_COMPLETED")]
     assert qmp.execute("query-dump-guest-memory-capability") == {"formats": ["elf"]}
     qmp.execute("migrate-set-parameters", max_bandwidth=MIB)
-    qmp.execute("migrate", uri="exec:cat > /dev/null")
+    qmp.execute("migrate", uri=f"file:{tmp_path / 'image'}")
     arguments = {"paging": False, "protocol": path}
     assert "migration" in qmp.error("dump-guest-memory", arguments).desc
     qmp.execute("migrate_cancel")
