@@ -24,6 +24,8 @@
  * I2  A word is derived from its address and from the command that stored it, and is never zero:
  *     neither zeros nor what an earlier command left can pass for kept.
  * I3  A signal that kills the writer ends the command.
+ * I4  The page structures of a memory block stay while they are looked at: who found a page online
+ *     has looked before the block goes.
  *
  * Owner: one command at a time, under attack.lock. The threads of a storm end before it returns.
  */
@@ -35,12 +37,15 @@
 #include <linux/jiffies.h>
 #include <linux/kernel.h>
 #include <linux/kthread.h>
+#include <linux/memory.h>
 #include <linux/memory_hotplug.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
+#include <linux/notifier.h>
 #include <linux/proc_fs.h>
 #include <linux/random.h>
+#include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
 #include <linux/seq_file.h>
@@ -95,10 +100,26 @@ static void attack_count_nonzero(u64 *word, u64 addr, u64 *count)
 /* Whether this kernel uses the page: it is online, and not hidden as unplugged. */
 static bool attack_page_used(u64 addr)
 {
-	struct page *page = pfn_to_online_page(PHYS_PFN(addr));
+	struct page *page;
+	bool used;
 
-	return page && !PageOffline(page);
+	/* I4 */
+	rcu_read_lock();
+	page = pfn_to_online_page(PHYS_PFN(addr));
+	used = page && !PageOffline(page);
+	rcu_read_unlock();
+	return used;
 }
+
+/* A memory block's pages are offline now; their structures go next. */
+static int attack_block_changes(struct notifier_block *self, unsigned long action, void *block)
+{
+	if (action == MEM_OFFLINE)
+		synchronize_rcu();
+	return NOTIFY_OK;
+}
+
+static struct notifier_block attack_block_notifier = {.notifier_call = attack_block_changes};
 
 /* The end of the piece that @addr is in: pieces are aligned, and end with the range. */
 static u64 attack_piece_end(u64 addr, u64 end)
@@ -381,13 +402,22 @@ static const struct proc_ops attack_proc_ops = {
 
 static int __init attack_init(void)
 {
+	int ret;
+
 	mutex_init(&attack.lock);
-	return proc_create(ATTACK_NAME, 0600, NULL, &attack_proc_ops) ? 0 : -ENOMEM;
+	ret = register_memory_notifier(&attack_block_notifier);
+	if (ret)
+		return ret;
+	if (proc_create(ATTACK_NAME, 0600, NULL, &attack_proc_ops))
+		return 0;
+	unregister_memory_notifier(&attack_block_notifier);
+	return -ENOMEM;
 }
 
 static void __exit attack_exit(void)
 {
 	remove_proc_entry(ATTACK_NAME, NULL);
+	unregister_memory_notifier(&attack_block_notifier);
 }
 
 module_init(attack_init);
